@@ -1,0 +1,39 @@
+# Two commands do all the set-up on a machine with Python 3.11 or newer and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: help venv demo test lint bench clean
+.DELETE_ON_ERROR:
+
+help:  ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
+
+venv: $(VENV)/installed  ## install everything into .venv
+
+$(VENV)/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: venv  ## train two minima on the digits, connect them, draw the path
+	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 1 --out $(DEMO)/a.safetensors --overwrite
+	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 2 --out $(DEMO)/b.safetensors --overwrite
+	$(BIN)/connect fit --a $(DEMO)/a.safetensors --b $(DEMO)/b.safetensors --out $(DEMO)/a-b --overwrite
+
+test: venv  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: venv  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv  ## measure speed, as ratios against plain reference loops
+	$(BIN)/python benchmarks/curve_step.py
+	$(BIN)/python benchmarks/surface_point.py
+
+clean:  ## remove the environment and all results
+	rm -rf $(VENV) runs

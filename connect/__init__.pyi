@@ -1,0 +1,17 @@
+from .commands import FitSummary as FitSummary
+from .commands import fit as fit
+from .commands import plot as plot
+from .config import FitConfig as FitConfig
+from .curves import Bezier as Bezier
+from .curves import Curve as Curve
+from .curves import PolygonalChain as PolygonalChain
+from .fitting import Fit as Fit
+from .fitting import fit_curve as fit_curve
+from .path import Path as Path
+from .path import load_path as load_path
+from .path import save_path as save_path
+from .path import straight_line as straight_line
+from .profiles import Along as Along
+from .profiles import barrier as barrier
+from .profiles import profile as profile
+from .profiles import summarise as summarise

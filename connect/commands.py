@@ -1,0 +1,237 @@
+"""The commands of `connect`, as functions: a configuration in, files and a summary out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from connect.config import FitConfig
+from connect.curves import CURVES, Curve
+from connect.fitting import DEFAULT_RECIPE, fit_curve
+from connect.path import Path, load_path, save_path
+from connect.profiles import Along, lengths, profile, summarise
+from landscape import (
+    Checkpoint,
+    ConfigError,
+    EmpiricalRisk,
+    Keeping,
+    LayoutError,
+    Plane,
+    PlotConfig,
+    PlotSummary,
+    Recipe,
+    Recomputed,
+    Reporter,
+    Result,
+    ResultError,
+    ResultWriter,
+    Study,
+    load_checkpoint,
+    load_result,
+    open_study,
+    random_direction,
+    recipe_section,
+    refuse_existing,
+    require_same_layout,
+    require_same_provenance,
+    silent,
+    sweep,
+    wrote,
+)
+
+_PATH, _PROFILE, _PLANE, _STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
+_MARGIN = 0.25
+_ROWS = {
+    "max train loss": ("max_loss", ".4f"),
+    "barrier (train loss)": ("barrier", ".4f"),
+    "min test accuracy": ("min_test_accuracy", ".4f"),
+    "length / straight": ("length_ratio", ".3f"),
+}
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """The learned path against the straight line, and the files that were written."""
+
+    path: Along
+    straight: Along
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary as a table."""
+        lines = [f"{'':22}{'path':>10}{'straight':>10}"]
+        for label, (name, form) in _ROWS.items():
+            lines.append(
+                f"{label:22}" + "".join(f"{getattr(way, name):>10{form}}" for way in (self.path, self.straight))
+            )
+        return "\n".join([*lines, wrote(self.files)])
+
+
+def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
+    """Train a curve between two checkpoints, measure it against the straight line, and draw both.
+
+    Batch-norm statistics are recomputed from the training data at every point that is measured. With `resume`, each
+    stage goes on where it was stopped.
+
+    Args:
+        config: checkpoints, curve, recipe and folder.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    if config.points < 2:
+        raise ConfigError(f"--points is {config.points}, expected at least 2, for the two ends.")
+    if config.plane_points == 1 or config.plane_points < 0:
+        raise ConfigError(f"--plane-points is {config.plane_points}, expected 0, or at least 2.")
+    curve = CURVES[config.curve](config.control_points)
+    if not config.resume:
+        for name in (_PATH, _PROFILE, _PLANE, _STATE):
+            refuse_existing(config.out / name, config.overwrite)
+    recipe = DEFAULT_RECIPE.updated(recipe_section(config, "fit"), f"{config.problem}: fit")
+    recipe = recipe.updated(config.recipe_values(), "the flags")
+    a, b = (load_checkpoint(file, trust_pickle=config.trust_pickle) for file in (config.a, config.b))
+    require_same_layout(a, b)
+    study = open_study(config, config, [a, b])
+    ends = _ends(study, a, b)
+    risk = EmpiricalRisk(
+        study.space,
+        study.problem,
+        statistics=Recomputed(
+            study.problem.data.splits["train"], study.problem.loss, min(256, config.eval_batch_size or 256)
+        ),
+        batch_size=config.eval_batch_size or _begun_batch_size(config),
+        precision=config.precision,
+    )
+    provenance = study.provenance(
+        {"a": a, "b": b},
+        curve=config.curve,
+        control_points=config.control_points,
+        recipe=asdict(recipe),
+        seed=config.seed,
+        trainable=config.trainable,
+        precision=config.precision,
+    )
+    path = _fitted(config, study, risk, ends, curve, recipe, provenance, report)
+    measuring = {**provenance, "batch_norm": "recomputed", "eval_batch_size": risk.batch_size}
+    begun = Result("profile", {}, provenance={**measuring, "points": config.points}, facts=lengths(path))
+    writer = _writer(config, _PROFILE, begun)
+    measured = profile(path, risk, np.linspace(0, 1, config.points), writer=writer, report=report)
+    if config.plane_points:
+        _measure_plane(config, risk, path, measuring, report)
+    results = [config.out / name for name in (_PROFILE, _PLANE) if (config.out / name).exists()]
+    pictures = [picture for file in results for picture in plot(PlotConfig(result=file)).files]
+    files = [str(config.out / _PATH), *map(str, results), *pictures]
+    return FitSummary(**summarise(measured), files=files)
+
+
+def _ends(study: Study, a: Checkpoint, b: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two points; the space keeps everything else from a, which b must share."""
+    for name, tensor in study.space.fixed(b.state).items():
+        if not torch.equal(tensor, a.state[name]):
+            raise LayoutError(f"{name} is not trainable, so no path moves it, but it differs in {a.path} and {b.path}.")
+    end = study.load(b)
+    return study.load(a), end
+
+
+def _fitted(
+    config: FitConfig,
+    study: Study,
+    risk: EmpiricalRisk,
+    ends: tuple[torch.Tensor, torch.Tensor],
+    curve: Curve,
+    recipe: Recipe,
+    provenance: dict[str, Any],
+    report: Reporter,
+) -> Path:
+    """The trained path: from its file when a resume finds it finished."""
+    file = config.out / _PATH
+    if config.resume and file.exists():
+        path = load_path(file, study.space)
+        require_same_provenance(file, path.provenance, provenance)
+        return path
+    keeping = Keeping(config.out / _STATE, provenance, resume=config.resume)
+    found = fit_curve(risk, *ends, curve, recipe, seed=config.seed, keeping=keeping, report=report)
+    path = Path(found.path.points, curve, provenance)
+    specification = study.problem.specification
+    carried = {"problem": specification.to_mapping() if specification else {}, "epoch_losses": found.losses.tolist()}
+    save_path(file, path, study.space, carried)
+    return path
+
+
+def _begun_batch_size(config: FitConfig) -> int | None:
+    """The evaluation batch size that a profile to be resumed was begun with, since values follow from it to the bit."""
+    file = config.out / _PROFILE
+    return load_result(file).provenance.get("eval_batch_size") if config.resume and file.exists() else None
+
+
+def _writer(config: FitConfig, name: str, begun: Result) -> ResultWriter:
+    return ResultWriter(config.out / name, begun, resume=config.resume, overwrite=config.overwrite)
+
+
+def _measure_plane(
+    config: FitConfig, risk: EmpiricalRisk, path: Path, provenance: dict[str, Any], report: Reporter
+) -> None:
+    """Measure the training loss on the plane through the ends and the path's middle, and note both ways on it."""
+    plane = _plane(path, risk)
+    t = np.linspace(0, 1, 201)
+    controls = np.array([plane.project(point)[:2] for point in path.points])
+    marks = {
+        "a": controls[:1],
+        "b": controls[-1:],
+        "control points": controls[1:-1],
+        "path": path.curve.coefficients(torch.from_numpy(t)).numpy() @ controls,
+        "straight": controls[[0, -1]],
+    }
+    around = np.concatenate([marks["path"], controls])
+    low, high = around.min(axis=0), around.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    sides = high - low + 2 * margin
+    counts = np.maximum(2, np.ceil(sides / sides.max() * (config.plane_points - 1)).astype(int) + 1)
+    x, y = (np.linspace(*ends) for ends in zip(low - margin, high + margin, counts, strict=True))
+    distances = [plane.project(point)[2] for point in path.points]
+    facts = {"largest_distance_from_plane": max(distances)}
+    begun = Result("plane", {}, marks, {**provenance, "plane_points": config.plane_points, "split": "train"}, facts)
+    training = risk.on(["train"])
+    sweep(training, plane, {"y": y, "x": x}, writer=_writer(config, _PLANE, begun), report=report)
+
+
+def _plane(path: Path, risk: EmpiricalRisk) -> Plane:
+    """The plane through the control points when there are three, else through the ends and the path's middle."""
+    a, b = path.points[0], path.points[-1]
+    third = path.points[1] if len(path.points) == 3 else path(0.5)
+    try:
+        return Plane.through(a, b, third)
+    except ConfigError:  # the path is straight, so that any plane through it will do
+        aside = random_direction(risk.space, seed=0)
+        return Plane.through(a, b, a + aside * ((b - a).norm() / aside.norm()))
+
+
+def plot(config: PlotConfig, report: Reporter = silent) -> PlotSummary:
+    """Draw a profile or a plane again, from its file alone.
+
+    Args:
+        config: the result's file, and where and how to draw.
+        report: told nothing; drawing is quick.
+
+    Raises:
+        ResultError: the file is neither, or not complete.
+    """
+    from connect.plots.figures import plane_figure, profile_figure
+    from landscape import save_figures
+
+    draw: dict[str, tuple[Callable[[Result], Any], str]] = {
+        "profile": (profile_figure, "path"),
+        "plane": (plane_figure, "plane"),
+    }
+    result = load_result(config.result)
+    if result.kind not in draw:
+        raise ResultError(f"{config.result} holds a {result.kind}; draw it with landscape plot.")
+    if not result.sweeps or not all(measured.done.all() for measured in result.sweeps.values()):
+        raise ResultError(f"{config.result} is not complete; go on with connect fit … --resume.")
+    figure, stem = draw[result.kind]
+    folder = config.out or config.result.parent
+    return PlotSummary(files=save_figures({"": figure(result)}, FilePath(folder), stem, config.format))

@@ -1,0 +1,32 @@
+"""What each command of `connect` can be told; see `landscape.config`. Nothing here imports torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from landscape import ComputeOptions, OutputOptions, ProblemOptions, RecipeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
+    """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
+
+    Attributes:
+        a: checkpoint at t = 0.
+        b: checkpoint at t = 1.
+        out: folder for the path, the measurements and the pictures.
+        curve: Bézier curve or polygonal chain.
+        control_points: their number, the two ends included.
+        seed: of the order of examples, of t and of dropout.
+        points: values of t at which path and straight line are measured.
+        plane_points: points along the longer side of the plane that is measured for plane.png; 0 leaves it out.
+    """
+
+    a: Path
+    b: Path
+    out: Path
+    curve: Literal["bezier", "chain"] = "bezier"
+    control_points: int = 3
+    seed: int = 0
+    points: int = 61
+    plane_points: int = 25

@@ -1,0 +1,1 @@
+"""Results of `connect` to pictures; nothing here computes, and nothing imports torch."""

@@ -1,0 +1,5 @@
+"""Show the terrain of a network's loss."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

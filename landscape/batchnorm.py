@@ -1,0 +1,163 @@
+"""What the running statistics of normalisation layers hold at a new θ.
+
+Running statistics belong to the θ at which they were gathered. Elsewhere there are three policies: `frozen` (those of
+one point), `interpolated` (moved linearly with θ) and `recomputed` (gathered anew from the training data). Counters and
+masks never move, and dropout stays off while statistics are gathered.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ProblemError
+from landscape.parameters import ParameterSpace
+from landscape.problems.losses import Loss, per_example
+from landscape.problems.splits import Split, chunks
+
+POLICIES = ("frozen", "interpolated", "recomputed")
+
+
+class StatisticsPolicy(Protocol):
+    """Decides the running statistics at a point."""
+
+    @property
+    def name(self) -> str:
+        """One of `POLICIES`."""
+        ...
+
+    def place(self, space: ParameterSpace, theta: Tensor) -> None:
+        """Write the statistics for θ `[P]` into the space, whose network is already at θ."""
+        ...
+
+
+class Frozen:
+    """The same statistics everywhere.
+
+    Args:
+        statistics: running means and variances `[S]` of one point.
+    """
+
+    name = "frozen"
+
+    def __init__(self, statistics: Tensor) -> None:
+        self._statistics = statistics.clone()
+
+    def place(self, space: ParameterSpace, theta: Tensor) -> None:
+        space.statistics.copy_(self._statistics)
+
+
+class Interpolated:
+    """Statistics moved linearly with θ between known points.
+
+    θ is projected by least squares on the plane through the points; its coordinates weigh their statistics. Outside the
+    points a variance may come out negative, and is then taken as 0.
+
+    Args:
+        points: known points `[k, P]`, k ≥ 2.
+        statistics: their statistics `[k, S]`.
+        variances: which of the S numbers are variances `[S]`, boolean.
+    """
+
+    name = "interpolated"
+
+    def __init__(self, points: Tensor, statistics: Tensor, variances: Tensor) -> None:
+        self._origin, self._directions = points[0].clone(), points[1:] - points[0]
+        self._base, self._changes = statistics[0].clone(), statistics[1:] - statistics[0]
+        self._variances = variances
+        gram = (self._directions @ self._directions.T).double()
+        self._inverse = torch.linalg.pinv(gram, hermitian=True)
+
+    def place(self, space: ParameterSpace, theta: Tensor) -> None:
+        coordinates = self._inverse @ (self._directions @ (theta - self._origin)).double()
+        moved = self._base + coordinates.to(self._changes.dtype) @ self._changes
+        space.statistics.copy_(torch.where(self._variances, moved.clamp_min(0), moved))
+
+
+class Recomputed:
+    """Statistics gathered in one pass over the training data, in which each example weighs the same.
+
+    Args:
+        split: the training examples.
+        loss: what runs the network on a batch.
+        batch_size: examples a batch; within a batch, layers see inputs normalised by the batch, as in training.
+    """
+
+    name = "recomputed"
+
+    def __init__(self, split: Split, loss: Loss, batch_size: int = 256) -> None:
+        self._split = split
+        self._loss = loss
+        self._indices = chunks(len(split), batch_size)
+
+    def place(self, space: ParameterSpace, theta: Tensor) -> None:
+        if not space.norms:
+            return
+        with _gathering(space.norms) as gathered, torch.no_grad():
+            for batch in self._split.batches(self._indices):
+                per_example(self._loss, space.network, batch)
+        for norm, moments in gathered.items():
+            moments.write(norm)
+
+
+class _Moments:
+    """Sums of a layer's inputs and their squares, pooled over batches in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, count: int, mean: Tensor, unbiased_variance: Tensor) -> None:
+        mean, variance = mean.double(), unbiased_variance.double() * ((count - 1) / count)
+        self.count += count
+        self.total = self.total + mean * count
+        self.squares = self.squares + (variance + mean.square()) * count
+
+    def write(self, norm: Any) -> None:
+        if self.count == 0:
+            raise ProblemError("a normalisation layer took no part in the pass that recomputes its statistics.")
+        mean = self.total / self.count
+        variance = self.squares / self.count - mean.square()
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance * (self.count / max(self.count - 1, 1)))
+
+
+@contextmanager
+def _gathering(norms: list[nn.Module]) -> Iterator[dict[nn.Module, _Moments]]:
+    """Have each layer note its inputs' moments, which torch's own kernel computes when momentum is 1."""
+    moments = {norm: _Moments() for norm in norms}
+    saved = {norm: (norm.training, norm.momentum, norm.num_batches_tracked) for norm in norms}
+    handles = []
+    try:
+        for norm in norms:
+            norm.train()
+            norm.momentum, norm.num_batches_tracked = 1.0, None  # type: ignore[assignment]
+            handles.append(norm.register_forward_hook(_noting(moments[norm])))
+        yield moments
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm, (training, momentum, counter) in saved.items():
+            norm.train(training)
+            norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+def _noting(moments: _Moments) -> Callable[[Any, Any, Any], None]:
+    def note(norm: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        values = inputs[0]
+        moments.add(values.numel() // norm.num_features, norm.running_mean, norm.running_var)
+
+    return note
+
+
+def variance_mask(space: ParameterSpace) -> Tensor:
+    """Which of the space's statistics `[S]` are variances, boolean."""
+    parts = [
+        torch.full((norm.num_features,), is_variance, device=space.device)  # type: ignore[arg-type]
+        for norm in space.norms
+        for is_variance in (False, True)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.bool, device=space.device)

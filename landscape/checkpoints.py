@@ -1,0 +1,236 @@
+"""Checkpoints: named tensors on disk, read safely and written whole.
+
+Our own are safetensors files whose metadata hold a SHA-256 of the tensors, so that a single flipped bit is noticed, and
+a JSON block with the problem they belong to. Foreign ones (`.pt`, `.pth`, `.ckpt`, `.t7`) are read by torch's loader
+for plain tensors only; code inside a pickle is never run unless the user says so.
+"""
+
+import json
+import os
+import pickle
+import pickletools
+import re
+import zipfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from landscape.errors import CheckpointError, CorruptFileError, LayoutError, NonFiniteError, UntrustedPickleError
+from landscape.files import fingerprint, write_atomically
+from landscape.parameters import layout_differences
+
+STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.")
+_PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
+_LEGACY_PICKLES = 4
+_DIGEST, _METADATA = "sha256", "metadata"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors and what is known of them.
+
+    Attributes:
+        state: the tensors by name, on the CPU.
+        metadata: what the writer noted (problem, training recipe, seed, results); empty for foreign files.
+        fingerprint: SHA-256 of the tensors.
+        path: the file.
+    """
+
+    state: Mapping[str, Tensor]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    path: Path = Path()
+
+
+def save_tensors(path: str | os.PathLike[str], state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Write named tensors as safetensors, whole or not at all.
+
+    Args:
+        path: the file; missing folders are made.
+        state: tensors by name; tied ones are written under each name.
+        metadata: anything that JSON can hold.
+
+    Returns:
+        The fingerprint of the tensors.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    tensors = {n: t.detach().to("cpu").contiguous().clone() for n, t in state.items()}
+    digest = fingerprint_tensors(tensors)
+    header = {_DIGEST: digest, _METADATA: json.dumps(metadata)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata=header))
+    return digest
+
+
+def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
+    """Read a checkpoint.
+
+    The state dictionary of a pickled file is looked for under `STATE_KEYS`; the prefixes that `DataParallel` and
+    `torch.compile` put before all names are taken off.
+
+    Args:
+        path: a safetensors file, or one that `torch.save` wrote.
+        trust_pickle: run code that a pickled file brings along.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds no state dictionary.
+        CorruptFileError: it is truncated or altered.
+        UntrustedPickleError: it needs more than plain tensors; the type is named.
+        NonFiniteError: a tensor holds NaN or infinity.
+    """
+    checkpoint = load_tensors(path, trust_pickle=trust_pickle)
+    for name, tensor in checkpoint.state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NonFiniteError(f"{path}: {name} holds NaN or infinity; this checkpoint cannot be used.")
+    return checkpoint
+
+
+def load_tensors(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
+    """Read named tensors whatever their values; otherwise as `load_checkpoint`."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; the file does not exist or is a folder.")
+    if path.stat().st_size == 0:
+        raise CorruptFileError(f"{path} is empty.")
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+    elif path.suffix in _PICKLES:
+        state, metadata = _find_state(_read_pickle(path, trust_pickle), path), {}
+    else:
+        raise CheckpointError(f"{path}: unknown kind {path.suffix!r}; known are .safetensors, {', '.join(_PICKLES)}.")
+    state = strip_wrappers(state)
+    return Checkpoint(state, metadata, fingerprint_tensors(state), path)
+
+
+def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
+    """Check that two checkpoints hold the same names and shapes.
+
+    Raises:
+        LayoutError: they do not; the first differences are listed.
+    """
+    report = layout_differences({n: t.shape for n, t in a.state.items()}, {n: t.shape for n, t in b.state.items()})
+    if report:
+        raise LayoutError(f"{b.path} does not fit {a.path}: {report}")
+
+
+def fingerprint_tensors(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order."""
+    parts: list[bytes | memoryview] = []
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            parts.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return fingerprint(parts)
+
+
+def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without the prefixes `module.` and `_orig_mod.` where all names carry them."""
+    stripped = dict(state)
+    while stripped and (prefix := next((w for w in _WRAPPERS if all(n.startswith(w) for n in stripped)), None)):
+        stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
+    return stripped
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptFileError(f"{path} is truncated or no safetensors file: {error}") from error
+    if _DIGEST in header and header[_DIGEST] != fingerprint_tensors(state):
+        raise CorruptFileError(f"{path} was altered after it was written: its tensors do not match their SHA-256.")
+    try:
+        metadata = json.loads(header.get(_METADATA, "{}"))
+    except json.JSONDecodeError as error:
+        raise CorruptFileError(f"{path}: its metadata are no JSON: {error}") from error
+    return state, metadata if isinstance(metadata, dict) else {}
+
+
+def _read_pickle(path: Path, trust_pickle: bool) -> Any:
+    if zipfile.is_zipfile(path):
+        _verify_zip(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        offender = _offender(path, str(error)) if _has_whole_pickles(path) else None
+        if offender is None:
+            raise CorruptFileError(f"{path} is truncated or no checkpoint: {_first_line(error)}") from error
+        raise UntrustedPickleError(
+            f"{path} holds {offender}, which only code from the file could restore. "
+            "If you trust its author, add --trust-pickle."
+        ) from error
+    except (AttributeError, ImportError) as error:
+        raise CheckpointError(f"{path} needs code that cannot be imported here: {_first_line(error)}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CorruptFileError(f"{path} is truncated or no checkpoint: {_first_line(error)}") from error
+
+
+def _verify_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        raise CorruptFileError(f"{path} is truncated or altered: {error}") from error
+    if broken is not None:
+        raise CorruptFileError(f"{path} was altered after it was written: the checksum of {broken} does not match.")
+
+
+def _has_whole_pickles(path: Path) -> bool:
+    """Whether the pickles in a file end where they should; the name of a type in a truncated one may be cut short."""
+    if zipfile.is_zipfile(path):
+        return True
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            for _ in range(_LEGACY_PICKLES):
+                if file.tell() < size:
+                    deque(pickletools.genops(file), maxlen=0)
+        except (ValueError, IndexError, UnicodeDecodeError):
+            return False
+    return True
+
+
+def _offender(path: Path, message: str) -> str | None:
+    found = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
+    if found:
+        return found.group(1)
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError):
+        return None
+    return names[0] if names else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _find_state(content: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
+    if isinstance(content, Mapping):
+        for key in STATE_KEYS:
+            inner = content.get(key)
+            if isinstance(inner, Mapping | nn.Module):
+                return _find_state(inner, path)
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return {str(name): tensor for name, tensor in content.items()}
+        found = (
+            f"a dictionary with the keys {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"
+        )
+    else:
+        found = type(content).__name__
+    raise CheckpointError(
+        f"{path} holds {found}, expected a state dictionary, itself or under one of {', '.join(STATE_KEYS)}."
+    )

@@ -1,0 +1,83 @@
+"""Files that are whole or absent.
+
+A file is written beside its final place, flushed to the disk and then moved over the old one in a single step, so that
+neither a crash nor a full disk leaves half a file behind.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from landscape.errors import ConfigError, StorageError
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that a reader meets the old content or the new one, never a part.
+
+    Args:
+        path: where to write; missing folders are made.
+        content: the bytes of the whole file.
+
+    Raises:
+        StorageError: the folder or the file cannot be written. A file that was there before is unharmed.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}. "
+            "Nothing was lost; free space or choose another place, then run again."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Check that an output may be written, before any work is done for it.
+
+    Raises:
+        ConfigError: the file is there and `overwrite` is not set, or the place is a folder.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, but a file is to be written there; name a file.")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} is there already; name another file, or give --overwrite to replace it.")
+
+
+def fingerprint(parts: Iterable[bytes | memoryview]) -> str:
+    """The SHA-256 of the parts in their order, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

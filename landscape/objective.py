@@ -1,0 +1,319 @@
+"""A height over R^P: what every algorithm of this project sees.
+
+`EmpiricalRisk` is the loss of a network on data, `Potential` an analytic surface; both are an `Objective`, so that
+whatever walks on the one can be proven right on the other.
+"""
+
+import copy
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from landscape.batchnorm import Frozen, StatisticsPolicy
+from landscape.errors import ConfigError, ProblemError
+from landscape.folding import Fold, find_folds, folded
+from landscape.parameters import ParameterSpace
+from landscape.problems.losses import per_example
+from landscape.problems.registry import Problem
+from landscape.problems.splits import Batch, Index, chunks
+
+Precision = Literal["fp32", "bf16"]
+
+_BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+_CLEARLY_FASTER = 0.9
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one split says of one point.
+
+    Attributes:
+        loss: mean over the examples, each weighing the same.
+        accuracy: mean of how right each example is, in [0, 1]; NaN where the loss does not say.
+        losses: each example's loss `[N]`, float64.
+    """
+
+    loss: float
+    accuracy: float
+    losses: Tensor
+
+
+class Objective(Protocol):
+    """A differentiable height over R^P.
+
+    `examples` and `batch_gradient` serve stochastic descent; the rest is exact over all examples, in evaluation mode.
+    """
+
+    dimension: int
+    device: torch.device
+    dtype: torch.dtype
+    examples: int
+
+    def value(self, theta: Tensor) -> Tensor:
+        """The height at θ `[P]`, a float64 scalar on the device."""
+        ...
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """The gradient at θ `[P]`, a new `[P]`."""
+        ...
+
+    def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        """The Hessian at θ `[P]` times a vector `[P]`, a new `[P]`."""
+        ...
+
+    def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
+        """Loss, accuracy and per-example losses at θ `[P]`, for each split."""
+        ...
+
+    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """For each batch of training examples, in training mode: the mean loss, and its gradient at what θ holds then.
+
+        Between two batches the caller may change θ `[P]` in place. The gradient `[P]` may be changed too, and is valid
+        until the next batch.
+        """
+        ...
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """What a descent changes beside θ, such as running statistics; copies on the CPU."""
+        ...
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Put back what `buffers` gave."""
+        ...
+
+
+class Potential:
+    """An analytic surface.
+
+    Args:
+        function: maps θ `[P]` to a scalar, by differentiable torch operations.
+        dimension: P.
+        dtype: of θ.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], dimension: int, dtype: torch.dtype = torch.float64
+    ) -> None:
+        self._function = function
+        self.dimension = dimension
+        self.device = torch.device("cpu")
+        self.dtype = dtype
+        self.examples = 1
+
+    def value(self, theta: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._function(theta).double()
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        theta = theta.detach().requires_grad_()
+        return torch.autograd.grad(self._function(theta), theta)[0]
+
+    def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        product: Tensor = torch.autograd.functional.hvp(self._function, theta.detach(), vector)[1]
+        return product
+
+    def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
+        value = self.value(theta)
+        return {"potential": Measurement(float(value), float("nan"), value.reshape(1))}
+
+    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        for _ in indices:
+            yield self.value(theta), self.gradient(theta).clone()
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        return None
+
+
+class EmpiricalRisk:
+    """The loss of a network on data, as a function of its parameters.
+
+    Args:
+        space: the network's parameter space; its running statistics as they are now serve the default policy.
+        problem: data and loss; the data are taken to the space's device.
+        statistics: what running statistics hold at a θ; by default frozen at what the space holds now.
+        splits: the splits to measure; the first also serves `value`, `gradient` and `hessian_product`. By default all.
+        batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest.
+        precision: "bf16" runs loss evaluations under autocast.
+
+    Raises:
+        ConfigError: a split is unknown or the batch size is not positive.
+    """
+
+    def __init__(
+        self,
+        space: ParameterSpace,
+        problem: Problem,
+        *,
+        statistics: StatisticsPolicy | None = None,
+        splits: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        self._space = space
+        self._splits = problem.to(space.device).data.splits
+        self._loss = problem.loss
+        self._measured = self._known(splits or tuple(self._splits))
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
+        self._autocast = precision == "bf16"
+        self.statistics: StatisticsPolicy = statistics or Frozen(space.statistics)
+        self.dimension, self.device, self.dtype = space.dimension, space.device, space.dtype
+        self.examples = len(self._splits["train"])
+        self._folds: list[Fold] | None = None
+        self.batch_size = batch_size or self._fastest_batch_size()
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The parameter space that the risk is a function on."""
+        return self._space
+
+    def on(self, splits: Sequence[str]) -> "EmpiricalRisk":
+        """The same risk, measured on other splits."""
+        other = copy.copy(self)
+        other._measured = self._known(splits)
+        return other
+
+    def value(self, theta: Tensor) -> Tensor:
+        self._move_to(theta)
+        return self._evaluate(self._measured[0])[0].mean()
+
+    def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
+        self._move_to(theta)
+        measured = {}
+        for name in self._measured:
+            losses, correct = self._evaluate(name)
+            accuracy = float("nan") if correct is None else float(correct.mean())
+            measured[name] = Measurement(float(losses.mean()), accuracy, losses)
+        return measured
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        self._move_to(theta)
+        total = self._space.gradient.zero_()
+        for batch, share in self._shares(self._measured[0]):
+            losses, _ = self._per_example(batch)
+            (losses.mean() * share).backward()
+        return total.clone()
+
+    def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        self._move_to(theta)
+        parameters = self._space.parameters
+        views = [segment.view(vector) for segment in self._space.segments]
+        total = self._space.gradient.zero_()
+        for batch, share in self._shares(self._measured[0]):
+            losses, _ = self._per_example(batch)
+            first = torch.autograd.grad(losses.mean() * share, parameters, create_graph=True, materialize_grads=True)
+            varying = [(g, v) for g, v in zip(first, views, strict=True) if g.requires_grad]
+            if varying:
+                gradients, vectors = zip(*varying, strict=True)
+                torch.autograd.backward(gradients, vectors, inputs=parameters)
+        return total.clone()
+
+    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        network, gradient = self._space.network, self._space.gradient
+        network.train()
+        try:
+            for batch in self._splits["train"].batches(indices):
+                self._space.move_to(theta)
+                gradient.zero_()
+                yield self._backward(batch), gradient
+        finally:
+            network.eval()
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Add the gradient of a batch's mean loss to the space's gradient, and return that loss."""
+        with self._autocasting():
+            losses, _ = per_example(self._loss, self._space.network, batch)
+        loss = losses.mean()
+        loss.backward()
+        return loss.detach()
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        return self._space.buffers()
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        self._space.load_buffers(buffers)
+
+    def _per_example(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Losses and how right each example is, in evaluation mode."""
+        network = self._space.network
+        if self._folds is None:
+            self._folds = find_folds(network, lambda: per_example(self._loss, network, batch))
+        with folded(self._folds):
+            return per_example(self._loss, network, batch)
+
+    def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
+        unknown = [name for name in splits if name not in self._splits]
+        if unknown:
+            raise ConfigError(f"the data have no split {unknown[0]!r}; they have {', '.join(self._splits)}.")
+        return tuple(splits)
+
+    def _move_to(self, theta: Tensor) -> None:
+        self._space.move_to(theta)
+        with self._casting():
+            self.statistics.place(self._space, theta)
+
+    def _evaluate(self, split: str) -> tuple[Tensor, Tensor | None]:
+        examples = self._splits[split]
+        losses, correct = [], []
+        with torch.no_grad(), self._casting():
+            for batch in examples.batches(chunks(len(examples), self.batch_size)):
+                batch_losses, batch_correct = self._per_example(batch)
+                losses.append(batch_losses.double())
+                if batch_correct is not None:
+                    correct.append(batch_correct.double())
+        return torch.cat(losses), torch.cat(correct) if correct else None
+
+    def _shares(self, split: str) -> Iterator[tuple[Batch, float]]:
+        """The split's batches, each with its share of the examples."""
+        examples = self._splits[split]
+        indices = chunks(len(examples), self.batch_size)
+        for index, batch in zip(indices, examples.batches(indices), strict=True):
+            yield batch, (index.stop - index.start) / len(examples)
+
+    def _autocasting(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast)
+
+    @contextmanager
+    def _casting(self) -> Iterator[None]:
+        """Evaluate in full precision or under autocast, never in TF32, whatever the global settings."""
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False),
+            self._autocasting(),
+        ):
+            yield
+
+    def _fastest_batch_size(self) -> int:
+        """Time one batch of growing sizes, and take a larger one only where it is clearly faster for each example."""
+        examples = self._splits[self._measured[0]]
+        best, fastest, misses = 0, float("inf"), 0
+        for size in _BATCH_SIZES:
+            taken = min(size, len(examples))
+            try:
+                seconds = min(self._timed(slice(0, taken)) for _ in range(4)) / taken
+            except torch.OutOfMemoryError:
+                break
+            if seconds < _CLEARLY_FASTER * fastest:
+                best, fastest, misses = size, seconds, 0
+            else:
+                misses += 1
+            if misses == 2 or taken < size:
+                break
+        if best == 0:
+            raise ProblemError(f"the network does not fit on {self.device} with {_BATCH_SIZES[0]} examples at once.")
+        return best
+
+    def _timed(self, index: slice) -> float:
+        (batch,) = self._splits[self._measured[0]].batches([index])
+        start = perf_counter()
+        with torch.no_grad(), self._casting():
+            losses, _ = self._per_example(batch)
+            losses.sum().item()
+        return perf_counter() - start

@@ -1,0 +1,378 @@
+"""A network's parameters as one flat vector, and back.
+
+With P trainable numbers a network is a point θ in R^P. `ParameterSpace` is the only place that knows how the two
+correspond: names, shapes, memory formats, tied weights, which tensors move, and which rows form a filter. It holds a
+private copy of the network whose parameters are views into one flat buffer, so that going to a θ is one copy of `[P]`
+and a backward pass leaves the gradient in one `[P]`.
+"""
+
+import copy
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from landscape.errors import LayoutError, NonFiniteError, ProblemError
+
+Trainable = str | Callable[[str, nn.Parameter], bool]
+Role = Literal["weight", "bias", "norm"]
+
+_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_CHANNELS_LAST_LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
+_TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_COUNTER = "num_batches_tracked"
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The place of one parameter tensor in the flat vector.
+
+    Attributes:
+        name: the tensor's name in the network.
+        aliases: further names of the same tensor, when weights are tied.
+        shape: its shape in the network.
+        offset: where it begins in the flat vector.
+        role: "weight" has filters; "bias" and "norm" have none.
+        groups: number of groups of a transposed convolution, whose filters lie in dim 1; 0 for all others, whose
+            filters lie in dim 0.
+        channels_last: stored with the channels innermost.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    shape: torch.Size
+    offset: int
+    role: Role
+    groups: int
+    channels_last: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.shape.numel()
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The tensor's own shape as a view into a flat vector `[P]`; writing to it writes to the vector."""
+        part = flat.narrow(0, self.offset, self.size)
+        if self.channels_last:
+            outputs, inputs, height, width = self.shape
+            return part.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return part.view(self.shape)
+
+    def filters(self, flat: Tensor) -> Tensor:
+        """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
+
+        Only for segments whose role is "weight". A filter is a row of dim 0, or of dim 1 within each group of a
+        transposed convolution (Li et al. 2018, section 4).
+        """
+        weights = self.view(flat)
+        if self.groups:
+            return torch.unflatten(weights, 0, (self.groups, -1)).transpose(1, 2)
+        return weights.unsqueeze(0)
+
+
+class ParameterSpace:
+    """The correspondence between a network and a flat vector θ `[P]`.
+
+    Args:
+        model: the network. It is copied; the original is never changed.
+        trainable: which parameters are coordinates of the space: a name pattern with wildcards (`"*.lora_*"`), or a
+            function of name and parameter. By default those that require a gradient. The others stay as they are.
+        device: where the flat vectors live.
+        dtype: the type of all floating-point tensors of the copy.
+
+    Raises:
+        ProblemError: the network has no trainable parameter, or one without a shape yet, or of a complex type.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        trainable: Trainable | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        model = _unwrap(model)
+        tensors = _distinct_parameters(model)
+        moves = _predicate(trainable)
+        self._fixed_names = tuple(n for names, p in tensors for n in names if not moves(names[0], p))
+        self.segments = _segments(model, [(n, p) for n, p in tensors if moves(n[0], p)])
+        if not self.segments:
+            raise ProblemError(
+                f"no parameter of {type(model).__name__} is trainable"
+                + (f" under {trainable!r}" if trainable is not None else "")
+                + "; the space would have no dimension."
+            )
+        self.dimension = sum(segment.size for segment in self.segments)
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._network = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
+        self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
+        self._gradient: Tensor | None = None
+        self._bind_parameters()
+        self._norms: list[Any] = [
+            m for m in self._network.modules() if isinstance(m, _NormBase) and m.running_mean is not None
+        ]
+        self._statistics = self._bind_statistics()
+
+    # ------------------------------------------------------------------ the network at a point
+
+    @property
+    def network(self) -> nn.Module:
+        """The private copy, at the point where `move_to` left it. Its parameters are views into `theta`."""
+        return self._network
+
+    @property
+    def theta(self) -> Tensor:
+        """The current point `[P]`: the buffer itself, not a copy."""
+        return self._theta
+
+    @property
+    def gradient(self) -> Tensor:
+        """The buffer `[P]` where a backward pass through `network` adds its gradient; made on first use."""
+        if self._gradient is None:
+            self._gradient = torch.zeros_like(self._theta)
+        self._bind_gradient(self._gradient)
+        return self._gradient
+
+    @property
+    def statistics(self) -> Tensor:
+        """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
+        return self._statistics
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The normalisation layers that keep running statistics, in the network's order."""
+        return list(self._norms)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The private copy's trainable parameters, one for each segment."""
+        return [self._network.get_parameter(segment.name) for segment in self.segments]
+
+    def move_to(self, theta: Tensor) -> None:
+        """Take the network to the point θ `[P]`; statistics and all else stay."""
+        self._theta.copy_(theta)
+
+    # ------------------------------------------------------------------ flat vectors and named tensors
+
+    def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The point θ `[P]` of named tensors, of which only the trainable parameters matter.
+
+        Raises:
+            LayoutError: parameters are missing or shapes differ; the first of each are listed.
+            NonFiniteError: a parameter holds NaN or infinity.
+        """
+        expected = {segment.name: segment.shape for segment in self.segments}
+        self._require(expected, {n: t for n, t in state.items() if n in expected})
+        theta = torch.empty(self.dimension, device=self.device, dtype=self.dtype)
+        for segment in self.segments:
+            segment.view(theta).copy_(state[segment.name])
+        if not torch.isfinite(theta).all():
+            raise NonFiniteError("the parameters hold NaN or infinity.")
+        return theta
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """The trainable tensors of θ `[P]` by name, as copies; a tied tensor appears under its first name."""
+        return {s.name: s.view(theta).clone(memory_format=torch.contiguous_format) for s in self.segments}
+
+    def statistics_of(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The running statistics `[S]` that a state dictionary holds.
+
+        Raises:
+            LayoutError: some are missing.
+        """
+        names = self._statistics_names()
+        if missing := [name for name in names if name not in state]:
+            raise LayoutError(f"running statistics are missing: {_first(missing)}.")
+        parts = [state[name].to(device=self.device, dtype=self.dtype).reshape(-1) for name in names]
+        return torch.cat(parts) if parts else torch.empty_like(self._statistics)
+
+    def load(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Take everything from a state dictionary: point, statistics, fixed parameters and buffers.
+
+        Returns:
+            The point θ `[P]`.
+
+        Raises:
+            LayoutError, NonFiniteError: as `flatten`.
+        """
+        self.require_fit(state)
+        theta = self.flatten(state)
+        own = self._network.state_dict()
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if name in state:
+                    tensor.copy_(state[name])
+        return theta
+
+    def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
+        """The full state dictionary at θ `[P]`, as copies on the CPU.
+
+        Args:
+            theta: the point.
+            statistics: running statistics `[S]`; by default those that the space holds now.
+        """
+        moved = dict(self.unflatten(theta))
+        for segment in self.segments:
+            moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
+        moved.update(self._named_statistics(self._statistics if statistics is None else statistics))
+        state = {name: moved.get(name, tensor) for name, tensor in self._network.state_dict().items()}
+        return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
+
+    def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
+        """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
+        state = self.state_dict(theta, statistics)
+        own_memory = {id(b): b.detach().clone() for b in self._network.buffers()}
+        network = copy.deepcopy(self._network, own_memory)
+        network.load_state_dict(state)
+        return network.eval()
+
+    def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters of a state dictionary that are no coordinates of the space."""
+        return {name: state[name] for name in self._fixed_names}
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
+        return {n: b.detach().to("cpu", copy=True).contiguous() for n, b in self._network.named_buffers()}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Put back what `buffers` gave."""
+        for name, buffer in self._network.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def require_fit(self, state: Mapping[str, Tensor]) -> None:
+        """Check that a state dictionary has the keys and shapes of the network.
+
+        Raises:
+            LayoutError: it has not; the first missing and unexpected keys and shape mismatches are listed.
+        """
+        expected = {n: t.shape for n, t in self._network.state_dict().items()}
+        self._require(expected, state)
+
+    def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+        report = layout_differences(expected, {n: t.shape for n, t in state.items()})
+        if report:
+            raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
+
+    # ------------------------------------------------------------------ binding
+
+    def _bind_parameters(self) -> None:
+        own = dict(self._network.named_parameters(remove_duplicate=False))
+        for parameter in own.values():
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            for segment in self.segments:
+                view = segment.view(self._theta)
+                view.copy_(own[segment.name])
+                for name in (segment.name, *segment.aliases):
+                    own[name].data = view
+                    own[name].requires_grad_(True)
+
+    def _bind_gradient(self, gradient: Tensor) -> None:
+        first = self._network.get_parameter(self.segments[0].name)
+        if first.grad is not None and first.grad.data_ptr() == gradient.data_ptr():
+            return
+        for segment in self.segments:
+            for name in (segment.name, *segment.aliases):
+                self._network.get_parameter(name).grad = segment.view(gradient)
+
+    def _bind_statistics(self) -> Tensor:
+        tensors = [t for norm in self._norms for t in (norm.running_mean, norm.running_var)]
+        sizes = [t.numel() for t in tensors]
+        flat = torch.cat(tensors) if tensors else torch.empty(0, device=self.device, dtype=self.dtype)
+        for norm, mean, variance in zip(self._norms, *[iter(torch.split(flat, sizes))] * 2, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+        return flat
+
+    def _statistics_names(self) -> list[str]:
+        names = {id(module): name for name, module in self._network.named_modules()}
+        prefixes = [names[id(norm)] for norm in self._norms]
+        return [f"{p}.{q}" if p else q for p in prefixes for q in ("running_mean", "running_var")]
+
+    def _named_statistics(self, statistics: Tensor) -> dict[str, Tensor]:
+        sizes = [t.numel() for norm in self._norms for t in (norm.running_mean, norm.running_var)]
+        return dict(zip(self._statistics_names(), torch.split(statistics, sizes) if sizes else (), strict=True))
+
+
+def layout_differences(expected: Mapping[str, torch.Size], got: Mapping[str, torch.Size]) -> str:
+    """Say how two sets of named shapes differ; empty when they do not.
+
+    Counters of batches are let pass: old checkpoints lack them, and they change no output.
+    """
+    missing = [n for n in expected if n not in got and not n.endswith(_COUNTER)]
+    unexpected = [n for n in got if n not in expected and not n.endswith(_COUNTER)]
+    shapes = [
+        f"{n} is {tuple(got[n])}, expected {tuple(expected[n])}"
+        for n in expected
+        if n in got and expected[n] != got[n] and not n.endswith(_COUNTER)
+    ]
+    parts = [("missing", missing), ("unexpected", unexpected), ("shapes", shapes)]
+    return "; ".join(f"{kind}: {_first(names)}" for kind, names in parts if names)
+
+
+def _first(names: list[str]) -> str:
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _unwrap(model.module)
+    compiled: Any = getattr(model, "_orig_mod", None)
+    return _unwrap(compiled) if isinstance(compiled, nn.Module) else model
+
+
+def _distinct_parameters(model: nn.Module) -> list[tuple[tuple[str, ...], nn.Parameter]]:
+    groups: dict[object, tuple[list[str], nn.Parameter]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ProblemError(f"parameter {name} has no shape yet; run the network once on a batch first.")
+        if parameter.is_complex():
+            raise ProblemError(f"parameter {name} is complex; only real parameters form the space.")
+        same_memory = parameter.numel() > 0 and parameter.device.type != "meta"
+        key = (parameter.data_ptr(), parameter.shape, parameter.stride()) if same_memory else id(parameter)
+        groups.setdefault(key, ([], parameter))[0].append(name)
+    return [(tuple(names), parameter) for names, parameter in groups.values()]
+
+
+def _predicate(trainable: Trainable | None) -> Callable[[str, nn.Parameter], bool]:
+    if trainable is None:
+        return lambda name, parameter: parameter.requires_grad
+    if isinstance(trainable, str):
+        return lambda name, parameter: parameter.is_floating_point() and fnmatch.fnmatchcase(name, trainable)
+    return trainable
+
+
+def _segments(model: nn.Module, tensors: list[tuple[tuple[str, ...], nn.Parameter]]) -> tuple[Segment, ...]:
+    segments: list[Segment] = []
+    offset = 0
+    for (name, *aliases), parameter in tensors:
+        prefix, _, local = name.rpartition(".")
+        owner = model.get_submodule(prefix)
+        weight = parameter.ndim > 1
+        segments.append(
+            Segment(
+                name=name,
+                aliases=tuple(aliases),
+                shape=parameter.shape,
+                offset=offset,
+                role=_role(owner, local, parameter),
+                groups=owner.groups if isinstance(owner, _TRANSPOSED_LAYERS) and weight else 0,
+                channels_last=isinstance(owner, _CHANNELS_LAST_LAYERS) and parameter.ndim == 4,
+            )
+        )
+        offset += parameter.numel()
+    return tuple(segments)
+
+
+def _role(owner: nn.Module, local: str, parameter: nn.Parameter) -> Role:
+    if isinstance(owner, _NORM_LAYERS):
+        return "norm"
+    return "bias" if parameter.ndim < 2 or local.startswith("bias") else "weight"

@@ -1,0 +1,1 @@
+"""Results to pictures; nothing here computes, and nothing imports torch."""

@@ -1,0 +1,1 @@
+"""What is studied: a model, its data and its loss."""

@@ -1,0 +1,62 @@
+"""Losses by name, and the one way in which every loss is called.
+
+A loss is a function `loss(model, batch) -> [B]`, one number for each example. It may return a pair instead: the losses
+`[B]`, and how right each example is `[B]` in [0, 1], whose mean is the accuracy.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landscape.errors import ProblemError
+from landscape.problems.splits import Batch
+
+Loss = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Tensor]]
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Cross entropy of the logits `[B, C]`, or `[B, C, ...]` averaged over positions, against class labels."""
+    inputs, targets = batch
+    logits = model(inputs)
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return _each(losses), _each(logits.argmax(dim=1) == targets)
+
+
+def mse(model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+    """Squared error averaged over the outputs; class labels `[B]` are taken as one-hot vectors, with an accuracy."""
+    inputs, targets = batch
+    outputs = model(inputs)
+    if targets.is_floating_point():
+        return _each((outputs - targets.view_as(outputs)).square())
+    wanted = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    return _each((outputs - wanted).square()), _each(outputs.argmax(dim=1) == targets)
+
+
+def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Run a loss on a batch.
+
+    Returns:
+        The losses `[B]`, and how right each example is `[B]`, or None where the loss does not say.
+
+    Raises:
+        ProblemError: the loss fails, or returns something else.
+    """
+    try:
+        result = loss(model, batch)
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise ProblemError(f"the loss {name} failed on a batch: {type(error).__name__}: {error}") from error
+    losses, correct = result if isinstance(result, tuple) else (result, None)
+    if not isinstance(losses, Tensor) or losses.ndim != 1:
+        got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+        raise ProblemError(f"a loss must return one number for each example, shape [B]; got {got}.")
+    return losses, correct
+
+
+def _each(values: Tensor) -> Tensor:
+    values = values.float() if values.dtype == torch.bool else values
+    return values.flatten(1).mean(dim=1) if values.ndim > 1 else values

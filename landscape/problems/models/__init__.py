@@ -1,0 +1,13 @@
+"""Models by name. Each factory takes `input_shape` and `classes`, and then arguments of its own."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from landscape.problems.models.cnn import cnn
+from landscape.problems.models.mlp import mlp
+from landscape.problems.models.resnet import RESNETS
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, **RESNETS}
+
+__all__ = ["MODELS"]

@@ -1,0 +1,154 @@
+"""From names to objects: the registry's own, and a user's `package.module:factory` or `path/file.py:factory`."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from landscape.errors import ConfigError, LandscapeError, ProblemError
+from landscape.problems import datasets, losses
+from landscape.problems.datasets import Data, as_data
+from landscape.problems.losses import Loss
+from landscape.problems.models import MODELS
+from landscape.problems.specification import ProblemSpecification
+
+DATASETS: Mapping[str, Callable[..., Data]] = {
+    "digits": datasets.digits,
+    "cifar10": datasets.cifar10,
+    "cifar100": datasets.cifar100,
+}
+LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is studied: a network, its data and its loss.
+
+    Attributes:
+        model: the network; its weights mean nothing yet.
+        data: the examples by split.
+        loss: the loss, one number for each example.
+        specification: the names it was built from; None when it was built from objects.
+    """
+
+    model: nn.Module
+    data: Data
+    loss: Loss
+    specification: ProblemSpecification | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module, data: Any, loss: Loss | str = "cross_entropy") -> "Problem":
+        """Build from objects.
+
+        Args:
+            model: any network.
+            data: the pair (train, test) or a mapping of split names; tensors, arrays or map-style data sets.
+            loss: a function `loss(model, batch) -> [B]` or a registry name.
+        """
+        return cls(model, as_data(data), resolve(loss, LOSSES, "loss") if isinstance(loss, str) else loss)
+
+    def to(self, device: torch.device | str) -> "Problem":
+        """The same with the examples on another device."""
+        return replace(self, data=self.data.to(torch.device(device)))
+
+
+def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem:
+    """Build what a specification names.
+
+    Args:
+        specification: the names; models of the registry get the data's input shape and number of classes unless
+            `model_args` gives them.
+        seed: for the network's initial weights; the global generators are left as they were.
+
+    Raises:
+        ConfigError: a name is unknown or arguments do not fit.
+        ProblemError: a factory fails.
+    """
+    data = as_data(_call(resolve(specification.data, DATASETS, "data"), specification.data, specification.data_args))
+    loss = resolve(specification.loss, LOSSES, "loss")
+    arguments = dict(specification.model_args)
+    if specification.model in MODELS:
+        deduced = {"input_shape": data.input_shape, "classes": data.classes}
+        arguments = {**{k: v for k, v in deduced.items() if v is not None}, **arguments}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _call(resolve(specification.model, MODELS, "model"), specification.model, arguments)
+    if not isinstance(model, nn.Module):
+        raise ProblemError(f"{specification.model} returned {type(model).__name__}, expected a torch.nn.Module.")
+    return Problem(model, data, loss, specification.updated(model_args=arguments))
+
+
+def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
+    """The object that a name stands for.
+
+    Raises:
+        ConfigError: there is no such name, file, module or attribute.
+        ProblemError: the file or module fails when it is loaded.
+    """
+    if name in registry:
+        return registry[name]
+    place, colon, attribute = name.rpartition(":")
+    if not colon:
+        known = ", ".join(sorted(registry))
+        raise ConfigError(
+            f"unknown {kind} {name!r}; known are {known}, or package.module:factory, path/file.py:factory."
+        )
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    if not hasattr(module, attribute):
+        raise ConfigError(f"{place} has no {attribute!r}, which {kind} {name!r} names.")
+    return getattr(module, attribute)
+
+
+def _load_file(path: Path) -> Any:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}.")
+    specification = importlib.util.spec_from_file_location(f"_user_{path.stem}_{abs(hash(path)):x}", path)
+    if specification is None or specification.loader is None:
+        raise ConfigError(f"{path} is no Python file.")
+    if specification.name in sys.modules:
+        return sys.modules[specification.name]
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # the user's code may raise anything
+        del sys.modules[specification.name]
+        raise ProblemError(f"{path} fails when it is loaded: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _load_module(name: str) -> Any:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"cannot import {name!r}: {error}; looked in {folder} and the installed packages.") from error
+    except Exception as error:  # the user's code may raise anything
+        raise ProblemError(f"{name} fails when it is imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{name}{inspect.signature(factory)} does not take {dict(arguments)}: {error}.") from error
+    try:
+        return factory(**arguments)
+    except LandscapeError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,82 @@
+"""What is studied, in words: a model, data and a loss by name, with their arguments.
+
+A specification is plain values, so it travels in a configuration file and in the metadata of a checkpoint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from landscape.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemSpecification:
+    """Names of what is studied; each is a registry name, `package.module:factory` or `path/file.py:factory`.
+
+    Attributes:
+        model: the network.
+        model_args: arguments of the model's factory.
+        data: the data set.
+        data_args: arguments of the data set's factory.
+        loss: the loss, `loss(model, batch) -> [B]`.
+    """
+
+    model: str
+    data: str
+    loss: str = "cross_entropy"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    data_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> "ProblemSpecification":
+        """Build from parsed YAML or JSON.
+
+        Args:
+            values: the mapping.
+            source: what to name in an error: a file.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value has the wrong type.
+        """
+        values = {name: value for name, value in values.items() if value is not None}
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"{source}: unknown key {unknown[0]!r}; a problem has {', '.join(sorted(known))}.")
+        for name in ("model", "data"):
+            if not values.get(name):
+                raise ConfigError(f"{source}: {name!r} is missing; give it there or as --{name}.")
+        for name in ("model", "data", "loss"):
+            if not isinstance(values.get(name, ""), str):
+                raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a name.")
+        for name in ("model_args", "data_args"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a mapping of arguments.")
+        located: dict[str, Any] = {**values}
+        located |= {name: _locate(values[name]) for name in ("model", "data", "loss") if name in values}
+        return cls(**located)
+
+    def updated(self, **changes: Any) -> "ProblemSpecification":
+        """The same with the given values in place; None changes nothing."""
+        return self.from_mapping(overridden(self.to_mapping(), changes), "the problem")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values for JSON or YAML."""
+        return asdict(self)
+
+
+def overridden(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the changes in place; arguments are dropped with the model or data that they belonged to."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    dropped = {f"{name}_args" for name in ("model", "data") if name in given and given[name] != values.get(name)}
+    return {**{name: value for name, value in values.items() if name not in dropped}, **given}
+
+
+def _locate(name: str) -> str:
+    """The name with the file of `path/file.py:factory` made absolute, so that it works from any folder."""
+    file, colon, attribute = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{Path(file).expanduser().resolve()}:{attribute}"
+    return name

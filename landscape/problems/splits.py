@@ -1,0 +1,198 @@
+"""Examples that a loss is averaged over: in memory as tensors, or read on demand.
+
+A batch may be any nesting of tuples, lists and dictionaries of tensors that share their first dimension.
+"""
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from landscape.errors import ProblemError
+from landscape.files import fingerprint
+
+Batch = Any
+Index = slice | Tensor
+
+_MEMORY_LIMIT = 4 * 2**30
+_CHUNK = 512
+
+
+class Split(Protocol):
+    """One part of a data set, such as the training examples."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
+        """One batch for each slice or tensor of positions, in their order."""
+        ...
+
+    def to(self, device: torch.device) -> "Split":
+        """The same examples, given out on another device."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A digest that differs when the examples differ."""
+        ...
+
+
+class TensorSplit:
+    """Examples held as tensors.
+
+    Args:
+        tensors: any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`.
+
+    Raises:
+        ProblemError: there is no tensor, no example, or first dimensions differ.
+    """
+
+    def __init__(self, tensors: Batch) -> None:
+        self._tensors = map_tensors(torch.as_tensor, tensors)
+        leaves = list(leaf_tensors(self._tensors))
+        sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
+        if len(sizes) != 1 or sizes == {None}:
+            found = ", ".join(str(tuple(leaf.shape)) for leaf in leaves) or "none"
+            raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {found}.")
+        self._size = leaves[0].shape[0]
+        if self._size == 0:
+            raise ProblemError("a split has no example.")
+
+    @property
+    def tensors(self) -> Batch:
+        """All examples as one batch."""
+        return self._tensors
+
+    def __len__(self) -> int:
+        return self._size
+
+    def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
+        for index in indices:
+            yield map_tensors(operator.itemgetter(index), self._tensors)
+
+    def to(self, device: torch.device) -> "TensorSplit":
+        return TensorSplit(map_tensors(lambda tensor: tensor.to(device), self._tensors))
+
+    def fingerprint(self) -> str:
+        leaves = [leaf.detach().cpu().contiguous() for leaf in leaf_tensors(self._tensors)]
+        shapes = [f"{leaf.dtype}{tuple(leaf.shape)}".encode() for leaf in leaves]
+        return fingerprint([*shapes, *(leaf.view(torch.uint8).numpy().data for leaf in leaves if leaf.numel())])
+
+
+class StreamedSplit:
+    """Examples of a map-style data set that is too large for memory, decoded by worker processes when asked for.
+
+    Args:
+        dataset: a data set with a length.
+        device: where batches are put.
+        workers: number of worker processes.
+    """
+
+    def __init__(self, dataset: Dataset[Any], device: torch.device, workers: int | None = None) -> None:
+        self._dataset = dataset
+        self._device = device
+        self._workers = min(8, os.cpu_count() or 1) if workers is None else workers
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
+        size = len(self)
+        lists: Sequence[list[int]] = [
+            torch.arange(size)[index.cpu() if isinstance(index, Tensor) else index].tolist() for index in indices
+        ]
+        loader = DataLoader(
+            self._dataset, batch_sampler=lists, num_workers=self._workers, pin_memory=self._device.type == "cuda"
+        )
+        for batch in loader:
+            yield map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
+
+    def to(self, device: torch.device) -> "StreamedSplit":
+        return StreamedSplit(self._dataset, device, self._workers)
+
+    def fingerprint(self) -> str:
+        some = np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(int)
+        examples = default_collate([self._dataset[int(i)] for i in some])
+        return fingerprint([str(len(self)).encode(), TensorSplit(examples).fingerprint().encode()])
+
+
+def as_split(examples: Any, memory_limit: int = _MEMORY_LIMIT) -> Split:
+    """Make a split of what a user's factory gives.
+
+    Args:
+        examples: a split; any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`; or a map-style
+            data set, which is decoded once and held as tensors when it takes at most `memory_limit` bytes.
+        memory_limit: bytes.
+
+    Raises:
+        ProblemError: it is none of these, or empty.
+    """
+    if all(hasattr(examples, name) for name in ("batches", "fingerprint", "to")):
+        return examples  # type: ignore[no-any-return]
+    if isinstance(examples, Dataset):
+        return _from_dataset(examples, memory_limit)
+    return TensorSplit(examples)
+
+
+def _from_dataset(dataset: Dataset[Any], memory_limit: int) -> Split:
+    size = len(dataset) if hasattr(dataset, "__len__") else 0
+    if size == 0:
+        raise ProblemError(f"{type(dataset).__name__} has no example or no length; a map-style data set is needed.")
+    first = list(leaf_tensors(default_collate([dataset[0]])))
+    if sum(leaf.nbytes for leaf in first) * size > memory_limit:
+        return StreamedSplit(dataset, torch.device("cpu"))
+    chunks = [
+        default_collate([dataset[i] for i in range(start, min(start + _CHUNK, size))])
+        for start in range(0, size, _CHUNK)
+    ]
+    return TensorSplit(_concatenate(chunks))
+
+
+def _concatenate(chunks: Sequence[Batch]) -> Batch:
+    first = chunks[0]
+    if isinstance(first, Mapping):
+        return {key: _concatenate([chunk[key] for chunk in chunks]) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(_concatenate(parts) for parts in zip(*chunks, strict=True))
+    return torch.cat(list(chunks))
+
+
+def map_tensors(function: Callable[[Any], Tensor], batch: Batch) -> Batch:
+    """The same nesting of tuples, lists and dictionaries with the function applied to each leaf."""
+    if isinstance(batch, Mapping):
+        return {key: map_tensors(function, value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(map_tensors(function, value) for value in batch)
+    try:
+        return function(batch)
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"a batch holds {type(batch).__name__}, expected tensors or arrays: {error}") from error
+
+
+def leaf_tensors(batch: Batch) -> Iterator[Tensor]:
+    """The tensors of a batch, in a fixed order."""
+    if isinstance(batch, Mapping):
+        for key in batch:
+            yield from leaf_tensors(batch[key])
+    elif isinstance(batch, tuple | list):
+        for value in batch:
+            yield from leaf_tensors(value)
+    else:
+        yield batch
+
+
+def chunks(size: int, batch_size: int) -> list[slice]:
+    """Cut `size` positions into runs of at most `batch_size` whose lengths differ by one at most.
+
+    Equal runs leave no small remainder, whose batch statistics would be poor.
+    """
+    count = -(-size // batch_size)
+    edges = [size * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]

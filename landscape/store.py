@@ -1,0 +1,150 @@
+"""Results as HDF5 files that are whole at every instant.
+
+The file is built in memory and its bytes are written beside their place and moved there, so no reader meets a lock or a
+half-written file. Coordinates, quantities and `done` of a sweep lie in one group: the root for a result's only sweep.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import h5py
+import numpy as np
+
+from landscape.errors import ProvenanceError, ResultError
+from landscape.files import refuse_existing, write_atomically
+from landscape.results import Array, Result, Sweep
+
+_FORMAT, _VERSION = "mode-connectivity", 1
+_SECONDS_BETWEEN_FLUSHES = 1.0
+_MARKS = "marks"
+
+
+def save_result(path: str | os.PathLike[str], result: Result) -> None:
+    """Write a result, whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with h5py.File("result", "w", driver="core", backing_store=False) as file:
+        file.attrs.update(format=_FORMAT, version=_VERSION, kind=result.kind)
+        file.attrs["provenance"] = json.dumps(result.provenance, sort_keys=True)
+        file.attrs["facts"] = json.dumps(result.facts, sort_keys=True)
+        file.attrs["sweeps"] = json.dumps(list(result.sweeps))
+        for name, sweep in result.sweeps.items():
+            _write_sweep(file.require_group(name) if name else file, sweep)
+        for name, points in result.marks.items():
+            file.require_group(_MARKS)[name] = points
+        file.flush()
+        content = file.id.get_file_image()
+    write_atomically(path, content)
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """Read a result.
+
+    Raises:
+        ResultError: there is no such file, or it is damaged or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ResultError(f"there is no result {path}; the file does not exist or is a folder.")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
+                raise ResultError(f"{path} is an HDF5 file, but no result of this version of mode-connectivity.")
+            names = json.loads(file.attrs["sweeps"])
+            return Result(
+                kind=str(file.attrs["kind"]),
+                sweeps={name: _read_sweep(file[name] if name else file) for name in names},
+                marks={name: points[...] for name, points in file.get(_MARKS, {}).items()},
+                provenance=json.loads(file.attrs["provenance"]),
+                facts=json.loads(file.attrs["facts"]),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise ResultError(f"{path} is damaged or no result file: {error}") from error
+
+
+def _write_sweep(group: Any, sweep: Sweep) -> None:
+    group.attrs["axes"] = json.dumps(list(sweep.axes))
+    group.attrs["values"] = json.dumps(list(sweep.values))
+    for name, values in {**sweep.axes, **sweep.values, "done": sweep.done}.items():
+        group[name] = values
+
+
+def _read_sweep(group: Any) -> Sweep:
+    axes, values = json.loads(group.attrs["axes"]), json.loads(group.attrs["values"])
+    return Sweep({n: group[n][...] for n in axes}, {n: group[n][...] for n in values}, group["done"][...])
+
+
+class ResultWriter:
+    """A result that grows on disk: written at most once a second, and whenever `flush` is called.
+
+    Args:
+        path: the file.
+        result: what is known before anything is measured; its provenance guards a resume.
+        resume: go on from what the file holds.
+        overwrite: replace the file.
+
+    Raises:
+        ConfigError: the file is there, and neither `resume` nor `overwrite` is set.
+        ProvenanceError: the file was measured under other settings.
+        ResultError: the file to resume is damaged.
+    """
+
+    def __init__(self, path: Path, result: Result, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.path = path
+        self._result = result
+        self._flushed = monotonic()
+        if resume and path.exists():
+            before = load_result(path)
+            require_same_provenance(path, before.provenance, result.provenance)
+            self._result = replace(result, sweeps={**result.sweeps, **before.sweeps})
+        else:
+            refuse_existing(path, overwrite)
+
+    @property
+    def result(self) -> Result:
+        """The result as it stands."""
+        return self._result
+
+    def begin(self, name: str, axes: Mapping[str, Array]) -> Sweep:
+        """What is known of a sweep so far; an empty one when nothing is.
+
+        Raises:
+            ProvenanceError: the file holds other axes.
+        """
+        known = self._result.sweeps.get(name)
+        if known is None or not known.values:
+            return Sweep.empty(axes)
+        if list(known.axes) != list(axes) or not all(np.array_equal(known.axes[n], v) for n, v in axes.items()):
+            raise ProvenanceError(
+                f"{self.path} was measured on another grid; resume with the same ranges, or --overwrite."
+            )
+        return known
+
+    def update(self, name: str, sweep: Sweep, *, flush: bool = False) -> None:
+        """Take over the state of a sweep, and write it when a second has passed or `flush` is set."""
+        self._result = replace(self._result, sweeps={**self._result.sweeps, name: sweep})
+        if flush or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+            save_result(self.path, self._result)
+            self._flushed = monotonic()
+
+
+def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a file may be continued.
+
+    Raises:
+        ProvenanceError: settings differ; the first is named.
+    """
+    plain: Mapping[str, Any] = json.loads(json.dumps(now))
+    for key in sorted({*before, *plain}):
+        if before.get(key) != plain.get(key):
+            raise ProvenanceError(
+                f"{path} was begun with {key} = {before.get(key)!r}, now it is {plain.get(key)!r}; "
+                "resume with the same settings, or start again with --overwrite."
+            )

@@ -1,0 +1,122 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from landscape import EmpiricalRisk, Frozen, Interpolated, ParameterSpace, Problem, ProblemError, Recomputed
+from landscape.batchnorm import variance_mask
+from tests.oracles import networks, problem_of
+
+
+def recomputed(name, batch_size):
+    problem = problem_of(name)
+    space = ParameterSpace(problem.model)
+    theta = space.flatten(problem.model.state_dict()) * 1.3
+    risk = EmpiricalRisk(
+        space, problem, statistics=Recomputed(problem.data.splits["train"], problem.loss, batch_size), batch_size=4
+    )
+    return risk, space, theta
+
+
+@pytest.mark.parametrize("name", ["buffers", "convolutions"])
+def test_one_batch_gives_what_torch_gives_in_training_mode(name):
+    risk, space, theta = recomputed(name, 1000)
+    inputs, _ = networks()[name][1]
+    reference = space.module(theta)
+    for module in reference.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+            module.momentum = 1.0
+    reference(inputs)
+    risk.value(theta)
+    torch.testing.assert_close(space.statistics, space.statistics_of(reference.state_dict()))
+
+
+def test_batches_are_pooled_to_the_statistics_of_all_inputs():
+    """For the first layer, whose inputs no batch norm changes, the pooled statistics are exact whatever the batches."""
+    risk, space, theta = recomputed("buffers", 4)
+    inputs, _ = networks()["buffers"][1]
+    risk.value(theta)
+    module = space.module(theta)
+    outputs = module.first(inputs[:, module.order])
+    torch.testing.assert_close(module.norm.running_mean, outputs.mean(dim=0))
+    torch.testing.assert_close(module.norm.running_var, outputs.var(dim=0))
+
+
+def test_a_layer_that_runs_twice_sees_both_inputs():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.norm = nn.BatchNorm1d(4, affine=False)
+
+        def forward(self, x):
+            self.seen = [self.linear(x), self.linear(2 * x)]
+            return self.norm(self.seen[0]) + self.norm(self.seen[1])
+
+    inputs, labels = torch.randn(12, 4), torch.randint(4, (12,))
+    problem = Problem.of(Twice(), {"train": (inputs, labels)})
+    space = ParameterSpace(problem.model)
+    Recomputed(problem.data.splits["train"], problem.loss, 12).place(space, space.theta)
+    torch.testing.assert_close(space.statistics[:4], torch.cat(space.network.seen).mean(dim=0))
+
+
+def test_dropout_stays_off_and_counters_stay_put():
+    risk, space, theta = recomputed("convolutions", 8)
+    counters = {n: b for n, b in space.buffers().items() if n.endswith("num_batches_tracked")}
+    assert risk.measure(theta)["train"].loss == risk.measure(theta)["train"].loss
+    assert all(torch.equal(space.buffers()[name], counter) for name, counter in counters.items())
+    assert not any(module.training for module in space.network.modules())
+    assert all(norm.momentum == 0.1 for norm in space.norms)
+
+
+def test_statistics_follow_the_weights_under_recomputation_only():
+    """A scaled convolution before a batch norm leaves the outputs alone once the statistics are recomputed."""
+    risk, space, theta = recomputed("buffers", 1000)
+    scaled = theta.clone()
+    for segment in space.segments:
+        if segment.name.startswith("first."):
+            segment.view(scaled).mul_(3.0)
+    assert float(risk.value(scaled)) == pytest.approx(float(risk.value(theta)), abs=1e-4)
+    risk.statistics = Frozen(space.statistics_of(problem_of("buffers").model.state_dict()))
+    assert abs(float(risk.value(scaled)) - float(risk.value(theta))) > 1e-3
+
+
+def test_interpolation_is_exact_at_the_known_points_and_linear_between():
+    space = ParameterSpace(networks()["buffers"][0])
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(3, space.dimension, generator=generator)
+    statistics = torch.rand(3, len(space.statistics), generator=generator)
+    policy = Interpolated(points, statistics, variance_mask(space))
+    for shares in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5]):
+        weights = torch.tensor(shares, dtype=torch.float32)
+        policy.place(space, weights @ points)
+        torch.testing.assert_close(space.statistics, weights @ statistics, atol=1e-4, rtol=1e-4)
+    assert not space.buffers()["mask"][:2].any()
+    assert space.buffers()["order"].tolist() == [4, 3, 2, 1, 0]
+
+
+def test_extrapolated_variances_never_turn_negative():
+    space = ParameterSpace(networks()["buffers"][0])
+    points = torch.stack([torch.zeros(space.dimension), torch.ones(space.dimension)])
+    statistics = torch.stack([torch.ones(len(space.statistics)), torch.zeros(len(space.statistics))])
+    Interpolated(points, statistics, variance_mask(space)).place(space, 3 * points[1])
+    is_variance = variance_mask(space)
+    assert (space.statistics[is_variance] == 0).all()
+    torch.testing.assert_close(space.statistics[~is_variance], torch.full((6,), -2.0), atol=1e-4, rtol=0)
+
+
+def test_a_layer_that_never_runs_is_told_of():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(4, 2), nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    problem = Problem.of(Idle(), {"train": (torch.randn(5, 4), torch.zeros(5, dtype=torch.long))})
+    space = ParameterSpace(copy.deepcopy(problem.model))
+    with pytest.raises(ProblemError, match="took no part"):
+        Recomputed(problem.data.splits["train"], problem.loss).place(space, space.theta)

@@ -1,0 +1,229 @@
+"""Problems: the registry's own and a user's."""
+
+import hashlib
+import pickle
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from landscape import ConfigError, MissingDataError, ProblemError, ProblemSpecification, build_problem
+from landscape.problems.datasets import as_data
+from landscape.problems.models import MODELS
+from landscape.problems.splits import StreamedSplit, TensorSplit, as_split, chunks
+
+FIRST_TEST_LABELS = [2, 7, 2, 6, 8, 5, 4, 4, 8, 0, 9, 0]
+
+
+def test_the_digits_are_split_once_and_for_all():
+    data = build_problem(ProblemSpecification(model="mlp", data="digits")).data
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 1437, "test": 360}
+    (images, labels), (others, _) = (data.splits[name].tensors for name in ("train", "test"))
+    assert others.shape == (360, 1, 8, 8)
+    assert data.splits["test"].tensors[1][:12].tolist() == FIRST_TEST_LABELS
+    assert images.shape == (1437, 1, 8, 8)
+    assert labels.bincount().min() > 100
+    assert abs(float(images.mean())) < 1e-5
+    assert float(images.square().mean()) == pytest.approx(1.0, abs=1e-4)
+    rows = {image.numpy().tobytes() for image in images}
+    assert not any(image.numpy().tobytes() in rows for image in others)
+
+
+def write_cifar(folder, classes, monkeypatch):
+    """A few random pictures in the format of CIFAR's files, with torchvision's checksums set to theirs."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    dataset = {10: CIFAR10, 100: CIFAR100}[classes]
+    label = {10: "labels", 100: "fine_labels"}[classes]
+    place = folder / dataset.base_folder
+    place.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    written = {}
+    for kind in ("train_list", "test_list"):
+        entries = []
+        for name, _ in getattr(dataset, kind):
+            pixels = random.integers(0, 256, (4, 3072), dtype=np.uint8)
+            labels = random.integers(0, classes, 4).tolist()
+            content = pickle.dumps({"data": pixels, label: labels})
+            (place / name).write_bytes(content)
+            entries.append([name, hashlib.md5(content).hexdigest()])
+            written[name] = (pixels, labels)
+        monkeypatch.setattr(dataset, kind, entries)
+    meta = pickle.dumps({dataset.meta["key"]: [str(i) for i in range(classes)]})
+    (place / dataset.meta["filename"]).write_bytes(meta)
+    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": hashlib.md5(meta).hexdigest()})
+    return written
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_is_read_from_its_own_format(tmp_path, monkeypatch, name, classes):
+    written = write_cifar(tmp_path, classes, monkeypatch)
+    specification = ProblemSpecification(model="resnet8", data=name, data_args={"root": str(tmp_path)})
+    problem = build_problem(specification)
+    images, labels = problem.data.splits["train"].tensors
+    pixels = np.concatenate([p for n, (p, _) in written.items() if "test" not in n]).reshape(-1, 3, 32, 32) / 1.0
+    wanted = (pixels - pixels.mean((0, 2, 3), keepdims=True)) / pixels.std((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(images.numpy(), wanted, atol=1e-5)
+    assert labels.tolist() == [label for n, (_, ls) in written.items() if "test" not in n for label in ls]
+    assert problem.model(images[:2]).shape == (2, classes)
+    assert problem.specification.model_args == {"input_shape": (3, 32, 32), "classes": classes}
+
+
+def test_missing_files_are_named_with_the_flag(tmp_path):
+    specification = ProblemSpecification(model="mlp", data="cifar10", data_args={"root": str(tmp_path)})
+    with pytest.raises(MissingDataError, match=rf"{tmp_path}/cifar-10-batches-py.*--data-root.*--download"):
+        build_problem(specification)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_runs_on_any_channels_and_classes(name):
+    model = MODELS[name](input_shape=(2, 8, 8), classes=7).eval()
+    assert model(torch.randn(3, 2, 8, 8)).shape == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"), [(20, 272_474), (32, 466_906), (44, 661_338), (56, 855_770), (110, 1_730_714)]
+)
+def test_resnets_have_the_published_number_of_parameters(depth, count):
+    """272,474 is published for ResNet-20; each further block of three stages adds 32,405 weights and biases."""
+    model = MODELS[f"resnet{depth}"](input_shape=(3, 32, 32), classes=10)
+    assert sum(p.numel() for p in model.parameters()) == count
+
+
+def test_a_network_without_shortcuts_lacks_the_projections_only():
+    model = MODELS["resnet20"](input_shape=(3, 32, 32), classes=10, shortcut=False)
+    projections = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert sum(p.numel() for p in model.parameters()) == 272_474 - projections
+
+
+def test_a_shortcut_leads_around_the_block():
+    images = torch.randn(2, 16, 4, 4)
+    for shortcut in (True, False):
+        block = MODELS["resnet8"](input_shape=(1, 8, 8), classes=10, shortcut=shortcut).layer1[0].eval()
+        torch.nn.init.zeros_(block.conv2.weight)
+        torch.testing.assert_close(block(images), images.relu() if shortcut else torch.zeros_like(images))
+
+
+def test_initial_weights_follow_the_seed_alone():
+    specification = ProblemSpecification(model="mlp", data="digits")
+    first, second, third = (build_problem(specification, seed).model.state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], third[name]) for name in first)
+
+
+USER = """
+    import torch
+    from torch.utils.data import TensorDataset
+
+    def model(width=3):
+        return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 2))
+
+    def data():
+        x = torch.arange(40.0).view(10, 4)
+        return TensorDataset(x, x[:, 0].long() % 2), (x[:3], x[:3, 0].long() % 2)
+
+    def loss(model, batch):
+        return (model(batch[0]) ** 2).sum(dim=1)
+
+    def fails():
+        raise ValueError("no luck")
+
+    def number():
+        return 3
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent(USER))
+    return path
+
+
+def test_a_users_own_model_data_and_loss_from_a_file(user_file):
+    problem = build_problem(
+        ProblemSpecification(
+            model=f"{user_file}:model", data=f"{user_file}:data", loss=f"{user_file}:loss", model_args={"width": 5}
+        )
+    )
+    assert problem.model[0].out_features == 5
+    assert {name: len(split) for name, split in problem.data.splits.items()} == {"train": 10, "test": 3}
+    (batch,) = problem.data.splits["train"].batches([slice(0, 4)])
+    assert problem.loss(problem.model, batch).shape == (4,)
+
+
+def test_a_users_own_module_from_the_current_folder(user_file, monkeypatch):
+    monkeypatch.chdir(user_file.parent)
+    problem = build_problem(ProblemSpecification(model="mine:model", data="mine:data"))
+    assert problem.model[0].out_features == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("resnet9", {}, "unknown model 'resnet9'; known are cnn, mlp"),
+        ("nowhere.py:model", {}, "there is no file"),
+        ("nowhere_at_all:model", {}, "cannot import 'nowhere_at_all'"),
+        ("{file}:nothing", {}, "has no 'nothing'"),
+        ("{file}:model", {"depth": 3}, "does not take"),
+        ("{file}:fails", {}, "failed: ValueError: no luck"),
+        ("{file}:number", {}, "returned int, expected a torch.nn.Module"),
+        ("mlp", {"widths": "wide"}, "mlp failed|does not take"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said(user_file, model, arguments, message):
+    specification = ProblemSpecification(
+        model=model.format(file=user_file), data=f"{user_file}:data", model_args=arguments
+    )
+    if model == "mlp":
+        specification = specification.updated(data="digits").updated(model_args=arguments)
+    with pytest.raises((ConfigError, ProblemError), match=message):
+        build_problem(specification)
+
+
+def test_a_file_that_does_not_load_is_named(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("import nothing_of_this_name")
+    with pytest.raises(ProblemError, match=r"broken\.py fails when it is loaded: ModuleNotFoundError"):
+        build_problem(ProblemSpecification(model=f"{path}:model", data="digits"))
+
+
+def test_small_data_sets_are_held_and_large_ones_read_on_demand():
+    dataset = TensorDataset(torch.randn(9, 4), torch.arange(9))
+    assert isinstance(as_split(dataset), TensorSplit)
+    large = as_split(dataset, memory_limit=100)
+    assert isinstance(large, StreamedSplit)
+    assert (
+        large.fingerprint()
+        != as_split(TensorDataset(torch.randn(9, 4), torch.arange(9)), memory_limit=100).fingerprint()
+    )
+
+
+class Empty(Dataset):
+    def __len__(self):
+        return 0
+
+
+@pytest.mark.parametrize(
+    "examples", [(torch.zeros(3, 2), torch.zeros(4)), (torch.zeros(0, 2),), (), torch.tensor(3.0), Empty(), ("a", "b")]
+)
+def test_examples_that_are_none_are_refused(examples):
+    with pytest.raises(ProblemError):
+        as_split(examples)
+
+
+@pytest.mark.parametrize("given", [3, {"test": torch.zeros(3)}, [torch.zeros(3)] * 3])
+def test_data_without_a_training_split_are_refused(given):
+    with pytest.raises(ProblemError, match="must return"):
+        as_data(given)
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 3), (1437, 128), (5, 100), (1, 1), (7, 7)])
+def test_chunks_cover_everything_once_in_nearly_equal_runs(size, batch_size):
+    runs = chunks(size, batch_size)
+    assert [i for run in runs for i in range(run.start, run.stop)] == list(range(size))
+    lengths = {run.stop - run.start for run in runs}
+    assert max(lengths) <= batch_size
+    assert max(lengths) - min(lengths) <= 1

@@ -1,0 +1,96 @@
+"""What holds for every kind of checkpoint file: it gives back what was put in, and damage is noticed."""
+
+import pytest
+import torch
+
+from landscape import CorruptFileError, LandscapeError, NonFiniteError, load_checkpoint, save_tensors
+
+STATE = {
+    "layer.weight": torch.arange(12.0).view(3, 4) / 7,
+    "layer.bias": torch.tensor([1.0, -2.0, 3.0]),
+    "counter": torch.tensor(5),
+}
+
+
+def write_safetensors(path, state):
+    save_tensors(path, state, {"note": "hello"})
+
+
+def write_zip(path, state):
+    torch.save({"epoch": 3, "state_dict": state}, path)
+
+
+def write_legacy(path, state):
+    torch.save({"acc": 0.5, "state_dict": state}, path, _use_new_zipfile_serialization=False)
+
+
+WRITERS = {"a.safetensors": write_safetensors, "b.pt": write_zip, "c.t7": write_legacy}
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def written(request, tmp_path):
+    path = tmp_path / request.param
+    WRITERS[request.param](path, STATE)
+    return path
+
+
+def test_tensors_come_back(written):
+    state = load_checkpoint(written).state
+    assert set(state) == set(STATE)
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
+
+
+def test_the_fingerprint_depends_on_the_tensors_alone(tmp_path):
+    digests = set()
+    for name, write in WRITERS.items():
+        write(tmp_path / name, STATE)
+        digests.add(load_checkpoint(tmp_path / name).fingerprint)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_are_taken_off(tmp_path, wrapper):
+    for name, write in WRITERS.items():
+        write(tmp_path / name, {wrapper + n: t for n, t in STATE.items()})
+        assert set(load_checkpoint(tmp_path / name).state) == set(STATE)
+
+
+def test_every_truncation_is_refused(written):
+    content = written.read_bytes()
+    for share in (0.0, 0.1, 0.5, 0.9, 0.99):
+        written.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(CorruptFileError, match=written.name):
+            load_checkpoint(written)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "b.pt"])
+def test_every_flipped_bit_of_a_tensor_is_refused(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path, STATE)
+    content = bytearray(path.read_bytes())
+    start = bytes(content).find(STATE["layer.weight"].numpy().tobytes())
+    assert start > 0
+    for position in range(start, start + STATE["layer.weight"].nbytes, 5):
+        content[position] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=name):
+            load_checkpoint(path)
+        content[position] ^= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_weights_are_refused(tmp_path, value):
+    broken = {**STATE, "layer.bias": torch.tensor([1.0, value, 3.0])}
+    for name, write in WRITERS.items():
+        write(tmp_path / name, broken)
+        with pytest.raises(NonFiniteError, match=rf"{name}.*layer\.bias"):
+            load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02", b"PK\x03\x04", bytes(1000)])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".t7"])
+def test_rubbish_is_refused(tmp_path, content, suffix):
+    path = tmp_path / f"rubbish{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(LandscapeError, match="rubbish"):
+        load_checkpoint(path)
