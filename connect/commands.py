@@ -29,6 +29,7 @@ from landscape import (
     ResultError,
     ResultWriter,
     Study,
+    begun_batch_size,
     load_checkpoint,
     load_result,
     open_study,
@@ -43,6 +44,7 @@ from landscape import (
 )
 
 _PATH, _PROFILE, _PLANE, _STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
+_OUTPUTS = (_PATH, _PROFILE, _PLANE, _STATE)
 _MARGIN = 0.25
 _ROWS = {
     "max train loss": ("max_loss", ".4f"),
@@ -83,14 +85,10 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    if config.points < 2:
-        raise ConfigError(f"--points is {config.points}, expected at least 2, for the two ends.")
-    if config.plane_points == 1 or config.plane_points < 0:
-        raise ConfigError(f"--plane-points is {config.plane_points}, expected 0, or at least 2.")
     curve = CURVES[config.curve](config.control_points)
     if not config.resume:
-        for name in (_PATH, _PROFILE, _PLANE, _STATE):
-            refuse_existing(config.out / name, config.overwrite)
+        for name in _OUTPUTS:
+            refuse_existing(config.out / name, config.overwrite, resumable=True)
     recipe = DEFAULT_RECIPE.updated(recipe_section(config, "fit"), f"{config.problem}: fit")
     recipe = recipe.updated(config.recipe_values(), "the flags")
     a, b = (load_checkpoint(file, trust_pickle=config.trust_pickle) for file in (config.a, config.b))
@@ -100,10 +98,10 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     risk = EmpiricalRisk(
         study.space,
         study.problem,
-        statistics=Recomputed(
-            study.problem.data.splits["train"], study.problem.loss, min(256, config.eval_batch_size or 256)
-        ),
-        batch_size=config.eval_batch_size or _begun_batch_size(config),
+        statistics=Recomputed(study.problem.data.splits["train"], study.problem.loss, config.statistics_batch_size),
+        batch_size=config.eval_batch_size
+        if config.eval_batch_size is not None
+        else begun_batch_size(config.out / _PROFILE, config.resume),
         precision=config.precision,
     )
     provenance = study.provenance(
@@ -115,14 +113,23 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
         trainable=config.trainable,
         precision=config.precision,
     )
+    if not config.resume:
+        for name in _OUTPUTS:
+            (config.out / name).unlink(missing_ok=True)
     path = _fitted(config, study, risk, ends, curve, recipe, provenance, report)
-    measuring = {**provenance, "batch_norm": "recomputed", "eval_batch_size": risk.batch_size}
+    measuring = {
+        **provenance,
+        "batch_norm": "recomputed",
+        "statistics_batch_size": config.statistics_batch_size,
+        "eval_batch_size": risk.batch_size,
+    }
     begun = Result("profile", {}, provenance={**measuring, "points": config.points}, facts=lengths(path))
     writer = _writer(config, _PROFILE, begun)
     measured = profile(path, risk, np.linspace(0, 1, config.points), writer=writer, report=report)
+    results = [config.out / _PROFILE]
     if config.plane_points:
         _measure_plane(config, risk, path, measuring, report)
-    results = [config.out / name for name in (_PROFILE, _PLANE) if (config.out / name).exists()]
+        results.append(config.out / _PLANE)
     pictures = [picture for file in results for picture in plot(PlotConfig(result=file)).files]
     files = [str(config.out / _PATH), *map(str, results), *pictures]
     return FitSummary(**summarise(measured), files=files)
@@ -130,11 +137,11 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
 
 def _ends(study: Study, a: Checkpoint, b: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
     """The two points; the space keeps everything else from a, which b must share."""
+    end, start = study.load(b), study.load(a)
     for name, tensor in study.space.fixed(b.state).items():
         if not torch.equal(tensor, a.state[name]):
             raise LayoutError(f"{name} is not trainable, so no path moves it, but it differs in {a.path} and {b.path}.")
-    end = study.load(b)
-    return study.load(a), end
+    return start, end
 
 
 def _fitted(
@@ -156,16 +163,9 @@ def _fitted(
     keeping = Keeping(config.out / _STATE, provenance, resume=config.resume)
     found = fit_curve(risk, *ends, curve, recipe, seed=config.seed, keeping=keeping, report=report)
     path = Path(found.path.points, curve, provenance)
-    specification = study.problem.specification
-    carried = {"problem": specification.to_mapping() if specification else {}, "epoch_losses": found.losses.tolist()}
-    save_path(file, path, study.space, carried)
+    save_path(file, path, study.space, {"problem": study.carried(), "epoch_losses": found.losses.tolist()})
+    keeping.discard()
     return path
-
-
-def _begun_batch_size(config: FitConfig) -> int | None:
-    """The evaluation batch size that a profile to be resumed was begun with, since values follow from it to the bit."""
-    file = config.out / _PROFILE
-    return load_result(file).provenance.get("eval_batch_size") if config.resume and file.exists() else None
 
 
 def _writer(config: FitConfig, name: str, begun: Result) -> ResultWriter:

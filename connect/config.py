@@ -4,11 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from landscape import ComputeOptions, OutputOptions, ProblemOptions, RecipeOptions
+from landscape import (
+    CheckpointOptions,
+    ComputeOptions,
+    ConfigError,
+    OutputOptions,
+    ProblemOptions,
+    RecipeOptions,
+    require_seed,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
+class FitConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
 
     Attributes:
@@ -30,3 +38,11 @@ class FitConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
     seed: int = 0
     points: int = 61
     plane_points: int = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_seed(self.seed)
+        if self.points < 2:
+            raise ConfigError(f"--points is {self.points}, expected at least 2, for the two ends.")
+        if self.plane_points == 1 or self.plane_points < 0:
+            raise ConfigError(f"--plane-points is {self.plane_points}, expected 0, or at least 2.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from connect.curves import CURVES, Curve
-from landscape import CheckpointError, ParameterSpace, load_tensors, save_tensors
+from landscape import CheckpointError, ParameterSpace, load_checkpoint, save_tensors
 
 _PIECES = 4096
 
@@ -81,7 +81,7 @@ def load_path(filename: str | os.PathLike[str], space: ParameterSpace) -> Path:
         CheckpointError: it is missing, damaged or no path.
         LayoutError: it does not fit the network.
     """
-    saved = load_tensors(FilePath(filename))
+    saved = load_checkpoint(FilePath(filename))
     if saved.metadata.get("kind") != "path" or saved.metadata.get("curve") not in CURVES:
         raise CheckpointError(f"{filename} holds no path; it is written by connect fit.")
     count = next(iter(saved.state.values())).shape[0]

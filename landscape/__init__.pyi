@@ -4,7 +4,6 @@ from .batchnorm import Recomputed as Recomputed
 from .batchnorm import StatisticsPolicy as StatisticsPolicy
 from .checkpoints import Checkpoint as Checkpoint
 from .checkpoints import load_checkpoint as load_checkpoint
-from .checkpoints import load_tensors as load_tensors
 from .checkpoints import require_same_layout as require_same_layout
 from .checkpoints import save_tensors as save_tensors
 from .commandline import Command as Command
@@ -16,6 +15,7 @@ from .commands import plot as plot
 from .commands import surface as surface
 from .commands import train as train
 from .commands import wrote as wrote
+from .config import CheckpointOptions as CheckpointOptions
 from .config import ComputeOptions as ComputeOptions
 from .config import OutputOptions as OutputOptions
 from .config import PlotConfig as PlotConfig
@@ -23,6 +23,7 @@ from .config import ProblemOptions as ProblemOptions
 from .config import RecipeOptions as RecipeOptions
 from .config import SurfaceConfig as SurfaceConfig
 from .config import TrainConfig as TrainConfig
+from .config import require_seed as require_seed
 from .directions import normalise as normalise
 from .directions import random_direction as random_direction
 from .errors import CheckpointError as CheckpointError
@@ -65,6 +66,7 @@ from .results import Sweep as Sweep
 from .slices import Line as Line
 from .slices import Plane as Plane
 from .store import ResultWriter as ResultWriter
+from .store import begun_batch_size as begun_batch_size
 from .store import load_result as load_result
 from .store import require_same_provenance as require_same_provenance
 from .store import save_result as save_result

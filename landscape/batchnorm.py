@@ -1,4 +1,4 @@
-"""What the running statistics of normalisation layers hold at a new θ.
+"""What the running statistics of batch-norm layers hold at a new θ.
 
 Running statistics belong to the θ at which they were gathered. Elsewhere there are three policies: `frozen` (those of
 one point), `interpolated` (moved linearly with θ) and `recomputed` (gathered anew from the training data). Counters and
@@ -17,7 +17,7 @@ from landscape.parameters import ParameterSpace
 from landscape.problems.losses import Loss, per_example
 from landscape.problems.splits import Split, chunks
 
-POLICIES = ("frozen", "interpolated", "recomputed")
+_COLLINEAR = 1e-6
 
 
 class StatisticsPolicy(Protocol):
@@ -25,7 +25,7 @@ class StatisticsPolicy(Protocol):
 
     @property
     def name(self) -> str:
-        """One of `POLICIES`."""
+        """The policy's name in results: frozen, interpolated or recomputed."""
         ...
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
@@ -58,31 +58,33 @@ class Interpolated:
     Args:
         points: known points `[k, P]`, k ≥ 2.
         statistics: their statistics `[k, S]`.
-        variances: which of the S numbers are variances `[S]`, boolean.
     """
 
     name = "interpolated"
 
-    def __init__(self, points: Tensor, statistics: Tensor, variances: Tensor) -> None:
+    def __init__(self, points: Tensor, statistics: Tensor) -> None:
         self._origin, self._directions = points[0].clone(), points[1:] - points[0]
         self._base, self._changes = statistics[0].clone(), statistics[1:] - statistics[0]
-        self._variances = variances
-        gram = (self._directions @ self._directions.T).double()
-        self._inverse = torch.linalg.pinv(gram, hermitian=True)
+        directions = self._directions.double()
+        self._inverse = torch.linalg.pinv(directions @ directions.T, rtol=_COLLINEAR, hermitian=True)
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
         coordinates = self._inverse @ (self._directions @ (theta - self._origin)).double()
         moved = self._base + coordinates.to(self._changes.dtype) @ self._changes
-        space.statistics.copy_(torch.where(self._variances, moved.clamp_min(0), moved))
+        space.statistics.copy_(torch.where(_variances(space), moved.clamp_min(0), moved))
 
 
 class Recomputed:
     """Statistics gathered in one pass over the training data, in which each example weighs the same.
 
+    The examples are taken in a fixed random order, so that data sorted by class do not make batches of one class. The
+    statistics enter derivatives as constants.
+
     Args:
-        split: the training examples.
+        split: the training examples; they are taken to the space's device.
         loss: what runs the network on a batch.
-        batch_size: examples a batch; within a batch, layers see inputs normalised by the batch, as in training.
+        batch_size: examples a batch; within a batch, layers see inputs normalised by the batch, as in training, so the
+            statistics depend on it a little.
     """
 
     name = "recomputed"
@@ -90,11 +92,15 @@ class Recomputed:
     def __init__(self, split: Split, loss: Loss, batch_size: int = 256) -> None:
         self._split = split
         self._loss = loss
-        self._indices = chunks(len(split), batch_size)
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        self._indices = [order[run] for run in chunks(len(split), batch_size)]
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
         if not space.norms:
             return
+        if self._indices[0].device != space.device:
+            self._split = self._split.to(space.device)
+            self._indices = [index.to(space.device) for index in self._indices]
         with _gathering(space.norms) as gathered, torch.no_grad():
             for batch in self._split.batches(self._indices):
                 per_example(self._loss, space.network, batch)
@@ -133,6 +139,7 @@ def _gathering(norms: list[nn.Module]) -> Iterator[dict[nn.Module, _Moments]]:
     handles = []
     try:
         for norm in norms:
+            _reset(norm)
             norm.train()
             norm.momentum, norm.num_batches_tracked = 1.0, None  # type: ignore[assignment]
             handles.append(norm.register_forward_hook(_noting(moments[norm])))
@@ -149,15 +156,19 @@ def _noting(moments: _Moments) -> Callable[[Any, Any, Any], None]:
     def note(norm: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         values = inputs[0]
         moments.add(values.numel() // norm.num_features, norm.running_mean, norm.running_var)
+        _reset(norm)
 
     return note
 
 
-def variance_mask(space: ParameterSpace) -> Tensor:
+def _reset(norm: Any) -> None:
+    """Forget what was there: 0 times infinity, which momentum 1 would compute, is not 0."""
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1)
+
+
+def _variances(space: ParameterSpace) -> Tensor:
     """Which of the space's statistics `[S]` are variances, boolean."""
-    parts = [
-        torch.full((norm.num_features,), is_variance, device=space.device)  # type: ignore[arg-type]
-        for norm in space.norms
-        for is_variance in (False, True)
-    ]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.bool, device=space.device)
+    sizes: list[Any] = [norm.num_features for norm in space.norms for _ in (0, 1)]
+    kinds = torch.tensor([False, True]).repeat(len(space.norms))
+    return kinds.repeat_interleave(torch.tensor(sizes, dtype=torch.int64)).to(space.device)

@@ -1,8 +1,8 @@
 """Checkpoints: named tensors on disk, read safely and written whole.
 
-Our own are safetensors files whose metadata hold a SHA-256 of the tensors, so that a single flipped bit is noticed, and
-a JSON block with the problem they belong to. Foreign ones (`.pt`, `.pth`, `.ckpt`, `.t7`) are read by torch's loader
-for plain tensors only; code inside a pickle is never run unless the user says so.
+Our own are safetensors files whose header holds a SHA-256 of tensors and metadata, so that a single flipped bit is
+noticed; the metadata are a JSON block with the problem they belong to. Foreign ones (`.pt`, `.pth`, `.ckpt`, `.t7`) are
+read by torch's loader for plain tensors only; code inside a pickle is never run unless the user says so.
 """
 
 import json
@@ -22,14 +22,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from landscape.errors import CheckpointError, CorruptFileError, LayoutError, NonFiniteError, UntrustedPickleError
+from landscape.errors import CheckpointError, CorruptFileError, LayoutError, UntrustedPickleError
 from landscape.files import fingerprint, write_atomically
 from landscape.parameters import layout_differences
 
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")
 _PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
-_LEGACY_PICKLES = 4
+_LEGACY_PICKLES, _DEEPEST = 4, 3
 _DIGEST, _METADATA = "sha256", "metadata"
 
 
@@ -66,16 +66,18 @@ def save_tensors(path: str | os.PathLike[str], state: Mapping[str, Tensor], meta
     """
     tensors = {n: t.detach().to("cpu").contiguous().clone() for n, t in state.items()}
     digest = fingerprint_tensors(tensors)
-    header = {_DIGEST: digest, _METADATA: json.dumps(metadata)}
+    text = json.dumps(metadata)
+    header = {_DIGEST: fingerprint([digest.encode(), text.encode()]), _METADATA: text}
     write_atomically(path, safetensors.torch.save(tensors, metadata=header))
     return digest
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
-    """Read a checkpoint.
+    """Read named tensors and what is known of them.
 
-    The state dictionary of a pickled file is looked for under `STATE_KEYS`; the prefixes that `DataParallel` and
-    `torch.compile` put before all names are taken off.
+    The state dictionary of a pickled file is looked for under `STATE_KEYS`; in foreign files the prefixes that
+    `DataParallel` and `torch.compile` put before all names are taken off. Whether the values are finite is for
+    `ParameterSpace.load` to say, since a mask may well hold infinity.
 
     Args:
         path: a safetensors file, or one that `torch.save` wrote.
@@ -85,17 +87,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
         CheckpointError: there is no such file, or it holds no state dictionary.
         CorruptFileError: it is truncated or altered.
         UntrustedPickleError: it needs more than plain tensors; the type is named.
-        NonFiniteError: a tensor holds NaN or infinity.
     """
-    checkpoint = load_tensors(path, trust_pickle=trust_pickle)
-    for name, tensor in checkpoint.state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise NonFiniteError(f"{path}: {name} holds NaN or infinity; this checkpoint cannot be used.")
-    return checkpoint
-
-
-def load_tensors(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
-    """Read named tensors whatever their values; otherwise as `load_checkpoint`."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; the file does not exist or is a folder.")
@@ -104,11 +96,13 @@ def load_tensors(path: str | os.PathLike[str], *, trust_pickle: bool = False) ->
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix in _PICKLES:
-        state, metadata = _find_state(_read_pickle(path, trust_pickle), path), {}
+        state, metadata = strip_wrappers(_find_state(_read_pickle(path, trust_pickle), path)), {}
     else:
         raise CheckpointError(f"{path}: unknown kind {path.suffix!r}; known are .safetensors, {', '.join(_PICKLES)}.")
-    state = strip_wrappers(state)
-    return Checkpoint(state, metadata, fingerprint_tensors(state), path)
+    try:
+        return Checkpoint(state, metadata, fingerprint_tensors(state), path)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise CheckpointError(f"{path} holds tensors that are no plain arrays: {_first_line(error)}") from error
 
 
 def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
@@ -148,39 +142,39 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFileError(f"{path} is truncated or no safetensors file: {error}") from error
-    if _DIGEST in header and header[_DIGEST] != fingerprint_tensors(state):
-        raise CorruptFileError(f"{path} was altered after it was written: its tensors do not match their SHA-256.")
-    try:
-        metadata = json.loads(header.get(_METADATA, "{}"))
-    except json.JSONDecodeError as error:
-        raise CorruptFileError(f"{path}: its metadata are no JSON: {error}") from error
-    return state, metadata if isinstance(metadata, dict) else {}
+    if _DIGEST not in header:
+        return strip_wrappers(state), {}
+    text = header.get(_METADATA, "")
+    if header[_DIGEST] != fingerprint([fingerprint_tensors(state).encode(), text.encode()]):
+        raise CorruptFileError(f"{path} was altered after it was written: it does not match its SHA-256.")
+    metadata: dict[str, Any] = json.loads(text)
+    return state, metadata
 
 
 def _read_pickle(path: Path, trust_pickle: bool) -> Any:
-    if zipfile.is_zipfile(path):
-        _verify_zip(path)
+    _verify_zip(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        offender = _offender(path, str(error)) if _has_whole_pickles(path) else None
+    except (AttributeError, ImportError) as error:
+        raise CheckpointError(f"{path} needs code that cannot be imported here: {_first_line(error)}") from error
+    except Exception as error:  # a damaged pickle may fail in any way
+        offender = _offender(path, str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if offender is None:
             raise CorruptFileError(f"{path} is truncated or no checkpoint: {_first_line(error)}") from error
         raise UntrustedPickleError(
             f"{path} holds {offender}, which only code from the file could restore. "
             "If you trust its author, add --trust-pickle."
         ) from error
-    except (AttributeError, ImportError) as error:
-        raise CheckpointError(f"{path} needs code that cannot be imported here: {_first_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CorruptFileError(f"{path} is truncated or no checkpoint: {_first_line(error)}") from error
 
 
 def _verify_zip(path: Path) -> None:
+    """Check the checksums of a zip archive, which torch does not; other files have none."""
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except Exception as error:  # a damaged archive may fail in any way
         raise CorruptFileError(f"{path} is truncated or altered: {error}") from error
     if broken is not None:
         raise CorruptFileError(f"{path} was altered after it was written: the checksum of {broken} does not match.")
@@ -196,34 +190,31 @@ def _has_whole_pickles(path: Path) -> bool:
             for _ in range(_LEGACY_PICKLES):
                 if file.tell() < size:
                     deque(pickletools.genops(file), maxlen=0)
-        except (ValueError, IndexError, UnicodeDecodeError):
+        except Exception:  # a damaged pickle may fail in any way
             return False
     return True
 
 
 def _offender(path: Path, message: str) -> str | None:
-    found = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
-    if found:
-        return found.group(1)
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError):
+    """The type that a whole pickle needs and that is no plain tensor; None when the pickle is damaged."""
+    if not _has_whole_pickles(path):
         return None
-    return names[0] if names else None
+    found = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
+    return found.group(1) if found else None
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _find_state(content: Any, path: Path) -> dict[str, Tensor]:
+def _find_state(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
     if isinstance(content, nn.Module):
         content = content.state_dict()
     if isinstance(content, Mapping):
         for key in STATE_KEYS:
             inner = content.get(key)
-            if isinstance(inner, Mapping | nn.Module):
-                return _find_state(inner, path)
+            if isinstance(inner, Mapping | nn.Module) and depth < _DEEPEST:
+                return _find_state(inner, path, depth + 1)
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): tensor for name, tensor in content.items()}
         found = (

@@ -4,6 +4,7 @@ Flags are the dataclass's fields with dashes for underscores; help comes from it
 values that flags override. Errors are one line and exit code 2, an interruption that can go on is exit code 75.
 """
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -11,20 +12,24 @@ import math
 import re
 import signal
 import sys
+import threading
 import traceback
-from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from types import NoneType
+from types import FrameType, NoneType
 from typing import Any, get_args, get_type_hints
 
+import yaml
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_dumper, set_loader
 
 from landscape.errors import Interrupted, LandscapeError
 from landscape.progress import on_stderr
+from landscape.yamlfiles import parse_yaml
 
 EXIT_ERROR, EXIT_RESUMABLE = 2, 75
+_YAML = "yaml12"
 _RANGE = re.compile(r"-[\d.][\d.eE+-]*:")
 
 
@@ -66,24 +71,47 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     options: Namespace = parsed[parsed.subcommand]
     values = {field.name: options[field.name] for field in fields(chosen.config)}
     try:
-        return _call(chosen, values, as_json=options.json)
+        with _terminable():
+            summary = _call(chosen, values)
+        print(json.dumps(_jsonable(summary)) if options.json else summary.text(), flush=True)
+        return 0
     except Interrupted as stop:
-        return _fail(stop, f"{stop}", options.debug, EXIT_RESUMABLE)
+        return _fail(stop, str(stop), options.debug, EXIT_RESUMABLE)
     except LandscapeError as error:
-        return _fail(error, f"error: {error}", options.debug, EXIT_ERROR)
+        return _fail(error, f"error: {_plain(str(error))}", options.debug, EXIT_ERROR)
     except KeyboardInterrupt as error:
-        return _fail(error, "stopped.", options.debug, 128 + signal.SIGINT)
+        text = "stopped; what was finished before is on disk, go on with --resume."
+        return _fail(error, text, options.debug, EXIT_RESUMABLE)
     except Exception as error:  # the edge of the process: anything else is a defect, and is told as one
         text = f"unexpected {type(error).__name__}: {_plain(str(error))}\nRun again with --debug to see where."
+        if type(error).__name__ == "OutOfMemoryError":
+            text = "error: out of memory; lower --batch-size, --eval-batch-size or --statistics-batch-size."
         return _fail(error, text, options.debug, EXIT_ERROR)
 
 
-def _call(command: Command, values: dict[str, Any], *, as_json: bool) -> int:
+def _call(command: Command, values: dict[str, Any]) -> Any:
+    """Run the command's function; whatever users' own code prints goes to standard error."""
     module, _, name = command.function.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    summary = function(command.config(**values), on_stderr)
-    print(json.dumps(_jsonable(summary)) if as_json else summary.text())
-    return 0
+    with contextlib.redirect_stdout(sys.stderr):
+        function = getattr(importlib.import_module(module), name)
+        return function(command.config(**values), on_stderr)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C where no work watches for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(error: BaseException, text: str, debug: bool, code: int) -> int:
@@ -105,7 +133,16 @@ def _jsonable(value: Any) -> Any:
 
 
 def _parser(program: str, description: str, commands: Mapping[str, Command]) -> ArgumentParser:
-    parser = ArgumentParser(prog=program, description=description, exit_on_error=False, print_config=None)
+    set_loader(_YAML, parse_yaml, exceptions=(yaml.YAMLError,))
+    set_dumper(_YAML, lambda values: yaml.safe_dump(values, sort_keys=False))
+    parser = ArgumentParser(
+        prog=program,
+        description=description,
+        exit_on_error=False,
+        print_config=None,
+        parser_mode=_YAML,
+        formatter_class=_Formatter,  # the subcommands inherit it
+    )
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, command in commands.items():
         documented = parse_docstring(command.config.__doc__ or "")
@@ -114,7 +151,7 @@ def _parser(program: str, description: str, commands: Mapping[str, Command]) -> 
             description=told,
             exit_on_error=False,
             print_config="--print-config",
-            formatter_class=_Formatter,
+            parser_mode=_YAML,
         )
         subparser.add_argument("--config", action="config", help="YAML file with values; flags override it")
         _add_fields(subparser, command)
@@ -128,8 +165,9 @@ class _Formatter(DefaultHelpFormatter):
     """Help that shows defaults, but not the types, which the flags' placeholders tell already."""
 
     def _get_help_string(self, action: Any) -> str:
-        shown = action.default not in {None, False, "==SUPPRESS=="}
-        return f"{action.help}{f' (default: {action.default})' if shown else ''}"
+        hidden = not action.option_strings or action.default is None or action.default is False
+        shown = not hidden and action.default != SUPPRESS
+        return f"{action.help or ''}{f' (default: {action.default})' if shown else ''}"
 
 
 def _add_fields(parser: ArgumentParser, command: Command) -> None:
@@ -137,7 +175,7 @@ def _add_fields(parser: ArgumentParser, command: Command) -> None:
     for owner in _owners(command.config):
         documented = parse_docstring(owner.__doc__ or "")
         helps = {param.arg_name: " ".join((param.description or "").split()) for param in documented.params}
-        title = "options" if owner is command.config else owner.__name__.removesuffix("Options").lower()
+        title = "command" if owner is command.config else owner.__name__.removesuffix("Options").lower()
         group = parser.add_argument_group(title)
         for field in fields(owner):
             if field.name not in inspect.get_annotations(owner):

@@ -1,6 +1,6 @@
 """The commands of `landscape`, as functions: a configuration in, files and a summary out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,7 @@ from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
 from landscape.results import Result
 from landscape.slices import Plane
-from landscape.store import ResultWriter, load_result
+from landscape.store import ResultWriter, begun_batch_size, load_result, require_same_provenance
 from landscape.study import Study, open_study, recipe_section
 from landscape.sweeps import sweep
 from landscape.training import Keeping, SinglePoint, descend
@@ -95,23 +95,19 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     started = perf_counter()
     if config.out.suffix != ".safetensors":
         raise ConfigError(f"--out is {config.out}, expected a name that ends in .safetensors.")
-    refuse_existing(config.out, config.overwrite)
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite)
     recipe = Recipe().updated(recipe_section(config, "train"), f"{config.problem}: train")
     recipe = recipe.updated(config.recipe_values(), "the flags")
     study = open_study(config, config, seed=config.seed)
     space, problem = study.space, study.problem
-    carried = {
-        "problem": problem.specification.to_mapping() if problem.specification else {},
-        "recipe": asdict(recipe),
-        "seed": config.seed,
-    }
-    keeping = Keeping(
-        path=config.out.with_suffix(".state.safetensors"),
-        provenance=study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable),
-        resume=config.resume,
-    )
+    provenance = study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable)
+    if config.resume and config.out.exists():
+        return _finished(config, provenance)
+    carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
+    keeping = Keeping(config.out.with_suffix(".state.safetensors"), provenance, resume=config.resume)
     if not config.resume:
-        refuse_existing(keeping.path, config.overwrite)
+        refuse_existing(keeping.path, config.overwrite, resumable=True)
     snapshots = _snapshot_writer(config, study, carried)
     risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
     start = space.flatten(problem.model.state_dict())
@@ -136,7 +132,16 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
         for quantity in ("loss", "accuracy")
     }
     save_tensors(config.out, space.state_dict(theta), {**carried, **figures, "epoch_losses": descent.losses.tolist()})
+    keeping.discard()
     return TrainSummary(**figures, seconds=perf_counter() - started, files=[str(config.out)])
+
+
+def _finished(config: TrainConfig, provenance: Mapping[str, Any]) -> TrainSummary:
+    """What a resume has to say of a run that is finished."""
+    known = load_checkpoint(config.out).metadata
+    require_same_provenance(config.out, known.get("provenance", {}), provenance)
+    figures = {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    return TrainSummary(**figures, seconds=0.0, files=[str(config.out)])
 
 
 def _snapshot_writer(config: TrainConfig, study: Study, carried: dict[str, Any]) -> Any:
@@ -168,26 +173,31 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         raise ConfigError(f"--out is {config.out}, expected a name that ends in .h5.")
     axes = {"y": parse_axis(config.y, "--y"), "x": parse_axis(config.x, "--x")}
     if not config.resume:
-        refuse_existing(config.out, config.overwrite)
+        refuse_existing(config.out, config.overwrite, resumable=True)
     checkpoint = load_checkpoint(config.checkpoint, trust_pickle=config.trust_pickle)
     study = open_study(config, config, [checkpoint])
     theta = study.load(checkpoint)
     risk = EmpiricalRisk(
         study.space,
         study.problem,
-        statistics=_policy(config.batch_norm, study),
+        statistics=_policy(config, study),
         splits=[config.split],
-        batch_size=config.eval_batch_size or _begun_batch_size(config),
+        batch_size=config.eval_batch_size
+        if config.eval_batch_size is not None
+        else begun_batch_size(config.out, config.resume),
         precision=config.precision,
     )
     seeds = np.random.SeedSequence(config.seed).generate_state(2)
     u, v = (normalise(random_direction(study.space, int(seed)), theta, study.space, config.normalise) for seed in seeds)
+    if not (u.any() and v.any()):
+        raise ConfigError("the trainable parameters have no filters, so no direction leads away; change --trainable.")
     provenance = study.provenance(
         {"centre": checkpoint},
         x=config.x,
         y=config.y,
         normalise=config.normalise,
         batch_norm=config.batch_norm,
+        statistics_batch_size=config.statistics_batch_size,
         seed=config.seed,
         split=config.split,
         precision=config.precision,
@@ -209,16 +219,10 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     )
 
 
-def _begun_batch_size(config: SurfaceConfig) -> int | None:
-    """The evaluation batch size that a surface to be resumed was begun with, since values follow from it to the bit."""
-    begun = config.resume and config.out.exists()
-    return load_result(config.out).provenance.get("eval_batch_size") if begun else None
-
-
-def _policy(name: str, study: Study) -> StatisticsPolicy:
-    if name == "frozen":
+def _policy(config: SurfaceConfig, study: Study) -> StatisticsPolicy:
+    if config.batch_norm == "frozen":
         return Frozen(study.space.statistics)
-    return Recomputed(study.problem.data.splits["train"], study.problem.loss)
+    return Recomputed(study.problem.data.splits["train"], study.problem.loss, config.statistics_batch_size)
 
 
 def plot(config: PlotConfig, report: Reporter = silent) -> PlotSummary:

@@ -7,6 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from landscape.errors import ConfigError
+
+_SEEDS = 2**63
+
+
+def require_seed(seed: int) -> None:
+    """Check that generators take a seed.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ConfigError(f"--seed is {seed}, expected 0 to 2^63 - 1.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemOptions:
@@ -21,6 +35,7 @@ class ProblemOptions:
         data_root: folder with the data's files; short for the argument "root".
         download: fetch the data's files if they are missing.
         loss: registry name, package.module:function or path/file.py:function.
+        trainable: pattern of the parameters that move, such as "*.lora_*"; by default all that require a gradient.
     """
 
     problem: Path | None = None
@@ -31,6 +46,7 @@ class ProblemOptions:
     data_root: Path | None = None
     download: bool = False
     loss: str | None = None
+    trainable: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +57,28 @@ class ComputeOptions:
         device: "auto" takes a GPU if there is one.
         precision: bf16 evaluates losses under autocast.
         eval_batch_size: examples a batch in evaluation; by default the fastest of a few, measured.
-        trust_pickle: run code that a pickled checkpoint brings along.
-        trainable: pattern of the parameters that move, such as "*.lora_*"; by default all that require a gradient.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     eval_batch_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """How checkpoints are read, and what batch norm holds away from them.
+
+    Attributes:
+        trust_pickle: run code that a pickled checkpoint brings along.
+        statistics_batch_size: examples a batch where batch-norm statistics are recomputed.
+    """
+
     trust_pickle: bool = False
-    trainable: str | None = None
+    statistics_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.statistics_batch_size < 2:
+            raise ConfigError(f"--statistics-batch-size is {self.statistics_batch_size}, expected at least 2.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +99,13 @@ class RecipeOptions:
     """Stochastic gradient descent; what is not given comes from the problem's file, then from the defaults.
 
     Attributes:
-        epochs: passes over the training examples.
-        lr: peak learning rate.
-        batch_size: examples a step.
-        momentum: in [0, 1).
-        nesterov: Nesterov's form of momentum.
-        weight_decay: strength.
-        schedule: the rate's course; "linear" is flat to half, then falls to 1 % at nine tenths.
+        epochs: passes over the training examples (40 unless the problem's file says otherwise).
+        lr: peak learning rate (0.1).
+        batch_size: examples a step (128).
+        momentum: in [0, 1) (0.9).
+        nesterov: Nesterov's form of momentum (true).
+        weight_decay: strength (5e-4).
+        schedule: the rate's course ("onecycle" for a minimum; "linear" for a path, flat to half and then down to 1 %).
     """
 
     epochs: int | None = None
@@ -106,9 +135,12 @@ class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
     seed: int = 0
     snapshots: Path | None = None
 
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+
 
 @dataclass(frozen=True, kw_only=True)
-class SurfaceConfig(ProblemOptions, ComputeOptions, OutputOptions):
+class SurfaceConfig(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Measure the loss on a random plane around one checkpoint, and draw it.
 
     Attributes:
@@ -130,6 +162,10 @@ class SurfaceConfig(ProblemOptions, ComputeOptions, OutputOptions):
     batch_norm: Literal["frozen", "recomputed"] = "frozen"
     seed: int = 0
     split: str = "train"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}. "
-            "Nothing was lost; free space or choose another place, then run again."
+            "What was there before is whole; free space or choose another place, then run again."
         ) from error
     finally:
         if temporary is not None:
@@ -63,16 +63,30 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool, *, resumable: bool = False) -> None:
     """Check that an output may be written, before any work is done for it.
 
+    Args:
+        path: the output.
+        overwrite: whether it may be replaced.
+        resumable: whether a run could go on from it, which the error then says.
+
     Raises:
-        ConfigError: the file is there and `overwrite` is not set, or the place is a folder.
+        ConfigError: the file is there and `overwrite` is not set, or the place cannot be written to.
     """
-    if path.is_dir():
+    try:
+        there, folder = path.exists(), path.is_dir()
+        ancestor = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; name another file.") from error
+    if folder:
         raise ConfigError(f"{path} is a folder, but a file is to be written there; name a file.")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} is there already; name another file, or give --overwrite to replace it.")
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
+        what = "may not be written to" if ancestor.is_dir() else "is no folder"
+        raise ConfigError(f"cannot write {path}: {ancestor} {what}; name another place.")
+    if there and not overwrite:
+        going_on = "--resume to go on with it, " if resumable else ""
+        raise ConfigError(f"{path} is there already; give {going_on}--overwrite to replace it, or another name.")
 
 
 def fingerprint(parts: Iterable[bytes | memoryview]) -> str:

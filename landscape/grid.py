@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 
+_MOST = 10_000
+
 
 def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
     """The values of an axis written as `start:stop:count`, ends included.
@@ -24,11 +26,13 @@ def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
     parts = text.split(":")
     try:
         start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-        well_formed = len(parts) == 3 and math.isfinite(start) and math.isfinite(stop) and count >= 1
+        well_formed = len(parts) == 3 and math.isfinite(start) and math.isfinite(stop) and 1 <= count <= _MOST
     except (ValueError, IndexError):
         well_formed = False
     if not well_formed:
-        raise ConfigError(f"{flag} is {text!r}, expected start:stop:count, such as -1:1:51.")
+        raise ConfigError(
+            f"{flag} is {text!r}, expected start:stop:count, such as -1:1:51, with at most {_MOST} points."
+        )
     if (count == 1) != (start == stop):
         raise ConfigError(f"{flag} is {text!r}: one point needs start and stop to be equal, several need them apart.")
     return np.linspace(start, stop, count)

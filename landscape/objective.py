@@ -139,9 +139,10 @@ class EmpiricalRisk:
         space: the network's parameter space; its running statistics as they are now serve the default policy.
         problem: data and loss; the data are taken to the space's device.
         statistics: what running statistics hold at a θ; by default frozen at what the space holds now.
-        splits: the splits to measure; the first also serves `value`, `gradient` and `hessian_product`. By default all.
+        splits: the splits to measure; the first also serves `value`, `gradient` and `hessian_product`. By default all,
+            "train" first.
         batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest.
-        precision: "bf16" runs loss evaluations under autocast.
+        precision: "bf16" runs loss evaluations under autocast; derivatives and training stay in the space's type.
 
     Raises:
         ConfigError: a split is unknown or the batch size is not positive.
@@ -160,7 +161,7 @@ class EmpiricalRisk:
         self._space = space
         self._splits = problem.to(space.device).data.splits
         self._loss = problem.loss
-        self._measured = self._known(splits or tuple(self._splits))
+        self._measured = self._known(splits or sorted(self._splits, key=lambda name: name != "train"))
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
         self._autocast = precision == "bf16"
@@ -197,9 +198,10 @@ class EmpiricalRisk:
     def gradient(self, theta: Tensor) -> Tensor:
         self._move_to(theta)
         total = self._space.gradient.zero_()
-        for batch, share in self._shares(self._measured[0]):
-            losses, _ = self._per_example(batch)
-            (losses.mean() * share).backward()
+        with self._full_precision():
+            for batch, share in self._shares(self._measured[0]):
+                losses, _ = self._per_example(batch)
+                (_differentiable(losses).mean() * share).backward()
         return total.clone()
 
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
@@ -207,13 +209,16 @@ class EmpiricalRisk:
         parameters = self._space.parameters
         views = [segment.view(vector) for segment in self._space.segments]
         total = self._space.gradient.zero_()
-        for batch, share in self._shares(self._measured[0]):
-            losses, _ = self._per_example(batch)
-            first = torch.autograd.grad(losses.mean() * share, parameters, create_graph=True, materialize_grads=True)
-            varying = [(g, v) for g, v in zip(first, views, strict=True) if g.requires_grad]
-            if varying:
-                gradients, vectors = zip(*varying, strict=True)
-                torch.autograd.backward(gradients, vectors, inputs=parameters)
+        with self._full_precision():
+            for batch, share in self._shares(self._measured[0]):
+                losses, _ = self._per_example(batch)
+                first = torch.autograd.grad(
+                    _differentiable(losses).mean() * share, parameters, create_graph=True, materialize_grads=True
+                )
+                varying = [(g, v) for g, v in zip(first, views, strict=True) if g.requires_grad]
+                if varying:
+                    gradients, vectors = zip(*varying, strict=True)
+                    torch.autograd.backward(gradients, vectors, inputs=parameters)
         return total.clone()
 
     def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
@@ -229,9 +234,8 @@ class EmpiricalRisk:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch's mean loss to the space's gradient, and return that loss."""
-        with self._autocasting():
-            losses, _ = per_example(self._loss, self._space.network, batch)
-        loss = losses.mean()
+        losses, _ = per_example(self._loss, self._space.network, batch)
+        loss = _differentiable(losses).mean()
         loss.backward()
         return loss.detach()
 
@@ -278,16 +282,22 @@ class EmpiricalRisk:
         for index, batch in zip(indices, examples.batches(indices), strict=True):
             yield batch, (index.stop - index.start) / len(examples)
 
-    def _autocasting(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast)
+    @contextmanager
+    def _full_precision(self) -> Iterator[None]:
+        """No TF32, whatever the global settings."""
+        cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
 
     @contextmanager
     def _casting(self) -> Iterator[None]:
-        """Evaluate in full precision or under autocast, never in TF32, whatever the global settings."""
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False),
-            self._autocasting(),
-        ):
+        """For losses: full precision, or bf16 under autocast."""
+        cast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast)
+        with self._full_precision(), cast:
             yield
 
     def _fastest_batch_size(self) -> int:
@@ -317,3 +327,11 @@ class EmpiricalRisk:
             losses, _ = self._per_example(batch)
             losses.sum().item()
         return perf_counter() - start
+
+
+def _differentiable(losses: Tensor) -> Tensor:
+    if not losses.requires_grad:
+        raise ProblemError(
+            "the loss does not depend on the parameters by differentiable operations, so it has no gradient."
+        )
+    return losses

@@ -8,13 +8,13 @@ and a backward pass leaves the gradient in one `[P]`.
 
 import copy
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from landscape.errors import LayoutError, NonFiniteError, ProblemError
 
@@ -117,7 +117,7 @@ class ParameterSpace:
         self._gradient: Tensor | None = None
         self._bind_parameters()
         self._norms: list[Any] = [
-            m for m in self._network.modules() if isinstance(m, _NormBase) and m.running_mean is not None
+            m for m in self._network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
         ]
         self._statistics = self._bind_statistics()
 
@@ -143,12 +143,12 @@ class ParameterSpace:
 
     @property
     def statistics(self) -> Tensor:
-        """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
+        """The running means and variances of all batch-norm layers `[S]`: the buffer itself."""
         return self._statistics
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The normalisation layers that keep running statistics, in the network's order."""
+        """The batch-norm layers that keep running statistics, in the network's order."""
         return list(self._norms)
 
     @property
@@ -175,7 +175,7 @@ class ParameterSpace:
         for segment in self.segments:
             segment.view(theta).copy_(state[segment.name])
         if not torch.isfinite(theta).all():
-            raise NonFiniteError("the parameters hold NaN or infinity.")
+            self._require_finite(state, expected)
         return theta
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
@@ -204,10 +204,14 @@ class ParameterSpace:
             LayoutError, NonFiniteError: as `flatten`.
         """
         self.require_fit(state)
+        self._require_finite(state, [*self._fixed_names, *self._statistics_names()])
         theta = self.flatten(state)
-        own = self._network.state_dict()
+        for segment in self.segments:
+            for alias in segment.aliases:
+                if alias in state and not torch.equal(state[alias], state[segment.name]):
+                    raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
         with torch.no_grad():
-            for name, tensor in own.items():
+            for name, tensor in self._tensors().items():
                 if name in state:
                     tensor.copy_(state[name])
         return theta
@@ -223,7 +227,7 @@ class ParameterSpace:
         for segment in self.segments:
             moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
         moved.update(self._named_statistics(self._statistics if statistics is None else statistics))
-        state = {name: moved.get(name, tensor) for name, tensor in self._network.state_dict().items()}
+        state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
         return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
 
     def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
@@ -231,7 +235,10 @@ class ParameterSpace:
         state = self.state_dict(theta, statistics)
         own_memory = {id(b): b.detach().clone() for b in self._network.buffers()}
         network = copy.deepcopy(self._network, own_memory)
-        network.load_state_dict(state)
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name in state:
+                    tensor.copy_(state[name])
         return network.eval()
 
     def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,13 +260,22 @@ class ParameterSpace:
         Raises:
             LayoutError: it has not; the first missing and unexpected keys and shape mismatches are listed.
         """
-        expected = {n: t.shape for n, t in self._network.state_dict().items()}
+        expected = {n: t.shape for n, t in self._tensors().items()}
         self._require(expected, state)
 
     def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
         report = layout_differences(expected, {n: t.shape for n, t in state.items()})
         if report:
             raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
+
+    def _require_finite(self, state: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        for name in names:
+            if not torch.isfinite(state[name]).all():
+                raise NonFiniteError(f"{name} holds NaN or infinity; these weights cannot be used.")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors of the private copy's state dictionary, which may hold a module's own extra state beside them."""
+        return {name: value for name, value in self._network.state_dict().items() if isinstance(value, Tensor)}
 
     # ------------------------------------------------------------------ binding
 
@@ -271,17 +287,19 @@ class ParameterSpace:
             for segment in self.segments:
                 view = segment.view(self._theta)
                 view.copy_(own[segment.name])
-                for name in (segment.name, *segment.aliases):
-                    own[name].data = view
-                    own[name].requires_grad_(True)
+                parameter = own[segment.name]
+                parameter.data = view
+                parameter.requires_grad_(True)
+                for alias in segment.aliases:
+                    prefix, _, local = alias.rpartition(".")
+                    setattr(self._network.get_submodule(prefix), local, parameter)
 
     def _bind_gradient(self, gradient: Tensor) -> None:
         first = self._network.get_parameter(self.segments[0].name)
         if first.grad is not None and first.grad.data_ptr() == gradient.data_ptr():
             return
         for segment in self.segments:
-            for name in (segment.name, *segment.aliases):
-                self._network.get_parameter(name).grad = segment.view(gradient)
+            self._network.get_parameter(segment.name).grad = segment.view(gradient)
 
     def _bind_statistics(self) -> Tensor:
         tensors = [t for norm in self._norms for t in (norm.running_mean, norm.running_var)]

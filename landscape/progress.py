@@ -60,12 +60,14 @@ class _Lines(_Silence):
     def __init__(self, description: str, total: int, done: int) -> None:
         self._description, self._total, self._done = description, total, done
         self._last = monotonic()
+        self._note = ""
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self._done += count
+        self._note = note or self._note
         if monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = monotonic()
-            told = f" ({note})" if note else ""
+            told = f" ({self._note})" if self._note else ""
             print(f"{self._description}: {self._done} of {self._total}{told}", file=sys.stderr, flush=True)
 
 

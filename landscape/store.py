@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from landscape.errors import ProvenanceError, ResultError
-from landscape.files import refuse_existing, write_atomically
+from landscape.files import fingerprint, refuse_existing, write_atomically
 from landscape.results import Array, Result, Sweep
 
 _FORMAT, _VERSION = "mode-connectivity", 1
@@ -35,6 +35,7 @@ def save_result(path: str | os.PathLike[str], result: Result) -> None:
         file.attrs["provenance"] = json.dumps(result.provenance, sort_keys=True)
         file.attrs["facts"] = json.dumps(result.facts, sort_keys=True)
         file.attrs["sweeps"] = json.dumps(list(result.sweeps))
+        file.attrs["sha256"] = _digest(result)
         for name, sweep in result.sweeps.items():
             _write_sweep(file.require_group(name) if name else file, sweep)
         for name, points in result.marks.items():
@@ -58,21 +59,41 @@ def load_result(path: str | os.PathLike[str]) -> Result:
             if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
                 raise ResultError(f"{path} is an HDF5 file, but no result of this version of mode-connectivity.")
             names = json.loads(file.attrs["sweeps"])
-            return Result(
+            result = Result(
                 kind=str(file.attrs["kind"]),
                 sweeps={name: _read_sweep(file[name] if name else file) for name in names},
                 marks={name: points[...] for name, points in file.get(_MARKS, {}).items()},
                 provenance=json.loads(file.attrs["provenance"]),
                 facts=json.loads(file.attrs["facts"]),
             )
-    except (OSError, KeyError, ValueError) as error:
-        raise ResultError(f"{path} is damaged or no result file: {error}") from error
+            whole = file.attrs["sha256"] == _digest(result)
+    except ResultError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        raise ResultError(f"{path} is damaged or no result file: {' '.join(str(error).split())}") from error
+    if not whole:
+        raise ResultError(f"{path} was altered after it was written: it does not match its SHA-256.")
+    return result
+
+
+def _digest(result: Result) -> str:
+    """SHA-256 of everything that a result holds."""
+    plain = [result.kind, result.provenance, result.facts, list(result.sweeps), sorted(result.marks)]
+    parts: list[bytes | memoryview] = [json.dumps(plain, sort_keys=True).encode()]
+    arrays = [sweep_arrays for sweep in result.sweeps.values() for sweep_arrays in _arrays(sweep).items()]
+    for name, array in [*arrays, *sorted(result.marks.items())]:
+        parts += [f"{name} {array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes()]
+    return fingerprint(parts)
+
+
+def _arrays(sweep: Sweep) -> dict[str, Array]:
+    return {**sweep.axes, **sweep.values, "done": sweep.done}
 
 
 def _write_sweep(group: Any, sweep: Sweep) -> None:
     group.attrs["axes"] = json.dumps(list(sweep.axes))
     group.attrs["values"] = json.dumps(list(sweep.values))
-    for name, values in {**sweep.axes, **sweep.values, "done": sweep.done}.items():
+    for name, values in _arrays(sweep).items():
         group[name] = values
 
 
@@ -105,7 +126,7 @@ class ResultWriter:
             require_same_provenance(path, before.provenance, result.provenance)
             self._result = replace(result, sweeps={**result.sweeps, **before.sweeps})
         else:
-            refuse_existing(path, overwrite)
+            refuse_existing(path, overwrite, resumable=True)
 
     @property
     def result(self) -> Result:
@@ -133,6 +154,19 @@ class ResultWriter:
         if flush or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
             save_result(self.path, self._result)
             self._flushed = monotonic()
+
+
+def begun_batch_size(path: Path, resume: bool) -> int | None:
+    """The evaluation batch size that a result to be resumed was begun with, since values follow from it to the bit.
+
+    Args:
+        path: the result, which need not be there.
+        resume: whether it is to be resumed.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    return load_result(path).provenance.get("eval_batch_size") if resume and path.exists() else None
 
 
 def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

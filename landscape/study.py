@@ -16,6 +16,7 @@ from landscape.errors import ConfigError, LandscapeError
 from landscape.parameters import ParameterSpace
 from landscape.problems.registry import Problem, build_problem
 from landscape.problems.specification import ProblemSpecification, overridden
+from landscape.yamlfiles import parse_yaml
 
 RECIPE_SECTIONS = ("train", "fit")
 
@@ -38,10 +39,15 @@ class Study:
         except LandscapeError as error:
             raise type(error)(f"{checkpoint.path}: {error}") from error
 
+    def carried(self) -> dict[str, Any]:
+        """The problem as a file carries it along; a wish to download data is not passed on."""
+        carried = self.problem.specification.to_mapping() if self.problem.specification else {}
+        carried.get("data_args", {}).pop("download", None)
+        return carried
+
     def provenance(self, checkpoints: Mapping[str, Checkpoint], **settings: Any) -> dict[str, Any]:
         """What a result follows from: settings, fingerprints of checkpoints and data, names, versions, device."""
-        specification = self.problem.specification
-        named = specification.to_mapping() if specification else {}
+        named = self.carried()
         named.pop("data_args", None)
         return {
             **settings,
@@ -61,7 +67,7 @@ def read_problem_file(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, or it is no YAML mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the problem {path}: {getattr(error, 'strerror', None) or error}.") from error
     except yaml.YAMLError as error:
@@ -133,4 +139,4 @@ def open_study(
     """
     device = choose_device(compute.device)
     problem = build_problem(specify(problem_options, checkpoints), seed).to(device)
-    return Study(problem, ParameterSpace(problem.model, trainable=compute.trainable, device=device))
+    return Study(problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device))

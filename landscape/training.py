@@ -2,14 +2,15 @@
 
 With control points C `[k, P]` and coefficients c `[k]`, the network runs at θ = c·C, and the gradient for control point
 i is c_i·g with g the ordinary gradient at θ (Garipov et al. 2018, arXiv 1802.10026, section 3.2). A minimum is the
-curve of one control point, so both are trained by the same code. Every random choice follows from the seed and the
-step's number, so a run that is stopped and resumed ends at the same bits.
+curve of one control point, so both are trained by the same code. Every
+random choice follows from the seed and the step's number, so a run that is stopped and resumed ends at the same bits
+wherever torch computes the same bits twice, as it does on a CPU.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.checkpoints import load_tensors, save_tensors
+from landscape.checkpoints import load_checkpoint, save_tensors
 from landscape.errors import CheckpointError, Interrupted, LandscapeError
 from landscape.interrupts import stoppable
 from landscape.objective import Objective
@@ -54,11 +55,13 @@ class SinglePoint:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a descent keeps its state while it runs; the file is gone when it ends.
+    """Where a descent keeps its state, so that it can be resumed.
+
+    The last state stays on disk until `discard` is called, which is safe once the outcome is stored elsewhere.
 
     Attributes:
         path: a safetensors file.
-        provenance: settings that a resume must share.
+        provenance: what a resume must share, beside the recipe, the seed and the shape of the points.
         resume: go on from the file, if it is there.
         seconds: time between two writes.
     """
@@ -67,6 +70,10 @@ class Keeping:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     resume: bool = False
     seconds: float = 60.0
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,9 @@ def descend(
         ProvenanceError: the kept state belongs to other settings.
     """
     steps = len(chunks(objective.examples, recipe.batch_size))
+    if keeping:
+        own = {"recipe": asdict(recipe), "seed": seed, "points": list(points.shape)}
+        keeping = replace(keeping, provenance={**keeping.provenance, **own})
     state = _begin(objective, points, family, recipe, keeping)
     total = steps * recipe.epochs
     with stoppable() as stop, _isolated(objective.device), report("training", total, state.step) as progress:
@@ -126,20 +136,21 @@ def descend(
         for epoch in range(state.step // steps, recipe.epochs):
             for _ in _epoch(objective, family, recipe, state, seed, steps):
                 progress.advance()
+                if state.step % steps == 0:
+                    loss = float(state.losses[epoch])
+                    if not math.isfinite(loss):
+                        raise LandscapeError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr.")
+                    progress.advance(0, f"loss {loss:.4f}")
+                    if after_epoch:
+                        after_epoch(epoch + 1, state.points)
                 if keeping and (stop.requested or monotonic() - saved > keeping.seconds):
                     _save(keeping, state, objective)
                     saved = monotonic()
                 if stop.requested:
                     kept = f"; the state is in {keeping.path}, go on with --resume" if keeping else ""
                     raise Interrupted(f"stopped after {state.step} of {total} steps{kept}.")
-            loss = float(state.losses[epoch])
-            if not math.isfinite(loss):
-                raise LandscapeError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr.")
-            progress.advance(0, f"loss {loss:.4f}")
-            if after_epoch:
-                after_epoch(epoch + 1, state.points)
     if keeping:
-        keeping.path.unlink(missing_ok=True)
+        _save(keeping, state, objective)
     return Descent(state.points, state.losses.cpu())
 
 
@@ -149,7 +160,7 @@ def _epoch(
     """Take the steps of the epoch that are not done yet."""
     epoch, first = divmod(state.step, steps)
     generator = torch.Generator().manual_seed(_mix(seed, epoch))
-    order = torch.randperm(objective.examples, generator=generator)
+    order = torch.randperm(objective.examples, generator=generator).to(objective.device)
     strata = torch.randperm(steps, generator=generator)
     t = (strata + torch.rand(steps, generator=generator, dtype=torch.float64)) / steps
     coefficients = family.coefficients(t).to(state.points)
@@ -160,7 +171,7 @@ def _epoch(
         for index in range(first, steps):
             weights = coefficients[index]
             torch.mv(state.points.T, weights, out=theta)
-            torch.manual_seed(_mix(seed, epoch, index))
+            _reseed(objective.device, _mix(seed, epoch, index))
             loss, gradient = next(batches)
             gradient.add_(theta, alpha=recipe.weight_decay)
             _sgd(
@@ -204,7 +215,7 @@ def _save(keeping: Keeping, state: _State, objective: Objective) -> None:
 
 
 def _load(keeping: Keeping, objective: Objective) -> _State:
-    kept = load_tensors(keeping.path)
+    kept = load_checkpoint(keeping.path)
     if "step" not in kept.metadata:
         raise CheckpointError(f"{keeping.path} holds no state of a descent; remove it and start again.")
     require_same_provenance(keeping.path, kept.metadata["provenance"], keeping.provenance)
@@ -219,6 +230,14 @@ def _isolated(device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def _reseed(device: torch.device, seed: int) -> None:
+    """Seed the generators that dropout draws from, and no others."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _mix(*numbers: int) -> int:

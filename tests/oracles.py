@@ -68,8 +68,8 @@ class Convolutions(nn.Module):
         self.linear = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.tanh(self.norm(self.depthwise(self.conv(x))))
-        return self.linear(self.dropout(torch.tanh(self.transposed(x)).mean(dim=(2, 3))))
+        x = torch.tanh(self.norm(self.depthwise(self.dropout(self.conv(x)))))
+        return self.linear(torch.tanh(self.transposed(x)).mean(dim=(2, 3)))
 
 
 def networks() -> dict[str, tuple[nn.Module, tuple[Tensor, Tensor]]]:
@@ -82,11 +82,14 @@ def networks() -> dict[str, tuple[nn.Module, tuple[Tensor, Tensor]]]:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         plain = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 3))
+        shared = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+        shared[2].weight = nn.Parameter(shared[0].weight.data)
         return {
             "plain": (plain, (vectors, labels)),
             "tied": (Tied(), (tokens, labels)),
             "buffers": (WithBuffers(), (vectors, labels)),
             "convolutions": (Convolutions(), (images, labels)),
+            "shared memory": (shared, (vectors, labels)),
         }
 
 

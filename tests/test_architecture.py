@@ -34,6 +34,7 @@ ORDER = {
         "training",
         "plots",
         "config",
+        "yamlfiles",
         "study",
         "commands",
         "commandline",
@@ -112,13 +113,22 @@ def test_plots_import_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("module", ["landscape.cli", "connect.cli"])
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("landscape.cli", ["--help"]),
+        ("landscape.cli", ["train", "--help"]),
+        ("landscape.cli", ["surface", "--help"]),
+        ("connect.cli", ["--help"]),
+        ("connect.cli", ["fit", "--help"]),
+    ],
+)
 def test_help_imports_no_torch(module, arguments):
     code = (
         f"import sys; sys.argv = ['x', *{arguments}]\n"
         f"from {module} import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "try:\n    main()\nexcept SystemExit as left:\n    assert not left.code\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "usage:" in shown.stdout

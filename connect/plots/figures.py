@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from landscape import COLOURS, Result, describe, draw_contours, new_figure
 
 _PLANE_WIDTH = 4.6
+_IN_PLANE = 1e-3
 _NAMES = {"path": "learned path", "straight": "straight line"}
 
 
@@ -56,7 +57,10 @@ def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
 
 
 def plane_figure(result: Result) -> Figure:
-    """Contours of the loss over the plane through the control points, with both ways on it.
+    """Contours of the loss over a plane, with both ways on it.
+
+    The plane goes through the control points where there are three. Of more, the figure shows the projections, and says
+    how far the farthest lies off the plane.
 
     Args:
         result: of kind "plane".
@@ -75,6 +79,8 @@ def plane_figure(result: Result) -> Figure:
         axes.plot(*result.marks[end].T, "o", color="white", markeredgecolor="black", markersize=8)
         axes.annotate(end.upper(), result.marks[end][0], xytext=(7, 7), textcoords="offset points", color="white")
     axes.set(xlabel="distance in weight space", ylabel="distance in weight space", aspect="equal")
-    axes.set_title(describe(result.provenance), fontsize=7, color="0.35")
+    off = result.facts["largest_distance_from_plane"]
+    noted = f"\ncontrol points up to {off:.2g} off the plane" if off > _IN_PLANE * float(x[-1] - x[0]) else ""
+    axes.set_title(describe(result.provenance) + noted, fontsize=7, color="0.35")
     axes.legend(fontsize=7, facecolor="white", framealpha=0.85, frameon=True, loc="lower right")
     return figure

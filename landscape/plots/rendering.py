@@ -22,13 +22,10 @@ _STYLE: Any = {
 _DPI = 160
 
 
-def new_figure(width: float, height: float, title: str = "") -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` by `height` inches that belongs to no window."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        if title:
-            figure.suptitle(title, fontsize=11)
-        return figure
+        return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, stem: str, format: str = "png") -> list[str]:

@@ -1,4 +1,4 @@
-"""A loss over a plane, as contours, in three dimensions, or along the only axis that has more than one point."""
+"""A loss over a plane, as contours and in three dimensions."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,7 +69,8 @@ def draw_surface(axes: Axes3D, sweep: Sweep, quantity: str, label: str) -> Poly3
     logarithmic = is_logarithmic(values)
     heights = np.log10(values) if logarithmic else values
     x, y = np.meshgrid(sweep.axes["x"], sweep.axes["y"])
-    norm = Normalize(np.nanmin(heights), np.nanmax(heights))
+    finite = heights[np.isfinite(heights)]
+    norm = Normalize(finite.min(), finite.max()) if finite.size else Normalize(0, 1)
     colours = ScalarMappable(norm, _COLOUR_MAP).to_rgba(np.nan_to_num(heights, nan=float(norm.vmin or 0)))
     drawn = axes.plot_surface(
         x, y, heights, facecolors=colours, rcount=120, ccount=120, linewidth=0, lightsource=LightSource(315, 60)

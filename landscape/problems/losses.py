@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscape.errors import ProblemError
-from landscape.problems.splits import Batch
+from landscape.errors import LandscapeError, ProblemError
+from landscape.problems.splits import Batch, leaf_tensors
 
 Loss = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Tensor]]
 
@@ -43,17 +43,19 @@ def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Ten
     Raises:
         ProblemError: the loss fails, or returns something else.
     """
+    name = getattr(loss, "__name__", type(loss).__name__)
     try:
         result = loss(model, batch)
-    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        name = getattr(loss, "__name__", type(loss).__name__)
+    except (LandscapeError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the user's code may raise anything
         raise ProblemError(f"the loss {name} failed on a batch: {type(error).__name__}: {error}") from error
-    losses, correct = result if isinstance(result, tuple) else (result, None)
-    if not isinstance(losses, Tensor) or losses.ndim != 1:
-        got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
-        raise ProblemError(f"a loss must return one number for each example, shape [B]; got {got}.")
+    losses, correct = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    wanted = next(leaf_tensors(batch)).shape[:1]
+    for values in (losses, losses if correct is None else correct):
+        if not isinstance(values, Tensor) or values.shape != wanted:
+            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise ProblemError(f"the loss {name} must return one number for each example, {tuple(wanted)}; got {got}.")
     return losses, correct
 
 

@@ -4,7 +4,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Problem:
     """What is studied: a network, its data and its loss.
 
     Attributes:
-        model: the network; its weights mean nothing yet.
+        model: the network, with its initial weights.
         data: the examples by split.
         loss: the loss, one number for each example.
         specification: the names it was built from; None when it was built from objects.
@@ -65,24 +66,46 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
     Args:
         specification: the names; models of the registry get the data's input shape and number of classes unless
             `model_args` gives them.
-        seed: for the network's initial weights; the global generators are left as they were.
+        seed: for the network's initial weights; what a data factory draws at random is the same every time.
 
     Raises:
         ConfigError: a name is unknown or arguments do not fit.
         ProblemError: a factory fails.
     """
-    data = as_data(_call(resolve(specification.data, DATASETS, "data"), specification.data, specification.data_args))
+    with _seeded(0):
+        factory = resolve(specification.data, DATASETS, "data")
+        given = _call(factory, specification.data, specification.data_args)
+        with _blaming(specification.data):
+            data = as_data(given)
     loss = resolve(specification.loss, LOSSES, "loss")
     arguments = dict(specification.model_args)
     if specification.model in MODELS:
         deduced = {"input_shape": data.input_shape, "classes": data.classes}
         arguments = {**{k: v for k, v in deduced.items() if v is not None}, **arguments}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         model = _call(resolve(specification.model, MODELS, "model"), specification.model, arguments)
     if not isinstance(model, nn.Module):
         raise ProblemError(f"{specification.model} returned {type(model).__name__}, expected a torch.nn.Module.")
     return Problem(model, data, loss, specification.updated(model_args=arguments))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Whatever a factory draws follows from the seed, and the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Tell a failure of the user's code, which may raise anything, as one."""
+    try:
+        yield
+    except LandscapeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
@@ -120,7 +143,7 @@ def _load_file(path: Path) -> Any:
     sys.path.insert(0, str(path.parent))
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[specification.name]
         raise ProblemError(f"{path} fails when it is loaded: {type(error).__name__}: {error}") from error
     finally:
@@ -135,20 +158,18 @@ def _load_module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ConfigError(f"cannot import {name!r}: {error}; looked in {folder} and the installed packages.") from error
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ProblemError(f"{name} fails when it is imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
 
 
 def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    if not callable(factory):
+        raise ConfigError(f"{name} is {type(factory).__name__}, expected a function.")
     try:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"{name}{inspect.signature(factory)} does not take {dict(arguments)}: {error}.") from error
-    try:
+    with _blaming(name):
         return factory(**arguments)
-    except LandscapeError:
-        raise
-    except Exception as error:  # the user's code may raise anything
-        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}") from error

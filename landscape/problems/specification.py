@@ -42,7 +42,7 @@ class ProblemSpecification:
         """
         values = {name: value for name, value in values.items() if value is not None}
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = [name for name in values if name not in known]
         if unknown:
             raise ConfigError(f"{source}: unknown key {unknown[0]!r}; a problem has {', '.join(sorted(known))}.")
         for name in ("model", "data"):

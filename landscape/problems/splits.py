@@ -40,7 +40,7 @@ class Split(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A digest that differs when the examples differ."""
+        """A digest by which other examples are told apart; of examples read on demand, a few are looked at."""
         ...
 
 
@@ -104,9 +104,9 @@ class StreamedSplit:
         return len(self._dataset)  # type: ignore[arg-type]
 
     def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
-        size = len(self)
+        positions = torch.arange(len(self))
         lists: Sequence[list[int]] = [
-            torch.arange(size)[index.cpu() if isinstance(index, Tensor) else index].tolist() for index in indices
+            positions[index.cpu() if isinstance(index, Tensor) else index].tolist() for index in indices
         ]
         loader = DataLoader(
             self._dataset, batch_sampler=lists, num_workers=self._workers, pin_memory=self._device.type == "cuda"
@@ -145,7 +145,7 @@ def _from_dataset(dataset: Dataset[Any], memory_limit: int) -> Split:
     size = len(dataset) if hasattr(dataset, "__len__") else 0
     if size == 0:
         raise ProblemError(f"{type(dataset).__name__} has no example or no length; a map-style data set is needed.")
-    first = list(leaf_tensors(default_collate([dataset[0]])))
+    first = list(leaf_tensors(map_tensors(torch.as_tensor, default_collate([dataset[0]]))))
     if sum(leaf.nbytes for leaf in first) * size > memory_limit:
         return StreamedSplit(dataset, torch.device("cpu"))
     chunks = [
@@ -160,8 +160,13 @@ def _concatenate(chunks: Sequence[Batch]) -> Batch:
     if isinstance(first, Mapping):
         return {key: _concatenate([chunk[key] for chunk in chunks]) for key in first}
     if isinstance(first, tuple | list):
-        return type(first)(_concatenate(parts) for parts in zip(*chunks, strict=True))
+        return _nested_like(first, [_concatenate(parts) for parts in zip(*chunks, strict=True)])
     return torch.cat(list(chunks))
+
+
+def _nested_like(sample: tuple[Any, ...] | list[Any], values: list[Any]) -> Batch:
+    """A tuple, or a named tuple where the sample is one."""
+    return type(sample)(*values) if hasattr(sample, "_fields") else tuple(values)
 
 
 def map_tensors(function: Callable[[Any], Tensor], batch: Batch) -> Batch:
@@ -169,7 +174,7 @@ def map_tensors(function: Callable[[Any], Tensor], batch: Batch) -> Batch:
     if isinstance(batch, Mapping):
         return {key: map_tensors(function, value) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        return tuple(map_tensors(function, value) for value in batch)
+        return _nested_like(batch, [map_tensors(function, value) for value in batch])
     try:
         return function(batch)
     except (TypeError, ValueError) as error:

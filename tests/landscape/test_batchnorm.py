@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from landscape import EmpiricalRisk, Frozen, Interpolated, ParameterSpace, Problem, ProblemError, Recomputed
-from landscape.batchnorm import variance_mask
+from landscape.problems.splits import TensorSplit
 from tests.oracles import networks, problem_of
 
 
@@ -59,7 +59,8 @@ def test_a_layer_that_runs_twice_sees_both_inputs():
     problem = Problem.of(Twice(), {"train": (inputs, labels)})
     space = ParameterSpace(problem.model)
     Recomputed(problem.data.splits["train"], problem.loss, 12).place(space, space.theta)
-    torch.testing.assert_close(space.statistics[:4], torch.cat(space.network.seen).mean(dim=0))
+    seen = torch.cat(space.network.seen)
+    torch.testing.assert_close(space.statistics, torch.cat([seen.mean(dim=0), seen.var(dim=0)]))
 
 
 def test_dropout_stays_off_and_counters_stay_put():
@@ -88,7 +89,7 @@ def test_interpolation_is_exact_at_the_known_points_and_linear_between():
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(3, space.dimension, generator=generator)
     statistics = torch.rand(3, len(space.statistics), generator=generator)
-    policy = Interpolated(points, statistics, variance_mask(space))
+    policy = Interpolated(points, statistics)
     for shares in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5]):
         weights = torch.tensor(shares, dtype=torch.float32)
         policy.place(space, weights @ points)
@@ -101,10 +102,42 @@ def test_extrapolated_variances_never_turn_negative():
     space = ParameterSpace(networks()["buffers"][0])
     points = torch.stack([torch.zeros(space.dimension), torch.ones(space.dimension)])
     statistics = torch.stack([torch.ones(len(space.statistics)), torch.zeros(len(space.statistics))])
-    Interpolated(points, statistics, variance_mask(space)).place(space, 3 * points[1])
-    is_variance = variance_mask(space)
-    assert (space.statistics[is_variance] == 0).all()
-    torch.testing.assert_close(space.statistics[~is_variance], torch.full((6,), -2.0), atol=1e-4, rtol=0)
+    Interpolated(points, statistics).place(space, 3 * points[1])
+    norm = space.network.norm
+    assert (norm.running_var == 0).all()
+    torch.testing.assert_close(norm.running_mean, torch.full((6,), -2.0), atol=1e-4, rtol=0)
+
+
+def test_interpolation_between_points_on_a_line_stays_between_their_statistics():
+    space = ParameterSpace(networks()["buffers"][0])
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, space.dimension, generator=generator)
+    points = torch.stack([a, torch.lerp(a, b, 0.5), b])
+    statistics = torch.stack([torch.zeros(12), torch.full((12,), 0.5), torch.ones(12)])
+    Interpolated(points, statistics).place(space, torch.lerp(a, b, 0.3))
+    torch.testing.assert_close(space.statistics, torch.full((12,), 0.3), atol=1e-3, rtol=0)
+
+
+def test_one_bad_point_does_not_spoil_the_next():
+    risk, _, theta = recomputed("buffers", 8)
+    before = float(risk.value(theta))
+    risk.value(1e25 * theta)
+    assert not torch.isfinite(risk.space.statistics).all()
+    assert float(risk.value(theta)) == before
+
+
+def test_the_order_of_the_data_matters_little():
+    """Examples are taken in a fixed random order, so that data sorted by class make no batches of one class."""
+    problem = problem_of("convolutions")
+    images, labels = (part.repeat(40, *[1] * (part.ndim - 1)) for part in problem.data.splits["train"].tensors)
+    images = images + 2.0 * labels.view(-1, 1, 1, 1)
+    space = ParameterSpace(problem.model)
+    gathered = []
+    for order in (labels.argsort(), torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))):
+        split = TensorSplit((images[order], labels[order]))
+        Recomputed(split, problem.loss, 64).place(space, space.theta)
+        gathered.append(space.statistics.clone())
+    torch.testing.assert_close(gathered[0], gathered[1], rtol=0.02, atol=1e-3)
 
 
 def test_a_layer_that_never_runs_is_told_of():

@@ -17,6 +17,7 @@ from landscape import (
     require_same_layout,
     save_tensors,
 )
+from tests.oracles import networks
 
 STATE = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
 
@@ -109,9 +110,28 @@ def test_old_checkpoints_without_counters_are_taken():
     assert torch.equal(ParameterSpace(network).load(state), torch.tensor([1.0, 1, 1, 0, 0, 0]))
 
 
-def test_altered_metadata_do_not_break_the_reader(tmp_path):
+def test_altered_metadata_are_noticed(tmp_path):
     path = tmp_path / "a.safetensors"
-    save_tensors(path, STATE, {"problem": "x"})
-    path.write_bytes(path.read_bytes().replace(b'\\"problem\\"', b'\\"problem\\\\'))
-    with pytest.raises(CorruptFileError, match=r"a\.safetensors"):
+    save_tensors(path, STATE, {"problem": "mlp"})
+    path.write_bytes(path.read_bytes().replace(b"mlp", b"cnn"))
+    with pytest.raises(CorruptFileError, match=r"a\.safetensors was altered"):
         load_checkpoint(path)
+
+
+def test_a_network_in_a_child_called_module_reads_its_own_file(tmp_path):
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    space = ParameterSpace(Wrapper())
+    theta = space.theta.clone()
+    save_tensors(tmp_path / "a.safetensors", space.state_dict(theta), {})
+    assert torch.equal(space.load(load_checkpoint(tmp_path / "a.safetensors").state), theta)
+
+
+def test_weights_that_are_tied_only_in_the_network_are_refused():
+    model = networks()["tied"][0]
+    state = {**model.state_dict(), "output.weight": torch.zeros(7, 4)}
+    with pytest.raises(LayoutError, match=r"output\.weight is tied to embedding\.weight"):
+        ParameterSpace(model).load(state)

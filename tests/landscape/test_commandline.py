@@ -12,8 +12,9 @@ import torch
 
 import connect.cli
 import landscape.cli
-from landscape import Interrupted, load_checkpoint, load_result, run, save_tensors
+from landscape import ProblemSpecification, StorageError, build_problem, load_checkpoint, load_result, run
 from landscape.commandline import _join_ranges
+from tests.oracles import plain_loss
 
 
 @pytest.fixture
@@ -128,12 +129,14 @@ def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, tmp_path):
     code, _, stderr = call(*arguments, program=connect.cli)
     assert code == 2
     assert "--overwrite" in stderr
-    before = (tmp_path / "ab" / "profile.h5").read_bytes()
     code, again, stderr = call(*arguments, "--resume", program=connect.cli)
     assert code == 0, stderr
     assert json.loads(again) == summary
-    assert load_result(tmp_path / "ab" / "profile.h5").provenance == profile.provenance
-    assert len(before) == len((tmp_path / "ab" / "profile.h5").read_bytes())
+    resumed = load_result(tmp_path / "ab" / "profile.h5")
+    assert resumed.provenance == profile.provenance
+    for way in ("path", "straight"):
+        for name, values in profile.sweeps[way].values.items():
+            assert np.array_equal(resumed.sweeps[way].values[name], values)
     code, _, stderr = call(*arguments, "--resume", "--seed", 5, program=connect.cli)
     assert code == 2
     assert "begun with seed = 0, now it is 5" in stderr
@@ -160,7 +163,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(call, minima, tmp_path, 
         return [*given, "--plane-points", 3, "--eval-batch-size", 64, "--json"]
 
     _, whole, _ = call(*arguments(tmp_path / "whole"), program=connect.cli)
-    steps = {"train": 5, "sweep": 30}[where]
+    steps = {"train": 5, "sweep": 33}[where]
     counted = []
 
     class Killer:
@@ -172,7 +175,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(call, minima, tmp_path, 
 
         def advance(self, count=1, note=""):
             counted.append(count)
-            if sum(counted) == steps:
+            if count and sum(counted) == steps:
                 os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
@@ -369,6 +372,175 @@ def test_the_same_checkpoint_twice_is_refused(call, minima, tmp_path):
     assert "the same point" in stderr
 
 
-def test_interrupted_is_an_error_of_ours():
-    assert issubclass(Interrupted, landscape.LandscapeError)
-    assert save_tensors.__doc__
+USER = """
+import sys
+import torch
+
+def model():
+    print("hello from the factory")
+    return torch.nn.Linear(4, 2)
+
+def data():
+    x = torch.randn(20, 4)
+    return {"test": (x[:5], x[:5, 0].long().clamp(0, 1)), "train": (x, x[:, 0].long().clamp(0, 1))}
+
+def leaves():
+    sys.exit(3)
+
+def raises():
+    raise ValueError("one\\ntwo\\nthree")
+
+NUMBER = 5
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "mine.py").write_text(USER)
+    return tmp_path / "mine.py"
+
+
+def test_what_users_print_does_not_disturb_the_json(call, mine, tmp_path):
+    arguments = ["train", "--model", f"{mine}:model", "--data", f"{mine}:data", "--epochs", 1, "--json"]
+    code, stdout, stderr = call(*arguments, "--out", tmp_path / "a.safetensors")
+    assert code == 0, stderr
+    assert set(json.loads(stdout)) >= {"train_loss", "test_loss"}
+    assert "hello from the factory" in stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("leaves", "SystemExit: 3"), ("raises", "one two three"), ("NUMBER", "int")]
+)
+def test_whatever_a_factory_does_is_one_line(call, mine, tmp_path, name, message):
+    code, stdout, stderr = call(
+        "train", "--model", f"{mine}:{name}", "--data", f"{mine}:data", "--out", tmp_path / "a.safetensors"
+    )
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert len(stderr.strip().splitlines()) == 1
+
+
+def test_data_that_are_drawn_at_random_are_the_same_every_time(call, mine, tmp_path):
+    outs = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
+    for seed, out in enumerate(outs):
+        torch.manual_seed(seed)
+        assert call("train", "--model", f"{mine}:model", "--data", f"{mine}:data", "--epochs", 0, "--out", out)[0] == 0
+    first, second = (load_checkpoint(out).metadata["provenance"]["data"] for out in outs)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "--seed is -1"),
+        (["--eval-batch-size", "0"], "batch size is 0"),
+        (["--statistics-batch-size", "1"], "--statistics-batch-size is 1"),
+        (["--trainable", "*bias"], "have no filters"),
+        (["--out", "x" * 300 + ".h5"], "name too long"),
+        (["--split", "dev"], "no split 'dev'"),
+        (["--device", "cuda"], "no CUDA device"),
+    ],
+)
+def test_values_that_cannot_be_are_said(call, minima, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    given = ["surface", "--checkpoint", minima[0], "--x", "0:1:2", "--y", "0:1:2"]
+    given += [] if "--out" in arguments else ["--out", "s.h5"]
+    code, stdout, stderr = call(*given, *arguments)
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert "unexpected" not in stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranges_and_numbers_in_yaml_need_no_quotes(call, minima, tmp_path):
+    out = tmp_path / "s.h5"
+    (tmp_path / "c.yaml").write_text(f"checkpoint: {minima[0]}\nout: {out}\nx: -1:1:3\ny: 1:0:2\n")
+    code, _, stderr = call("surface", "--config", tmp_path / "c.yaml")
+    assert code == 0, stderr
+    assert load_result(out).provenance["x"] == "-1:1:3"
+    (tmp_path / "p.yaml").write_text("model: mlp\ndata: digits\ntrain: {weight_decay: 5e-4, epochs: 0}\n")
+    assert call("train", "--problem", tmp_path / "p.yaml", "--out", tmp_path / "a.safetensors")[0] == 0
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata["recipe"]["weight_decay"] == 5e-4
+
+
+def test_a_finished_training_resumes_to_what_it_was(call, minima, tmp_path):
+    arguments = ["train", *PROBLEM, "--epochs", 1, "--out", tmp_path / "a.safetensors", "--json"]
+    first = json.loads(call(*arguments)[1])
+    code, stdout, stderr = call(*arguments, "--resume")
+    assert code == 0, stderr
+    assert {**json.loads(stdout), "seconds": 0} == {**first, "seconds": 0}
+    code, _, stderr = call(*arguments, "--resume", "--seed", 7)
+    assert code == 2
+    assert "begun with seed = 0, now it is 7" in stderr
+
+
+def test_a_finished_training_is_not_lost_when_the_disk_is_full(call, tmp_path, monkeypatch):
+    """The state stays until the checkpoint is on disk; the same command with --resume then only writes it."""
+    out = tmp_path / "a.safetensors"
+    arguments = ["train", *PROBLEM, "--epochs", 1, "--out", out]
+
+    def full(*_):
+        raise StorageError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commands.save_tensors", full)
+        code, _, stderr = call(*arguments)
+    assert code == 2
+    assert "disk full" in stderr
+    state = load_checkpoint(tmp_path / "a.state.safetensors")
+    assert state.metadata["step"] == 12
+    code, _, stderr = call(*arguments, "--resume")
+    assert code == 0, stderr
+    assert not (tmp_path / "a.state.safetensors").exists()
+    assert torch.equal(load_checkpoint(out).state["1.weight"].flatten(), state.state["points"][0][: 8 * 64])
+
+
+def test_an_overwriting_fit_that_is_interrupted_goes_on(call, minima, tmp_path, monkeypatch):
+    """The old results are gone before the new path is trained, so that none is taken for the new one's."""
+    arguments = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path, "--points", 3, "--plane-points", 2]
+    assert call(*arguments, "--epochs", 1, program=connect.cli)[0] == 0
+
+    class Killer:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def advance(self, count=1, note=""):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", lambda *_: Killer())
+        assert call(*arguments, "--epochs", 2, "--overwrite", program=connect.cli)[0] == 75
+    code, _, stderr = call(*arguments, "--epochs", 2, "--overwrite", "--resume", program=connect.cli)
+    assert code == 0, stderr
+    assert load_checkpoint(tmp_path / "path.safetensors").metadata["provenance"]["recipe"]["epochs"] == 2
+
+
+def test_a_signal_where_nothing_watches_for_it_is_resumable_too(call, monkeypatch):
+    def interrupted(config, report):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("landscape.commands.plot", interrupted)
+    code, stdout, stderr = call("plot", "x.h5")
+    assert (code, stdout) == (75, "")
+    assert "--resume" in stderr
+
+
+def test_both_ends_have_the_checkpoints_own_loss(call, tmp_path):
+    """At t = 0 and t = 1 a network without batch norm has the loss that a plain loop gives."""
+    outs = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
+    for seed, out in enumerate(outs):
+        arguments = ["train", "--model", "mlp", "--data", "digits", "--epochs", 1, "--seed", seed, "--out", out]
+        assert call(*arguments)[0] == 0
+    arguments = ["fit", "--a", outs[0], "--b", outs[1], "--out", tmp_path / "ab", "--points", 3, "--epochs", 1]
+    assert call(*arguments, "--plane-points", 0, program=connect.cli)[0] == 0
+    problem = build_problem(ProblemSpecification(model="mlp", data="digits"))
+    profile = load_result(tmp_path / "ab" / "profile.h5")
+    for index, out in ((0, outs[0]), (-1, outs[1])):
+        problem.model.load_state_dict(load_checkpoint(out).state)
+        for split in ("train", "test"):
+            expected = plain_loss(problem.model, *problem.data.splits[split].tensors)
+            for way in ("path", "straight"):
+                assert profile.sweeps[way].values[f"{split}_loss"][index] == pytest.approx(expected, abs=1e-6)

@@ -103,7 +103,22 @@ def test_axes_from_text(text, values):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "0:1", "0:1:2:3", "a:b:c", "0:1:0", "0:1:-3", "0:1:1", "1:1:5", "nan:1:3", "0:inf:3", "0:1:2.5"]
+    "text",
+    [
+        "",
+        "1",
+        "0:1",
+        "0:1:2:3",
+        "a:b:c",
+        "0:1:0",
+        "0:1:-3",
+        "0:1:1",
+        "1:1:5",
+        "nan:1:3",
+        "0:inf:3",
+        "0:1:2.5",
+        "0:1:99999999999",
+    ],
 )
 def test_axes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="--x is"):

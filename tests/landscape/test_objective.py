@@ -1,7 +1,9 @@
+import collections
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from landscape import ConfigError, EmpiricalRisk, ParameterSpace, Potential, Problem, ProblemError
 from landscape.problems.splits import StreamedSplit
@@ -121,6 +123,9 @@ def test_a_batch_may_be_a_dictionary_and_accuracy_may_be_unknown():
     [
         (lambda model, batch: model(batch[0]).sum(), r"shape \(\)"),
         (lambda model, batch: 3.0, "float"),
+        (lambda model, batch: model(batch[0])[:1, 0], r"\(2,\); got shape \(1,\)"),
+        (lambda model, batch: (model(batch[0])[:, 0], 0.5), "float"),
+        (lambda model, batch: model(batch[0])[:, 0].repeat(2), r"got shape \(4,\)"),
         (lambda model, batch: model(batch[0][:, :2]), "failed on a batch"),
     ],
 )
@@ -128,6 +133,41 @@ def test_a_loss_that_is_none_is_refused(loss, message):
     problem = Problem.of(torch.nn.Linear(3, 2), {"train": (torch.randn(4, 3),)}, loss)
     with pytest.raises(ProblemError, match=message):
         EmpiricalRisk(ParameterSpace(problem.model), problem, batch_size=2).value(torch.zeros(8))
+
+
+def test_a_loss_without_a_gradient_is_refused():
+    problem = Problem.of(torch.nn.Linear(3, 2), {"train": (torch.randn(4, 3),)}, lambda m, b: m(b[0])[:, 0].detach())
+    risk = EmpiricalRisk(ParameterSpace(problem.model), problem, batch_size=2)
+    with pytest.raises(ProblemError, match="has no gradient"):
+        risk.gradient(torch.zeros(8))
+
+
+def test_the_training_split_comes_first_whatever_the_order():
+    model = torch.nn.Linear(1, 1, bias=False)
+    splits = {"test": (torch.full((2, 1), 3.0),), "train": (torch.full((2, 1), 1.0),)}
+    problem = Problem.of(model, splits, lambda network, batch: network(batch[0])[:, 0])
+    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=2)
+    assert float(risk.value(torch.ones(1))) == 1.0
+    assert list(risk.measure(torch.ones(1))) == ["train", "test"]
+
+
+def test_named_tuples_stay_what_they_are():
+    pair = collections.namedtuple("pair", ["x", "y"])
+    items = [pair(torch.full((3,), float(i)), i % 2) for i in range(6)]
+
+    class Pairs(Dataset):
+        def __len__(self):
+            return len(items)
+
+        def __getitem__(self, index):
+            return items[index]
+
+    def loss(network, batch):
+        return F.cross_entropy(network(batch.x), batch.y, reduction="none")
+
+    model = torch.nn.Linear(3, 2)
+    risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": Pairs()}, loss), batch_size=4)
+    assert risk.measure(risk.space.theta)["train"].losses.shape == (6,)
 
 
 def test_an_unknown_split_is_refused():

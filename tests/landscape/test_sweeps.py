@@ -135,6 +135,25 @@ def test_a_damaged_result_is_refused(tmp_path, content):
         load_result("nowhere.h5")
 
 
+def test_damage_anywhere_in_a_result_is_noticed(tmp_path):
+    path = tmp_path / "s.h5"
+    result = Result("surface", {"": sweep(Potential(field, 2), plane(), AXES)}, {}, {"seed": 1})
+    save_result(path, result)
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for position in random.integers(0, len(content), 150):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        try:
+            loaded = load_result(path)
+        except ResultError:
+            continue
+        assert loaded.provenance == result.provenance
+        for name, values in result.sweep.values.items():
+            np.testing.assert_array_equal(loaded.sweep.values[name], values)
+
+
 def test_a_disk_that_is_full_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "s.h5"
     save_result(path, Result("surface", {}, facts={"version": 1}))

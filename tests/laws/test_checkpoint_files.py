@@ -1,9 +1,21 @@
 """What holds for every kind of checkpoint file: it gives back what was put in, and damage is noticed."""
 
+import contextlib
+
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from landscape import CorruptFileError, LandscapeError, NonFiniteError, load_checkpoint, save_tensors
+from landscape import (
+    CorruptFileError,
+    LandscapeError,
+    NonFiniteError,
+    ParameterSpace,
+    load_checkpoint,
+    save_tensors,
+)
+from tests.oracles import WithBuffers
 
 STATE = {
     "layer.weight": torch.arange(12.0).view(3, 4) / 7,
@@ -49,10 +61,14 @@ def test_the_fingerprint_depends_on_the_tensors_alone(tmp_path):
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_wrappers_are_taken_off(tmp_path, wrapper):
+def test_wrappers_are_taken_off_in_foreign_files(tmp_path, wrapper):
+    wrapped = {wrapper + n: t for n, t in STATE.items()}
     for name, write in WRITERS.items():
-        write(tmp_path / name, {wrapper + n: t for n, t in STATE.items()})
-        assert set(load_checkpoint(tmp_path / name).state) == set(STATE)
+        write(tmp_path / name, wrapped)
+        ours = name.endswith("safetensors")
+        assert set(load_checkpoint(tmp_path / name).state) == set(wrapped if ours else STATE)
+    safetensors.torch.save_file(wrapped, tmp_path / "foreign.safetensors")
+    assert set(load_checkpoint(tmp_path / "foreign.safetensors").state) == set(STATE)
 
 
 def test_every_truncation_is_refused(written):
@@ -78,13 +94,50 @@ def test_every_flipped_bit_of_a_tensor_is_refused(tmp_path, name):
         content[position] ^= 1
 
 
+def test_every_flipped_bit_of_our_own_header_is_refused_or_harmless(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, STATE, {"problem": {"model": "mlp"}})
+    content = bytearray(path.read_bytes())
+    for position in range(8, content.find(STATE["layer.weight"].numpy().tobytes())):
+        content[position] ^= 1
+        path.write_bytes(content)
+        try:
+            loaded = load_checkpoint(path)
+        except LandscapeError:
+            pass
+        else:
+            assert loaded.metadata in ({"problem": {"model": "mlp"}}, {})
+            assert not loaded.metadata or all(torch.equal(loaded.state[name], STATE[name]) for name in STATE)
+        content[position] ^= 1
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_non_finite_weights_are_refused(tmp_path, value):
-    broken = {**STATE, "layer.bias": torch.tensor([1.0, value, 3.0])}
-    for name, write in WRITERS.items():
-        write(tmp_path / name, broken)
-        with pytest.raises(NonFiniteError, match=rf"{name}.*layer\.bias"):
-            load_checkpoint(tmp_path / name)
+def test_non_finite_weights_are_refused_and_masks_are_not(tmp_path, value):
+    model = WithBuffers()
+    space = ParameterSpace(model)
+    for broken in ("first.weight", "norm.running_var"):
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        state[broken].view(-1)[1] = value
+        for name, write in WRITERS.items():
+            write(tmp_path / name, state)
+            with pytest.raises(NonFiniteError, match=broken):
+                space.load(load_checkpoint(tmp_path / name).state)
+    space.load(model.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_damage_anywhere_is_an_error_of_ours_or_none(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path, STATE)
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 3):
+            damaged[position] = random.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(LandscapeError):
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02", b"PK\x03\x04", bytes(1000)])
