@@ -37,7 +37,7 @@ class FitConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions
     control_points: int = 3
     seed: int = 0
     points: int = 61
-    plane_points: int = 25
+    plane_points: int = 21
 
     def __post_init__(self) -> None:
         super().__post_init__()

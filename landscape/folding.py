@@ -65,9 +65,13 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
 
 @contextmanager
 def folded(folds: Sequence[Fold]) -> Iterator[None]:
-    """Run each pair as one convolution; the modules are as before afterwards."""
+    """Run each pair as one convolution; the modules are as before afterwards.
+
+    Without gradients the common weights are computed once, so neither parameters nor statistics may change inside.
+    """
     for convolution, norm in folds:
-        convolution.forward = partial(_convolve, convolution, norm)
+        fixed = None if torch.is_grad_enabled() else _fold(convolution, norm)
+        convolution.forward = partial(_convolve, convolution, norm, fixed)
         norm.forward = _pass
     try:
         yield
@@ -76,14 +80,19 @@ def folded(folds: Sequence[Fold]) -> Iterator[None]:
             del convolution.forward, norm.forward
 
 
-def _convolve(convolution: Any, norm: Any, x: Tensor) -> Tensor:
+def _convolve(convolution: Any, norm: Any, fixed: tuple[Tensor, Tensor] | None, x: Tensor) -> Tensor:
+    weight, bias = fixed or _fold(convolution, norm)
+    return convolution._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
+
+
+def _fold(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does what both do."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.affine:
         scale = scale * norm.weight
     shift = -norm.running_mean if convolution.bias is None else convolution.bias - norm.running_mean
-    bias = shift * scale if not norm.affine else torch.addcmul(norm.bias, shift, scale)
-    weight = convolution.weight * scale.view(-1, *[1] * (convolution.weight.ndim - 1))
-    return convolution._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
+    bias = torch.addcmul(norm.bias, shift, scale) if norm.affine else shift * scale
+    return convolution.weight * scale.view(-1, *[1] * (convolution.weight.ndim - 1)), bias
 
 
 def _pass(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ whatever walks on the one can be proven right on the other.
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Protocol
@@ -25,7 +25,7 @@ from landscape.problems.splits import Batch, Index, chunks
 Precision = Literal["fp32", "bf16"]
 
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-_CLEARLY_FASTER = 0.9
+_CLEARLY_FASTER, _FEWEST_RUNS, _TIMED_SECONDS = 0.9, 3, 0.1
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,9 @@ class EmpiricalRisk:
     def gradient(self, theta: Tensor) -> Tensor:
         self._move_to(theta)
         total = self._space.gradient.zero_()
-        with self._full_precision():
+        with self._full_precision(), self._folding():
             for batch, share in self._shares(self._measured[0]):
-                losses, _ = self._per_example(batch)
+                losses, _ = per_example(self._loss, self._space.network, batch)
                 (_differentiable(losses).mean() * share).backward()
         return total.clone()
 
@@ -209,9 +209,9 @@ class EmpiricalRisk:
         parameters = self._space.parameters
         views = [segment.view(vector) for segment in self._space.segments]
         total = self._space.gradient.zero_()
-        with self._full_precision():
+        with self._full_precision(), self._folding():
             for batch, share in self._shares(self._measured[0]):
-                losses, _ = self._per_example(batch)
+                losses, _ = per_example(self._loss, self._space.network, batch)
                 first = torch.autograd.grad(
                     _differentiable(losses).mean() * share, parameters, create_graph=True, materialize_grads=True
                 )
@@ -245,13 +245,13 @@ class EmpiricalRisk:
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         self._space.load_buffers(buffers)
 
-    def _per_example(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Losses and how right each example is, in evaluation mode."""
-        network = self._space.network
+    def _folding(self) -> AbstractContextManager[None]:
+        """Fold batch norm while θ and the statistics stay; what can be folded is found on the first call."""
         if self._folds is None:
-            self._folds = find_folds(network, lambda: per_example(self._loss, network, batch))
-        with folded(self._folds):
-            return per_example(self._loss, network, batch)
+            few = slice(0, min(2, len(self._splits[self._measured[0]])))
+            (batch,) = self._splits[self._measured[0]].batches([few])
+            self._folds = find_folds(self._space.network, lambda: per_example(self._loss, self._space.network, batch))
+        return folded(self._folds)
 
     def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
         unknown = [name for name in splits if name not in self._splits]
@@ -267,9 +267,9 @@ class EmpiricalRisk:
     def _evaluate(self, split: str) -> tuple[Tensor, Tensor | None]:
         examples = self._splits[split]
         losses, correct = [], []
-        with torch.no_grad(), self._casting():
+        with torch.no_grad(), self._casting(), self._folding():
             for batch in examples.batches(chunks(len(examples), self.batch_size)):
-                batch_losses, batch_correct = self._per_example(batch)
+                batch_losses, batch_correct = per_example(self._loss, self._space.network, batch)
                 losses.append(batch_losses.double())
                 if batch_correct is not None:
                     correct.append(batch_correct.double())
@@ -307,7 +307,7 @@ class EmpiricalRisk:
         for size in _BATCH_SIZES:
             taken = min(size, len(examples))
             try:
-                seconds = min(self._timed(slice(0, taken)) for _ in range(4)) / taken
+                seconds = self._fastest_run(slice(0, taken)) / taken
             except torch.OutOfMemoryError:
                 break
             if seconds < _CLEARLY_FASTER * fastest:
@@ -320,13 +320,17 @@ class EmpiricalRisk:
             raise ProblemError(f"the network does not fit on {self.device} with {_BATCH_SIZES[0]} examples at once.")
         return best
 
-    def _timed(self, index: slice) -> float:
+    def _fastest_run(self, index: slice) -> float:
+        """Seconds of the fastest of several runs on a batch; the first also warms up."""
         (batch,) = self._splits[self._measured[0]].batches([index])
-        start = perf_counter()
-        with torch.no_grad(), self._casting():
-            losses, _ = self._per_example(batch)
-            losses.sum().item()
-        return perf_counter() - start
+        times: list[float] = []
+        with torch.no_grad(), self._casting(), self._folding():
+            while len(times) < _FEWEST_RUNS or sum(times) < _TIMED_SECONDS:
+                start = perf_counter()
+                losses, _ = per_example(self._loss, self._space.network, batch)
+                losses.sum().item()
+                times.append(perf_counter() - start)
+        return min(times)
 
 
 def _differentiable(losses: Tensor) -> Tensor:
