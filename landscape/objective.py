@@ -25,7 +25,7 @@ from landscape.problems.splits import Batch, Index, chunks
 Precision = Literal["fp32", "bf16"]
 
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-_CLEARLY_FASTER, _FEWEST_RUNS, _TIMED_SECONDS = 0.9, 3, 0.1
+_LONG_BATCH, _ROUNDS, _HARDLY_LONGER = 0.2, 5, 1.08
 
 
 @dataclass(frozen=True)
@@ -301,36 +301,38 @@ class EmpiricalRisk:
             yield
 
     def _fastest_batch_size(self) -> int:
-        """Time one batch of growing sizes, and take a larger one only where it is clearly faster for each example."""
-        examples = self._splits[self._measured[0]]
-        best, fastest, misses = 0, float("inf"), 0
+        """The smallest size that takes hardly longer for each example than the best, by rounds over sizes in turn."""
+        times = {size: self._seconds(size) for size in self._bearable_sizes()}
+        for _ in range(_ROUNDS):
+            times = {size: min(known, self._seconds(size)) for size, known in times.items()}
+        return min(size for size, seconds in times.items() if seconds <= _HARDLY_LONGER * min(times.values()))
+
+    def _bearable_sizes(self) -> list[int]:
+        """Sizes whose batches fit into memory and take so little time that their overhead may matter."""
+        examples = len(self._splits[self._measured[0]])
+        sizes: list[int] = []
         for size in _BATCH_SIZES:
-            taken = min(size, len(examples))
             try:
-                seconds = self._fastest_run(slice(0, taken)) / taken
+                seconds = self._seconds(size) * min(size, examples)
             except torch.OutOfMemoryError:
                 break
-            if seconds < _CLEARLY_FASTER * fastest:
-                best, fastest, misses = size, seconds, 0
-            else:
-                misses += 1
-            if misses == 2 or taken < size:
+            sizes.append(size)
+            if seconds > _LONG_BATCH or size >= examples:
                 break
-        if best == 0:
+        if not sizes:
             raise ProblemError(f"the network does not fit on {self.device} with {_BATCH_SIZES[0]} examples at once.")
-        return best
+        return sizes
 
-    def _fastest_run(self, index: slice) -> float:
-        """Seconds of the fastest of several runs on a batch; the first also warms up."""
-        (batch,) = self._splits[self._measured[0]].batches([index])
-        times: list[float] = []
+    def _seconds(self, size: int) -> float:
+        """Seconds for each example in one batch."""
+        split = self._splits[self._measured[0]]
+        taken = min(size, len(split))
+        (batch,) = split.batches([slice(0, taken)])
         with torch.no_grad(), self._casting(), self._folding():
-            while len(times) < _FEWEST_RUNS or sum(times) < _TIMED_SECONDS:
-                start = perf_counter()
-                losses, _ = per_example(self._loss, self._space.network, batch)
-                losses.sum().item()
-                times.append(perf_counter() - start)
-        return min(times)
+            start = perf_counter()
+            losses, _ = per_example(self._loss, self._space.network, batch)
+            losses.sum().item()
+            return (perf_counter() - start) / taken
 
 
 def _differentiable(losses: Tensor) -> Tensor:
