@@ -102,10 +102,10 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     study = open_study(config, config, seed=config.seed)
     space, problem = study.space, study.problem
     provenance = study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable)
-    if config.resume and config.out.exists():
+    keeping = Keeping(config.out.with_suffix(".state.safetensors"), provenance, resume=config.resume)
+    if config.resume and config.out.exists() and not keeping.path.exists():
         return _finished(config, provenance)
     carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
-    keeping = Keeping(config.out.with_suffix(".state.safetensors"), provenance, resume=config.resume)
     if not config.resume:
         refuse_existing(keeping.path, config.overwrite, resumable=True)
     snapshots = _snapshot_writer(config, study, carried)

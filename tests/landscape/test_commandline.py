@@ -14,7 +14,7 @@ import connect.cli
 import landscape.cli
 from landscape import ProblemSpecification, StorageError, build_problem, load_checkpoint, load_result, run
 from landscape.commandline import _join_ranges
-from tests.oracles import plain_loss
+from tests.oracles import Signalling, plain_loss
 
 
 @pytest.fixture
@@ -164,22 +164,8 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(call, minima, tmp_path, 
 
     _, whole, _ = call(*arguments(tmp_path / "whole"), program=connect.cli)
     steps = {"train": 5, "sweep": 33}[where]
-    counted = []
-
-    class Killer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def advance(self, count=1, note=""):
-            counted.append(count)
-            if count and sum(counted) == steps:
-                os.kill(os.getpid(), signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.commandline.on_stderr", lambda *_: Killer())
+        patch.setattr("landscape.commandline.on_stderr", Signalling(steps, signal.SIGINT))
         code, stdout, stderr = call(*arguments(tmp_path / "cut"), program=connect.cli)
     assert code == 75
     assert stdout == ""
@@ -499,23 +485,25 @@ def test_an_overwriting_fit_that_is_interrupted_goes_on(call, minima, tmp_path, 
     """The old results are gone before the new path is trained, so that none is taken for the new one's."""
     arguments = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path, "--points", 3, "--plane-points", 2]
     assert call(*arguments, "--epochs", 1, program=connect.cli)[0] == 0
-
-    class Killer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def advance(self, count=1, note=""):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.commandline.on_stderr", lambda *_: Killer())
+        patch.setattr("landscape.commandline.on_stderr", Signalling(1))
         assert call(*arguments, "--epochs", 2, "--overwrite", program=connect.cli)[0] == 75
     code, _, stderr = call(*arguments, "--epochs", 2, "--overwrite", "--resume", program=connect.cli)
     assert code == 0, stderr
     assert load_checkpoint(tmp_path / "path.safetensors").metadata["provenance"]["recipe"]["epochs"] == 2
+
+
+def test_an_overwriting_training_that_is_interrupted_goes_on(call, tmp_path, monkeypatch):
+    """The old checkpoint stays until the new one is there, but a resume goes on with the new one's state."""
+    arguments = ["train", *PROBLEM, "--out", tmp_path / "a.safetensors"]
+    assert call(*arguments, "--epochs", 1)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", Signalling(5))
+        assert call(*arguments, "--epochs", 2, "--overwrite")[0] == 75
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata["recipe"]["epochs"] == 1
+    code, _, stderr = call(*arguments, "--epochs", 2, "--overwrite", "--resume")
+    assert code == 0, stderr
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata["recipe"]["epochs"] == 2
 
 
 def test_a_signal_where_nothing_watches_for_it_is_resumable_too(call, monkeypatch):

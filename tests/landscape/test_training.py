@@ -1,4 +1,3 @@
-import os
 import signal
 
 import pytest
@@ -17,7 +16,7 @@ from landscape import (
     SinglePoint,
     descend,
 )
-from tests.oracles import MULLER_BROWN_MINIMA, muller_brown, networks, problem_of
+from tests.oracles import MULLER_BROWN_MINIMA, Signalling, muller_brown, networks, problem_of
 
 
 def setting(name):
@@ -81,20 +80,6 @@ def test_an_interrupted_descent_ends_at_the_same_bits(tmp_path, after):
     def note(epoch, points):
         epochs.append(epoch)
 
-    class Stopping:
-        steps = 0
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def advance(self, count=1, note=""):
-            self.steps += count
-            if count and self.steps == after:
-                os.kill(os.getpid(), signal.SIGINT)
-
     risk, start = setting("convolutions")
     with pytest.raises(Interrupted, match=rf"after {after} of 15 steps.*--resume"):
         descend(
@@ -105,7 +90,7 @@ def test_an_interrupted_descent_ends_at_the_same_bits(tmp_path, after):
             seed=4,
             keeping=keeping,
             after_epoch=note,
-            report=lambda *_: Stopping(),
+            report=Signalling(after, signal.SIGINT),
         )
     assert keeping.path.exists()
     risk, start = setting("convolutions")
@@ -131,7 +116,7 @@ def test_a_resume_under_other_settings_is_refused(tmp_path):
             SinglePoint(),
             Recipe(epochs=2),
             keeping=Keeping(path, {"lr": 0.1}),
-            report=lambda *_: KillAtOnce(),
+            report=Signalling(1),
         )
     for other, settings, message in (
         ({"lr": 0.2}, {"recipe": Recipe(epochs=2)}, r"lr = 0\.1, now it is 0\.2"),
@@ -140,17 +125,6 @@ def test_a_resume_under_other_settings_is_refused(tmp_path):
     ):
         with pytest.raises(ProvenanceError, match=message):
             descend(risk, start, SinglePoint(), **settings, keeping=Keeping(path, other, resume=True))
-
-
-class KillAtOnce:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def advance(self, count=1, note=""):
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_loss_that_explodes_ends_the_descent():
