@@ -14,22 +14,20 @@ from connect.fitting import DEFAULT_RECIPE, fit_curve
 from connect.path import Path, load_path, save_path
 from connect.profiles import Along, lengths, profile, summarise
 from landscape import (
-    Checkpoint,
     ConfigError,
     EmpiricalRisk,
+    FilesSummary,
     Keeping,
-    LayoutError,
     Plane,
     PlotConfig,
-    PlotSummary,
     Recipe,
-    Recomputed,
     Reporter,
     Result,
     ResultError,
     ResultWriter,
     Study,
-    begun_batch_size,
+    alone,
+    axes_around,
     load_checkpoint,
     load_result,
     open_study,
@@ -45,7 +43,6 @@ from landscape import (
 
 _PATH, _PROFILE, _PLANE, _STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
 _OUTPUTS = (_PATH, _PROFILE, _PLANE, _STATE)
-_MARGIN = 0.25
 _ROWS = {
     "max train loss": ("max_loss", ".4f"),
     "barrier (train loss)": ("barrier", ".4f"),
@@ -72,11 +69,12 @@ class FitSummary:
         return "\n".join([*lines, wrote(self.files)])
 
 
+@alone
 def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     """Train a curve between two checkpoints, measure it against the straight line, and draw both.
 
-    Batch-norm statistics are recomputed from the training data at every point that is measured. With `resume`, each
-    stage goes on where it was stopped.
+    Batch-norm statistics are recomputed from the training data at every point that is measured, unless the flags say
+    otherwise. With `resume`, each stage goes on where it was stopped.
 
     Args:
         config: checkpoints, curve, recipe and folder.
@@ -94,16 +92,10 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     a, b = (load_checkpoint(file, trust_pickle=config.trust_pickle) for file in (config.a, config.b))
     require_same_layout(a, b)
     study = open_study(config, config, [a, b])
-    ends = _ends(study, a, b)
-    risk = EmpiricalRisk(
-        study.space,
-        study.problem,
-        statistics=Recomputed(study.problem.data.splits["train"], study.problem.loss, config.statistics_batch_size),
-        batch_size=config.eval_batch_size
-        if config.eval_batch_size is not None
-        else begun_batch_size(config.out / _PROFILE, config.resume),
-        precision=config.precision,
-    )
+    points = study.load_all([a, b])
+    ends = (points.thetas[0], points.thetas[1])
+    statistics = study.policy(config, points)
+    risk = study.risk(config, statistics, begun=config.out / _PROFILE if config.resume else None)
     provenance = study.provenance(
         {"a": a, "b": b},
         curve=config.curve,
@@ -119,7 +111,7 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     path = _fitted(config, study, risk, ends, curve, recipe, provenance, report)
     measuring = {
         **provenance,
-        "batch_norm": "recomputed",
+        "batch_norm": statistics.name,
         "statistics_batch_size": config.statistics_batch_size,
         "eval_batch_size": risk.batch_size,
     }
@@ -133,15 +125,6 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     pictures = [picture for file in results for picture in plot(PlotConfig(result=file)).files]
     files = [str(config.out / _PATH), *map(str, results), *pictures]
     return FitSummary(**summarise(measured), files=files)
-
-
-def _ends(study: Study, a: Checkpoint, b: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two points; the space keeps everything else from a, which b must share."""
-    end, start = study.load(b), study.load(a)
-    for name, tensor in study.space.fixed(b.state).items():
-        if not torch.equal(tensor, a.state[name]):
-            raise LayoutError(f"{name} is not trainable, so no path moves it, but it differs in {a.path} and {b.path}.")
-    return start, end
 
 
 def _fitted(
@@ -186,17 +169,12 @@ def _measure_plane(
         "path": path.curve.coefficients(torch.from_numpy(t)).numpy() @ controls,
         "straight": controls[[0, -1]],
     }
-    around = np.concatenate([marks["path"], controls])
-    low, high = around.min(axis=0), around.max(axis=0)
-    margin = _MARGIN * (high - low).max()
-    sides = high - low + 2 * margin
-    counts = np.maximum(2, np.ceil(sides / sides.max() * (config.plane_points - 1)).astype(int) + 1)
-    x, y = (np.linspace(*ends) for ends in zip(low - margin, high + margin, counts, strict=True))
+    axes = axes_around(np.concatenate([marks["path"], controls]), config.plane_points)
     distances = [plane.project(point)[2] for point in path.points]
     facts = {"largest_distance_from_plane": max(distances)}
     begun = Result("plane", {}, marks, {**provenance, "plane_points": config.plane_points, "split": "train"}, facts)
     training = risk.on(["train"])
-    sweep(training, plane, {"y": y, "x": x}, writer=_writer(config, _PLANE, begun), report=report)
+    sweep(training, plane, axes, writer=_writer(config, _PLANE, begun), report=report)
 
 
 def _plane(path: Path, risk: EmpiricalRisk) -> Plane:
@@ -210,7 +188,7 @@ def _plane(path: Path, risk: EmpiricalRisk) -> Plane:
         return Plane.through(a, b, a + aside * ((b - a).norm() / aside.norm()))
 
 
-def plot(config: PlotConfig, report: Reporter = silent) -> PlotSummary:
+def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
     """Draw a profile or a plane again, from its file alone.
 
     Args:
@@ -234,4 +212,4 @@ def plot(config: PlotConfig, report: Reporter = silent) -> PlotSummary:
         raise ResultError(f"{config.result} is not complete; go on with connect fit … --resume.")
     figure, stem = draw[result.kind]
     folder = config.out or config.result.parent
-    return PlotSummary(files=save_figures({"": figure(result)}, FilePath(folder), stem, config.format))
+    return FilesSummary(files=save_figures({"": figure(result)}, FilePath(folder), stem, config.format))

@@ -13,6 +13,7 @@ from connect.curves import CURVES, Curve
 from landscape import CheckpointError, ParameterSpace, load_checkpoint, save_tensors
 
 _PIECES = 4096
+_TRACED = 65
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def straight_line(path: Path) -> Path:
 def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpace, metadata: Mapping[str, Any]) -> None:
     """Write a path as safetensors: for each parameter its control points `[k, ...]`, by name.
 
+    The metadata hold the coefficients `[65, k]` at as many even values of t, so that any reader can draw the path.
+
     Args:
         filename: the file.
         path: the path.
@@ -66,7 +69,13 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
     """
     named = [space.unflatten(point) for point in path.points]
     tensors = {name: torch.stack([point[name] for point in named]) for name in named[0]}
-    known = {"kind": "path", "curve": path.curve.name, "provenance": dict(path.provenance)}
+    coefficients = path.curve.coefficients(torch.linspace(0, 1, _TRACED, dtype=torch.float64)).tolist()
+    known = {
+        "kind": "path",
+        "curve": path.curve.name,
+        "provenance": dict(path.provenance),
+        "coefficients": coefficients,
+    }
     save_tensors(filename, tensors, {**metadata, **known})
 
 

@@ -29,6 +29,7 @@ from landscape.parameters import layout_differences
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")
 _PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
+CHECKPOINT_SUFFIXES = (".safetensors", *_PICKLES)
 _LEGACY_PICKLES, _DEEPEST = 4, 3
 _DIGEST, _METADATA = "sha256", "metadata"
 

@@ -3,12 +3,24 @@
 import sys
 
 from landscape.commandline import Command, run
-from landscape.config import PlotConfig, SurfaceConfig, TrainConfig
+from landscape.config import (
+    CompareConfig,
+    ConvertConfig,
+    LineConfig,
+    PlotConfig,
+    SurfaceConfig,
+    TrainConfig,
+    TrajectoryConfig,
+)
 
 _COMMANDS = {
-    "train": Command(TrainConfig, "landscape.commands:train"),
-    "surface": Command(SurfaceConfig, "landscape.commands:surface"),
-    "plot": Command(PlotConfig, "landscape.commands:plot", positional="result"),
+    "train": Command(TrainConfig, "landscape.commands.training:train"),
+    "line": Command(LineConfig, "landscape.commands.lines:line"),
+    "surface": Command(SurfaceConfig, "landscape.commands.surfaces:surface"),
+    "trajectory": Command(TrajectoryConfig, "landscape.commands.trajectories:trajectory", positional="snapshots"),
+    "plot": Command(PlotConfig, "landscape.commands.pictures:plot", positional="result"),
+    "compare": Command(CompareConfig, "landscape.commands.pictures:compare", positional="results"),
+    "convert": Command(ConvertConfig, "landscape.commands.conversion:convert", positional="result"),
 }
 
 

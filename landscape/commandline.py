@@ -18,7 +18,7 @@ from argparse import SUPPRESS, ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import FrameType, NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from docstring_parser import parse as parse_docstring
@@ -69,7 +69,7 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         return EXIT_ERROR
     chosen = commands[parsed.subcommand]
     options: Namespace = parsed[parsed.subcommand]
-    values = {field.name: options[field.name] for field in fields(chosen.config)}
+    values = {field.name: _frozen(options[field.name]) for field in fields(chosen.config)}
     try:
         with _terminable():
             summary = _call(chosen, values)
@@ -87,6 +87,10 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         if type(error).__name__ == "OutOfMemoryError":
             text = "error: out of memory; lower --batch-size, --eval-batch-size or --statistics-batch-size."
         return _fail(error, text, options.debug, EXIT_ERROR)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _call(command: Command, values: dict[str, Any]) -> Any:
@@ -184,11 +188,15 @@ def _add_fields(parser: ArgumentParser, command: Command) -> None:
             settings: dict[str, Any] = {"help": helps[field.name]} | ({} if required else {"default": field.default})
             if hints[field.name] is bool:
                 group.add_argument(_flag(field.name), action="store_true", help=helps[field.name])
-            elif field.name == command.positional:
-                group.add_argument(field.name, type=hints[field.name], **settings)
+                continue
+            kind = hints[field.name]
+            if get_origin(kind) is tuple:
+                kind, settings["nargs"] = get_args(kind)[0], "+"
+            if field.name == command.positional:
+                group.add_argument(field.name, type=kind, **settings)
             else:
-                settings["metavar"] = _metavar(hints[field.name])
-                group.add_argument(_flag(field.name), type=hints[field.name], required=required, **settings)
+                settings["metavar"] = _metavar(kind)
+                group.add_argument(_flag(field.name), type=kind, required=required, **settings)
 
 
 def _owners(config: type) -> list[type]:

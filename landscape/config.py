@@ -3,11 +3,13 @@
 Nothing here imports torch, so that `--help` answers at once.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from landscape.errors import ConfigError
+from landscape.grid import MOST_POINTS
 
 _SEEDS = 2**63
 
@@ -70,10 +72,14 @@ class CheckpointOptions:
 
     Attributes:
         trust_pickle: run code that a pickled checkpoint brings along.
+        batch_norm: running statistics away from the checkpoints; frozen as they are in the first (the default around a
+            single one), moved linearly between several, or gathered anew at every point from the training examples
+            (the default wherever several take part).
         statistics_batch_size: examples a batch where batch-norm statistics are recomputed.
     """
 
     trust_pickle: bool = False
+    batch_norm: Literal["frozen", "interpolated", "recomputed"] | None = None
     statistics_batch_size: int = 256
 
     def __post_init__(self) -> None:
@@ -137,47 +143,262 @@ class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        require_suffix(self.out, ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurfaceConfig(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
-    """Measure the loss on a random plane around one checkpoint, and draw it.
+class DirectionOptions:
+    """Directions through weight space.
 
     Attributes:
-        checkpoint: the centre.
-        out: the result to write, .h5; pictures are put beside it.
-        x: range of the first axis, start:stop:count; 1 is as long as the weights themselves.
-        y: range of the second axis.
-        normalise: scale the random directions filter by filter, tensor by tensor, or not.
-        batch_norm: running statistics of the centre, or gathered anew at every point.
-        seed: of the two directions.
-        split: the examples that are measured.
+        normalise: scale directions filter by filter or tensor by tensor to the length of the weights, or not; filter by
+            default for random directions, not at all for others.
+        biases: let directions also move biases and the parameters of normalisation layers.
+        seed: of random directions.
     """
 
-    checkpoint: Path
-    out: Path
-    x: str = "-1:1:51"
-    y: str = "-1:1:51"
-    normalise: Literal["filter", "layer", "none"] = "filter"
-    batch_norm: Literal["frozen", "recomputed"] = "frozen"
+    normalise: Literal["filter", "layer", "none"] | None = None
+    biases: bool = False
     seed: int = 0
-    split: str = "train"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotConfig:
+class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Measure the loss along a line: between two checkpoints, or away from one in random directions.
+
+    Attributes:
+        a: checkpoint at 0.
+        b: checkpoint at 1; without it, lines lead from a in random directions, in which 1 is as long as the weights.
+        out: the result to write, .h5; pictures are put beside it.
+        range: values along the line, start:stop:count (-0.5:1.5:401 between two, -1:1:51 around one).
+        directions: number of random directions, which are drawn as a band.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+    """
+
+    a: Path
+    b: Path | None = None
+    out: Path
+    range: str | None = None
+    directions: int = 1
+    split: str = "all"
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        DirectionOptions.__post_init__(self)
+        require_suffix(self.out, ".h5")
+        if self.directions < 1:
+            raise ConfigError(f"--directions is {self.directions}, expected at least 1.")
+        if self.b is not None and (self.directions != 1 or self.normalise is not None or self.biases):
+            raise ConfigError(
+                "--directions, --normalise and --biases are for random directions; leave them or --b out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Measure the loss on a plane around one checkpoint or through three, and draw it.
+
+    Attributes:
+        checkpoint: the centre.
+        out: the result to write, .h5; pictures are put beside it.
+        x: range of the first axis, start:stop:count (-1:1:51 on random axes, where 1 is as long as the weights
+            themselves; else around whatever is marked).
+        y: range of the second axis.
+        points: points along the longer side, where a range is not given.
+        axes: "random"; "difference", towards one or two checkpoints; "pca", the principal components of --towards
+            around the centre; or a file of directions in the layout of the loss-landscape repository.
+        towards: checkpoints for the axes "difference" and "pca".
+        through: two further checkpoints; the plane goes through all three, with distances in weight space on its axes.
+        project: checkpoints and paths to mark on the plane, with their distance from it.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+        draws: repeat with the seeds seed, seed + 1, and so on, and draw small multiples.
+        adaptive: measure only as many points as the loss needs to be known to this share of its logarithmic range,
+            such as 0.01.
+        save_axes: write the two directions in the layout of the loss-landscape repository, .h5.
+    """
+
+    checkpoint: Path
+    out: Path
+    x: str | None = None
+    y: str | None = None
+    points: int = 51
+    axes: str = "random"
+    towards: tuple[Path, ...] = ()
+    through: tuple[Path, ...] = ()
+    project: tuple[Path, ...] = ()
+    split: str = "train"
+    draws: int = 1
+    adaptive: float | None = None
+    save_axes: Path | None = None
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        DirectionOptions.__post_init__(self)
+        require_suffix(self.out, ".h5")
+        require_points(self.points)
+        if self.through and (len(self.through) != 2 or self.towards or self.axes != "random"):
+            raise ConfigError("--through takes two checkpoints, which with --checkpoint fix the plane and its axes.")
+        if self.through and (self.normalise is not None or self.biases):
+            raise ConfigError("the plane --through three checkpoints has axes of its own; leave out how to scale them.")
+        if (self.axes in ("pca", "difference")) != bool(self.towards):
+            raise ConfigError("--axes pca and --axes difference need --towards CHECKPOINT…, and no other axes take it.")
+        if self.axes == "difference" and len(self.towards) > 2:
+            raise ConfigError(f"--axes difference takes one or two checkpoints --towards, got {len(self.towards)}.")
+        if self.axes == "pca" and len(self.towards) < 2:
+            raise ConfigError("--axes pca needs at least two checkpoints --towards.")
+        if self.draws < 1:
+            raise ConfigError(f"--draws is {self.draws}, expected at least 1.")
+        if self.draws > 1 and (self.through or self.axes != "random" or self.project or self.save_axes):
+            raise ConfigError("--draws repeats random axes only, and without --project and --save-axes.")
+        if self.adaptive is not None and not 0 < self.adaptive < 1:
+            raise ConfigError(f"--adaptive is {self.adaptive}, expected a share of the range in (0, 1), such as 0.01.")
+        if self.save_axes is not None:
+            require_suffix(self.save_axes, ".h5", "--save-axes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryConfig(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Project the snapshots of trainings on their two principal components, over the loss.
+
+    Attributes:
+        snapshots: checkpoints in their order, or folders of them; each folder is a trajectory of its own.
+        out: the result to write, .h5; pictures are put beside it.
+        x: range of the first component, start:stop:count; by default around all trajectories.
+        y: range of the second component.
+        points: points along the longer side, where a range is not given; 0 draws the trajectories alone.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+    """
+
+    snapshots: tuple[Path, ...]
+    out: Path
+    x: str | None = None
+    y: str | None = None
+    points: int = 31
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_suffix(self.out, ".h5")
+        if self.points:
+            require_points(self.points)
+
+
+def require_suffix(path: Path, suffix: str, flag: str = "--out") -> None:
+    """Check the ending of a file's name.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    if path.suffix != suffix:
+        raise ConfigError(f"{flag} is {path}, expected a name that ends in {suffix}.")
+
+
+def require_points(points: int) -> None:
+    """Check the number of points along a side.
+
+    Raises:
+        ConfigError: it is out of range.
+    """
+    if not 2 <= points <= MOST_POINTS:
+        raise ConfigError(f"--points is {points}, expected 2 to {MOST_POINTS}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How pictures look.
+
+    Attributes:
+        style: pictures to draw, such as filled,3d; all stands for every kind that the result has, and html and vts are
+            for looking around on a screen. By default what suits the result.
+        format: of the pictures.
+        quantity: what to draw, such as test_loss or train_error; by default the loss of the first split.
+        scale: of the colours; by default logarithmic where the values span a factor of ten.
+        low: where the colours begin; what lies below is shown in their first.
+        high: where the colours end; what lies above is shown in a colour of its own.
+        colour_map: one that eyes without red and green can read.
+    """
+
+    style: str | None = None
+    format: Literal["png", "pdf", "svg"] = "png"
+    quantity: str | None = None
+    scale: Literal["auto", "linear", "log"] = "auto"
+    low: float | None = None
+    high: float | None = None
+    colour_map: Literal["viridis", "cividis", "magma", "gray"] = "viridis"
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"--{name} is {value}, expected a number.")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ConfigError(f"--low is {self.low} and --high is {self.high}; the colours need low < high.")
+        if self.scale == "log" and any(v is not None and v <= 0 for v in (self.low, self.high)):
+            raise ConfigError("--scale log needs --low and --high above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotConfig(DrawingOptions):
     """Draw a result again, from its file alone.
 
     Attributes:
-        result: the result's file, .h5.
+        result: the result's file, .h5; the layout of the loss-landscape repository is read too.
         out: folder for the pictures; by default the result's own.
-        format: of the pictures.
     """
 
     result: Path
     out: Path | None = None
-    format: Literal["png", "pdf", "svg"] = "png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(DrawingOptions):
+    """Draw several surfaces or lines side by side on one common scale, with the test error under each.
+
+    Attributes:
+        results: the results' files, .h5.
+        out: the picture to write, .png, .pdf or .svg.
+        labels: a title for each; by default the files' names.
+        columns: panels in a row; by default what makes the figure about as wide as high.
+        overwrite: replace the picture.
+    """
+
+    results: tuple[Path, ...]
+    out: Path
+    labels: tuple[str, ...] = ()
+    columns: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Write a line or a surface in the layout of the loss-landscape repository, or one of that layout in ours.
+
+    Attributes:
+        result: the result's file, .h5.
+        out: the file to write, .h5.
+        overwrite: replace the file.
+    """
+
+    result: Path
+    out: Path
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(ComputeOptions, OutputOptions):
+    """Run a study: train its networks, measure them, and draw them side by side.
+
+    Attributes:
+        study: a YAML file that names networks and what to do with them.
+        out: folder for checkpoints, results and pictures.
+        data_root: folder with the data's files.
+        download: fetch the data's files if they are missing.
+    """
+
+    study: Path
+    out: Path
+    data_root: Path | None = None
+    download: bool = False

@@ -7,12 +7,15 @@ that ±1 on an axis means "as long as the weights themselves" (Li et al. 2018, a
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.errors import ConfigError
 from landscape.parameters import ParameterSpace
 
 Normalisation = Literal["filter", "layer", "none"]
+_NEGLIGIBLE = 1e-12
 
 
 def random_direction(space: ParameterSpace, seed: int) -> Tensor:
@@ -29,8 +32,15 @@ def random_direction(space: ParameterSpace, seed: int) -> Tensor:
     return torch.randn(space.dimension, generator=generator).to(device=space.device, dtype=space.dtype)
 
 
-def normalise(direction: Tensor, theta: Tensor, space: ParameterSpace, how: Normalisation = "filter") -> Tensor:
-    """Give a direction the scale of the weights; biases and parameters of normalisation layers get 0.
+def unrelated_seeds(seed: int, count: int) -> list[int]:
+    """Seeds for several directions that follow from one seed; more of them begin with the same."""
+    return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def normalise(
+    direction: Tensor, theta: Tensor, space: ParameterSpace, how: Normalisation = "filter", *, biases: bool = False
+) -> Tensor:
+    """Give a direction the scale of the weights.
 
     Args:
         direction: `[P]`.
@@ -38,22 +48,79 @@ def normalise(direction: Tensor, theta: Tensor, space: ParameterSpace, how: Norm
         space: knows the filters.
         how: "filter" gives each filter the length of θ's filter, and 0 where either has no length; "layer" does the
             same for whole tensors; "none" keeps the direction's own scale.
+        biases: scale biases and parameters of normalisation layers too, tensor by tensor; they get 0 otherwise.
 
     Returns:
         The normalised direction, a new `[P]`.
     """
     result = torch.zeros_like(direction)
     for segment in space.segments:
-        if segment.role != "weight":
+        if segment.role == "weight":
+            drawn, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
+            first = 2 if how == "filter" else 0
+        elif biases:
+            drawn, weights, scaled = (segment.view(flat) for flat in (direction, theta, result))
+            first = 0
+        else:
             continue
-        drawn, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
         if how == "none":
             scaled.copy_(drawn)
             continue
-        axes = tuple(range(2 if how == "filter" else 0, drawn.ndim))
+        axes = tuple(range(first, drawn.ndim))
         wanted, got = (
             torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, drawn)
         )
         ratio = torch.where(got > 0, wanted / got, torch.zeros_like(got))
         scaled.copy_(drawn * ratio)
     return result
+
+
+def require_length(direction: Tensor) -> Tensor:
+    """The direction itself, if it leads anywhere.
+
+    Raises:
+        ConfigError: it is zero.
+    """
+    if not direction.any():
+        raise ConfigError("a direction is zero: no trainable weights take part in it; change --trainable, or --biases.")
+    return direction
+
+
+def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tensor]:
+    """The orthonormal directions in which offsets from one point spread most, by the small Gram matrix.
+
+    The offsets are not centred, so that the plane of the first two goes through the point (Li et al. 2018, section 7).
+
+    Args:
+        offsets: `[n, P]`.
+        count: how many directions, at most n.
+
+    Returns:
+        The directions `[count, P]`, and the share of the offsets' summed squares that lies along each of all n
+        directions `[n]`, float64, in decreasing order.
+
+    Raises:
+        ConfigError: the offsets span fewer directions.
+    """
+    gram = torch.empty(len(offsets), len(offsets), dtype=torch.float64, device=offsets.device)
+    for row, offset in enumerate(offsets):
+        for column in range(row + 1):
+            product = torch.dot(offset.double(), offsets[column].double())
+            gram[row, column] = gram[column, row] = product
+    squares, vectors = torch.linalg.eigh(gram.cpu())
+    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
+    total = squares.sum()
+    spanned = int((squares > _NEGLIGIBLE * total).sum())
+    if spanned < count:
+        raise ConfigError(f"the points span {spanned} of the {count} directions that are asked for; add other points.")
+    shares = squares / total
+    found = vectors[:, :count].T.to(offsets) @ offsets
+    found = found / torch.linalg.vector_norm(found, dim=1, keepdim=True, dtype=torch.float64).to(found.dtype)
+    return _upright(found, offsets), shares
+
+
+def _upright(directions: Tensor, offsets: Tensor) -> Tensor:
+    """The directions with the sign, left open by eigenvectors, that makes the largest coordinate positive."""
+    coordinates = directions @ offsets.T
+    largest = coordinates.abs().argmax(dim=1, keepdim=True)
+    return directions * torch.where(coordinates.gather(1, largest) < 0, -1.0, 1.0).to(directions)

@@ -12,6 +12,7 @@ LandscapeError
 ├── ResultError            a result file cannot be used
 │   └── ProvenanceError        it was measured under other settings
 ├── StorageError           a file cannot be written; what was there before is whole
+│   └── BusyError              another process is writing it
 └── Interrupted            stopped by a signal; what is done is on disk
 """
 
@@ -62,6 +63,10 @@ class ProvenanceError(ResultError):
 
 class StorageError(LandscapeError):
     """A file cannot be written; what was there before is whole."""
+
+
+class BusyError(StorageError):
+    """Another process is writing the same output."""
 
 
 class Interrupted(LandscapeError):

@@ -1,4 +1,4 @@
-"""Axes of a sweep, from text."""
+"""Axes of a sweep: from text, or around points."""
 
 import math
 
@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 
-_MOST = 10_000
+MOST_POINTS = 10_000
+_MARGIN = 0.25
 
 
 def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
@@ -26,13 +27,31 @@ def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
     parts = text.split(":")
     try:
         start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-        well_formed = len(parts) == 3 and math.isfinite(start) and math.isfinite(stop) and 1 <= count <= _MOST
+        well_formed = len(parts) == 3 and math.isfinite(start) and math.isfinite(stop) and 1 <= count <= MOST_POINTS
     except (ValueError, IndexError):
         well_formed = False
     if not well_formed:
         raise ConfigError(
-            f"{flag} is {text!r}, expected start:stop:count, such as -1:1:51, with at most {_MOST} points."
+            f"{flag} is {text!r}, expected start:stop:count, such as -1:1:51, with at most {MOST_POINTS} points."
         )
     if (count == 1) != (start == stop):
         raise ConfigError(f"{flag} is {text!r}: one point needs start and stop to be equal, several need them apart.")
     return np.linspace(start, stop, count)
+
+
+def axes_around(points: NDArray[np.float64], count: int) -> dict[str, NDArray[np.float64]]:
+    """Axes of a plane that leave a margin of a quarter around points, with one spacing for both.
+
+    Args:
+        points: coordinates (x, y) `[n, 2]`, not all the same.
+        count: points along the longer side, at least 2.
+
+    Returns:
+        Values of "y" and of "x".
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    sides = high - low + 2 * margin
+    counts = np.maximum(2, np.ceil(sides / sides.max() * (count - 1)).astype(int) + 1)
+    x, y = (np.linspace(*ends) for ends in zip(low - margin, high + margin, counts, strict=True))
+    return {"y": y, "x": x}

@@ -161,7 +161,7 @@ class EmpiricalRisk:
         self._space = space
         self._splits = problem.to(space.device).data.splits
         self._loss = problem.loss
-        self._measured = self._known(splits or sorted(self._splits, key=lambda name: name != "train"))
+        self._measured = self._known(splits or self.all_splits)
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
         self._autocast = precision == "bf16"
@@ -175,6 +175,11 @@ class EmpiricalRisk:
     def space(self) -> ParameterSpace:
         """The parameter space that the risk is a function on."""
         return self._space
+
+    @property
+    def all_splits(self) -> tuple[str, ...]:
+        """Every split of the data, "train" first."""
+        return tuple(sorted(self._splits, key=lambda name: name != "train"))
 
     def on(self, splits: Sequence[str]) -> "EmpiricalRisk":
         """The same risk, measured on other splits."""

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.errors import ResultError
+
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Measurements over a grid.
+    """Measurements over a grid, with their axes.
+
+    `sweep["train_loss"]` and `sweep["x"]` are the arrays, as are the plain attributes `sweep.train_loss` and `sweep.x`;
+    `dims`, `coords` and `shape` mean what they mean in xarray.
 
     Attributes:
         axes: values of each coordinate, in the order of the arrays' dimensions: `t` for a line, `y` and `x` for a
@@ -36,13 +41,48 @@ class Sweep:
         """The splits that losses were measured on."""
         return tuple(name.removesuffix("_loss") for name in self.values if name.endswith("_loss"))
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the axes, in the order of the arrays' dimensions."""
+        return tuple(self.axes)
+
+    @property
+    def coords(self) -> Mapping[str, Array]:
+        """The values along each axis."""
+        return self.axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of points along each axis."""
+        return self.done.shape
+
+    def __getitem__(self, name: str) -> Array:
+        """The array of a quantity or of an axis; errors such as `test_error` follow from the accuracies."""
+        found = self.values.get(name, self.axes.get(name))
+        if found is None and (accuracy := name.removesuffix("_error") + "_accuracy") in self.values:
+            return np.subtract(1, self.values[accuracy])
+        if found is None:
+            raise KeyError(f"there is no {name!r}; there are {', '.join([*self.axes, *self.values])}")
+        return found
+
+    def __getattr__(self, name: str) -> Array:
+        """The same, as an attribute; called only for names that are no fields."""
+        if name.startswith("_") or name in Sweep.__dataclass_fields__:
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
 
 @dataclass(frozen=True)
 class Result:
     """The content of one result file.
 
+    A result of one sweep gives its arrays out itself: `result.x`, `result.train_loss`, `result["train_loss"]`.
+
     Attributes:
-        kind: what was studied: "surface", "plane" or "profile".
+        kind: what was studied: "line", "surface", "trajectory", "plane" or "profile".
         sweeps: measurements by name; a result with a single sweep calls it "".
         marks: points and polylines to draw on a plane, by name, `[n, 2]`.
         provenance: the resolved configuration, fingerprints, versions and seed.
@@ -57,6 +97,63 @@ class Result:
 
     @property
     def sweep(self) -> Sweep:
-        """The only sweep of a result that has one."""
-        (only,) = self.sweeps.values()
-        return only
+        """The sweep of a result that has one, or the measured one beside an interpolated one.
+
+        Raises:
+            ResultError: there is none, or there are several.
+        """
+        if "" not in self.sweeps:
+            found = ", ".join(self.sweeps) or "none yet"
+            raise ResultError(f"the result has several sweeps or none, take one from .sweeps: {found}.")
+        return self.sweeps[""]
+
+    def completed(self, name: str = "") -> Sweep:
+        """A sweep with the points that were interpolated, where it was measured adaptively."""
+        return self.sweeps.get(interpolated(name), self.sweeps[name])
+
+    @property
+    def measured(self) -> Mapping[str, Sweep]:
+        """The sweeps without those that were interpolated from them."""
+        derived = {interpolated(name) for name in self.sweeps}
+        return {name: sweep for name, sweep in self.sweeps.items() if name not in derived}
+
+    def __getitem__(self, name: str) -> Array:
+        """An array of the only sweep."""
+        return self.sweep[name]
+
+    def __getattr__(self, name: str) -> Array:
+        """An array of the only sweep, as an attribute."""
+        if name.startswith("_") or name in Result.__dataclass_fields__:
+            raise AttributeError(name)
+        try:
+            return self.sweep[name]
+        except (KeyError, ResultError) as error:
+            raise AttributeError(str(error.args[0])) from None
+
+
+def interpolated(name: str) -> str:
+    """The name of the sweep that completes an adaptive one."""
+    return f"{name} interpolated".strip()
+
+
+def quartiles(values: Array) -> tuple[Array, Array, Array]:
+    """Lower quartile, median and upper quartile over draws; a draw that is NaN at a point counts as infinitely high.
+
+    Args:
+        values: `[n, ...]`, one row a draw.
+
+    Returns:
+        Three arrays `[...]`.
+    """
+    ordered = np.sort(np.where(np.isnan(values), np.inf, values), axis=0)
+    low, middle, high = (_between(ordered, share * (len(ordered) - 1)) for share in (0.25, 0.5, 0.75))
+    return low, middle, high
+
+
+def _between(ordered: Array, place: float) -> Array:
+    """The rows' linear interpolation at a fractional row, where infinite rows give infinity and not NaN."""
+    below: Array = ordered[int(place)]
+    above: Array = ordered[int(np.ceil(place))]
+    with np.errstate(invalid="ignore"):  # both rows infinite
+        moved: Array = below + (place - int(place)) * (above - below)
+    return np.where(above == below, below, moved)

@@ -1,6 +1,7 @@
 """Lines and planes through parameter space: from coordinates to θ, and back."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -29,6 +30,22 @@ class Line:
         return torch.lerp(self._a, self._b, t)
 
 
+class Rays:
+    """Straight lines from one point in several directions: θ(i, t) = origin + t·d_i.
+
+    Args:
+        origin: the point `[P]` at t = 0.
+        direction: gives direction i `[P]`; one is held at a time.
+    """
+
+    def __init__(self, origin: Tensor, direction: Callable[[int], Tensor]) -> None:
+        self._origin = origin
+        self._direction = lru_cache(maxsize=1)(direction)
+
+    def __call__(self, direction: float, t: float) -> Tensor:
+        return self._origin.add(self._direction(int(direction)), alpha=t)
+
+
 class Plane:
     """The plane θ(x, y) = origin + x·u + y·v.
 
@@ -36,10 +53,23 @@ class Plane:
         origin: the point `[P]` at (0, 0).
         u: first axis `[P]`.
         v: second axis `[P]`.
+
+    Raises:
+        ConfigError: the axes are parallel, or one is zero.
     """
 
     def __init__(self, origin: Tensor, u: Tensor, v: Tensor) -> None:
         self._origin, self._u, self._v = origin, u, v
+        axes = torch.stack([u, v]).double()
+        self._squares = axes @ axes.T
+        lengths = self._squares.diagonal().sqrt()
+        if not torch.linalg.det(self._squares).sqrt() > _COLLINEAR * lengths.prod():
+            raise ConfigError("the axes of the plane are parallel or zero; no plane is given by them.")
+
+    @property
+    def axes(self) -> tuple[Tensor, Tensor]:
+        """The two axes, `[P]` each."""
+        return self._u, self._v
 
     @classmethod
     def through(cls, a: Tensor, b: Tensor, c: Tensor) -> "Plane":
@@ -60,9 +90,8 @@ class Plane:
 
     def project(self, theta: Tensor) -> tuple[float, float, float]:
         """The coordinates of the nearest point of the plane, by least squares, and θ's distance from it."""
-        axes = torch.stack([self._u, self._v]).double()
         offset = (theta - self._origin).double()
-        coordinates = torch.linalg.solve(axes @ axes.T, axes @ offset)
-        distance = (offset - coordinates @ axes).norm()
+        coordinates = torch.linalg.solve(self._squares, torch.stack([offset @ u.double() for u in self.axes]))
+        distance = (offset - coordinates[0] * self._u - coordinates[1] * self._v).norm()
         x, y = coordinates.tolist()
         return x, y, float(distance)

@@ -12,11 +12,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import h5py
 import numpy as np
 
 from landscape.errors import ProvenanceError, ResultError
-from landscape.files import fingerprint, refuse_existing, write_atomically
+from landscape.files import fingerprint, refuse_existing
+from landscape.foreign import is_foreign_result, read_foreign_result
+from landscape.hdf5 import reading_hdf5, write_hdf5
 from landscape.results import Array, Result, Sweep
 
 _FORMAT, _VERSION = "mode-connectivity", 1
@@ -30,7 +31,8 @@ def save_result(path: str | os.PathLike[str], result: Result) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    with h5py.File("result", "w", driver="core", backing_store=False) as file:
+
+    def fill(file: Any) -> None:
         file.attrs.update(format=_FORMAT, version=_VERSION, kind=result.kind)
         file.attrs["provenance"] = json.dumps(result.provenance, sort_keys=True)
         file.attrs["facts"] = json.dumps(result.facts, sort_keys=True)
@@ -40,37 +42,31 @@ def save_result(path: str | os.PathLike[str], result: Result) -> None:
             _write_sweep(file.require_group(name) if name else file, sweep)
         for name, points in result.marks.items():
             file.require_group(_MARKS)[name] = points
-        file.flush()
-        content = file.id.get_file_image()
-    write_atomically(path, content)
+
+    write_hdf5(Path(path), fill)
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
-    """Read a result.
+    """Read a result, also one in the layout of the loss-landscape repository.
 
     Raises:
         ResultError: there is no such file, or it is damaged or of another kind.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ResultError(f"there is no result {path}; the file does not exist or is a folder.")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
-                raise ResultError(f"{path} is an HDF5 file, but no result of this version of mode-connectivity.")
-            names = json.loads(file.attrs["sweeps"])
-            result = Result(
-                kind=str(file.attrs["kind"]),
-                sweeps={name: _read_sweep(file[name] if name else file) for name in names},
-                marks={name: points[...] for name, points in file.get(_MARKS, {}).items()},
-                provenance=json.loads(file.attrs["provenance"]),
-                facts=json.loads(file.attrs["facts"]),
-            )
-            whole = file.attrs["sha256"] == _digest(result)
-    except ResultError:
-        raise
-    except Exception as error:  # a damaged file may fail in any way
-        raise ResultError(f"{path} is damaged or no result file: {' '.join(str(error).split())}") from error
+    with reading_hdf5(path) as file:
+        if is_foreign_result(file):
+            return read_foreign_result(file, path)
+        if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
+            raise ResultError(f"{path} is an HDF5 file, but no result of this version of mode-connectivity.")
+        names = json.loads(file.attrs["sweeps"])
+        result = Result(
+            kind=str(file.attrs["kind"]),
+            sweeps={name: _read_sweep(file[name] if name else file) for name in names},
+            marks={name: points[...] for name, points in file.get(_MARKS, {}).items()},
+            provenance=json.loads(file.attrs["provenance"]),
+            facts=json.loads(file.attrs["facts"]),
+        )
+        whole = file.attrs["sha256"] == _digest(result)
     if not whole:
         raise ResultError(f"{path} was altered after it was written: it does not match its SHA-256.")
     return result
@@ -151,22 +147,29 @@ class ResultWriter:
     def update(self, name: str, sweep: Sweep, *, flush: bool = False) -> None:
         """Take over the state of a sweep, and write it when a second has passed or `flush` is set."""
         self._result = replace(self._result, sweeps={**self._result.sweeps, name: sweep})
-        if flush or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+        self._flush(flush)
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add facts that were found at the end, and write."""
+        self._result = replace(self._result, facts={**self._result.facts, **facts})
+        self._flush(True)
+
+    def _flush(self, now: bool) -> None:
+        if now or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
             save_result(self.path, self._result)
             self._flushed = monotonic()
 
 
-def begun_batch_size(path: Path, resume: bool) -> int | None:
-    """The evaluation batch size that a result to be resumed was begun with, since values follow from it to the bit.
+def begun_batch_size(path: Path) -> int | None:
+    """The evaluation batch size that a result was begun with, since values follow from it to the bit.
 
     Args:
         path: the result, which need not be there.
-        resume: whether it is to be resumed.
 
     Raises:
         ResultError: the file is damaged.
     """
-    return load_result(path).provenance.get("eval_batch_size") if resume and path.exists() else None
+    return load_result(path).provenance.get("eval_batch_size") if path.exists() else None
 
 
 def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 import yaml
 
+from landscape.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.checkpoints import Checkpoint
-from landscape.config import ComputeOptions, ProblemOptions
-from landscape.errors import ConfigError, LandscapeError
+from landscape.config import CheckpointOptions, ComputeOptions, ProblemOptions
+from landscape.errors import ConfigError, LandscapeError, LayoutError
+from landscape.objective import EmpiricalRisk
 from landscape.parameters import ParameterSpace
 from landscape.problems.registry import Problem, build_problem
 from landscape.problems.specification import ProblemSpecification, overridden
+from landscape.store import begun_batch_size
 from landscape.yamlfiles import parse_yaml
 
 RECIPE_SECTIONS = ("train", "fit")
@@ -39,6 +42,92 @@ class Study:
         except LandscapeError as error:
             raise type(error)(f"{checkpoint.path}: {error}") from error
 
+    def load_all(self, checkpoints: Sequence[Checkpoint]) -> "Points":
+        """Take several checkpoints of one network; the space keeps everything else from the first.
+
+        Raises:
+            LayoutError: one does not fit the network, or parameters that are not trainable differ.
+            NonFiniteError: one holds NaN or infinity.
+        """
+        first, *others = checkpoints
+        thetas, statistics = [], []
+        for checkpoint in [*others, first]:
+            thetas.append(self.load(checkpoint))
+            statistics.append(self.space.statistics.clone())
+            for name, tensor in self.space.fixed(checkpoint.state).items():
+                if not torch.equal(tensor, first.state[name]):
+                    raise LayoutError(
+                        f"{name} is not trainable, so nothing here moves it, but it differs in {first.path} and "
+                        f"{checkpoint.path}."
+                    )
+        return Points(torch.stack([thetas[-1], *thetas[:-1]]), torch.stack([statistics[-1], *statistics[:-1]]))
+
+    def traced(self, checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The points `[k, P]` of a checkpoint or of a path's control points, without taking them into the space.
+
+        Returns:
+            The points; and the coefficients `[n, k]` of points along a path, None for a checkpoint.
+
+        Raises:
+            LayoutError, NonFiniteError: they do not fit the network; the file is named.
+        """
+        coefficients = checkpoint.metadata.get("coefficients") if checkpoint.metadata.get("kind") == "path" else None
+        try:
+            if coefficients is None:
+                self.space.require_fit(checkpoint.state)
+                return self.space.flatten(checkpoint.state)[None], None
+            count = len(coefficients[0])
+            states = [{name: tensor[i] for name, tensor in checkpoint.state.items()} for i in range(count)]
+            points = torch.stack([self.space.flatten(state) for state in states])
+            return points, torch.tensor(coefficients, dtype=torch.float64)
+        except LandscapeError as error:
+            raise type(error)(f"{checkpoint.path}: {error}") from error
+
+    def policy(self, options: CheckpointOptions, points: "Points") -> StatisticsPolicy:
+        """The batch-norm policy that options name, or the one that suits the number of points.
+
+        Raises:
+            ConfigError: statistics of a single point are to be interpolated.
+        """
+        several = len(points.thetas) > 1
+        name = options.batch_norm or ("recomputed" if several else "frozen")
+        if name == "frozen":
+            return Frozen(points.statistics[0])
+        if name == "interpolated":
+            if not several:
+                raise ConfigError("--batch-norm interpolated needs several checkpoints to move statistics between.")
+            return Interpolated(points.thetas, points.statistics)
+        return Recomputed(self.problem.data.splits["train"], self.problem.loss, options.statistics_batch_size)
+
+    def risk(
+        self,
+        compute: ComputeOptions,
+        statistics: StatisticsPolicy,
+        splits: Sequence[str] | None = None,
+        begun: Path | None = None,
+    ) -> EmpiricalRisk:
+        """The loss as options ask for it.
+
+        Args:
+            compute: batch size and precision.
+            statistics: the batch-norm policy.
+            splits: what to measure; by default all.
+            begun: a result that is to be resumed, whose batch size is kept if it is there.
+        """
+        known = begun_batch_size(begun) if begun else None
+        return EmpiricalRisk(
+            self.space,
+            self.problem,
+            statistics=statistics,
+            splits=splits,
+            batch_size=compute.eval_batch_size if compute.eval_batch_size is not None else known,
+            precision=compute.precision,
+        )
+
+    def splits(self, text: str) -> list[str] | None:
+        """The splits that `--split` names; None for all."""
+        return None if text == "all" else [name.strip() for name in text.split(",")]
+
     def carried(self) -> dict[str, Any]:
         """The problem as a file carries it along; a wish to download data is not passed on."""
         carried = self.problem.specification.to_mapping() if self.problem.specification else {}
@@ -58,6 +147,19 @@ class Study:
             "python": platform.python_version(),
             "device": self.space.device.type,
         }
+
+
+@dataclass(frozen=True)
+class Points:
+    """Checkpoints as points of the space.
+
+    Attributes:
+        thetas: `[n, P]`.
+        statistics: their running statistics `[n, S]`.
+    """
+
+    thetas: torch.Tensor
+    statistics: torch.Tensor
 
 
 def read_problem_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -14,27 +15,48 @@ from landscape.slices import Slice
 from landscape.store import ResultWriter
 
 
+class Strategy(Protocol):
+    """Chooses the points of a grid that are measured, in rounds."""
+
+    def choose(self, known: Sweep) -> Array:
+        """Points to measure next, boolean, of the grid's shape; none of them new when enough is known.
+
+        It must follow from `known` alone, whose `done` are the points of all rounds before, so that a sweep that is
+        stopped and resumed takes the same points.
+        """
+        ...
+
+
+class Everywhere:
+    """Every point, in one round."""
+
+    def choose(self, known: Sweep) -> Array:
+        return np.ones_like(known.done)
+
+
 def sweep(
     objective: Objective,
     where: Slice,
     axes: Mapping[str, Array],
     *,
+    strategy: Strategy | None = None,
     writer: ResultWriter | None = None,
     name: str = "",
     report: Reporter = silent,
 ) -> Sweep:
-    """Measure loss and accuracy of every split at every point of a grid.
+    """Measure loss and accuracy of every split over a grid.
 
     Args:
         objective: what is measured.
         where: the map from coordinates to θ; it is called with the axes' names.
         axes: values of each coordinate, in the order of the arrays' dimensions (`{"y": …, "x": …}` gives `[iy, ix]`).
+        strategy: which points; by default every one.
         writer: keeps what is done on disk; points that it knows are not measured again.
         name: of the sweep in the writer's result.
         report: told of every point.
 
     Returns:
-        The complete sweep.
+        The measurements; `done` says where.
 
     Raises:
         Interrupted: a signal came; what was measured is on disk if there is a writer.
@@ -43,21 +65,33 @@ def sweep(
     values = {quantity: array.copy() for quantity, array in begun.values.items()}
     done = begun.done.copy()
     current = Sweep(begun.axes, values, done)
-    with stoppable() as stop, report(name or "sweep", done.size, int(done.sum())) as progress:
-        for index in map(tuple, np.argwhere(~done)):
-            coordinates = {axis: float(axes[axis][i]) for axis, i in zip(axes, index, strict=True)}
-            for quantity, value in _quantities(objective.measure(where(**coordinates))).items():
-                values.setdefault(quantity, np.full(done.shape, np.nan))[index] = value
-            done[index] = True
-            progress.advance()
-            if writer:
-                writer.update(name, current, flush=stop.requested)
-            if stop.requested:
-                kept = f"; what is done is in {writer.path}, go on with --resume" if writer else ""
-                raise Interrupted(f"stopped after {int(done.sum())} of {done.size} points{kept}.")
+    strategy = strategy or Everywhere()
+    asked = np.zeros_like(done)
+    with stoppable() as stop:
+        while (wanted := strategy.choose(_seen(current, asked)) & ~asked).any():
+            with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
+                for index in map(tuple, np.argwhere(wanted & ~done)):
+                    coordinates = {axis: float(axes[axis][i]) for axis, i in zip(axes, index, strict=True)}
+                    for quantity, value in _quantities(objective.measure(where(**coordinates))).items():
+                        values.setdefault(quantity, np.full(done.shape, np.nan))[index] = value
+                    done[index] = True
+                    progress.advance()
+                    if writer:
+                        writer.update(name, current, flush=stop.requested)
+                    if stop.requested:
+                        kept = f"; what is done is in {writer.path}, go on with --resume" if writer else ""
+                        count = int((asked | wanted).sum())
+                        raise Interrupted(f"stopped after {int(done.sum())} of {count} points{kept}.")
+            asked |= wanted
     if writer:
         writer.update(name, current, flush=True)
     return current
+
+
+def _seen(measured: Sweep, asked: Array) -> Sweep:
+    """What is known at the points of the rounds so far, and nothing of points to which a stopped run had gone on."""
+    shown = {quantity: np.where(asked, array, np.nan) for quantity, array in measured.values.items() if asked.any()}
+    return Sweep(measured.axes, shown, asked.copy())
 
 
 def _quantities(measured: Mapping[str, Measurement]) -> dict[str, float]:

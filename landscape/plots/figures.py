@@ -1,61 +1,271 @@
 """The pictures that belong to a result of `landscape`."""
 
+import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import ResultError
-from landscape.plots.rendering import COLOURS, new_figure
-from landscape.plots.surface import draw_contours, draw_surface, is_logarithmic
-from landscape.results import Result
+from landscape.plots.lines import draw_line
+from landscape.plots.rendering import Look, new_figure
+from landscape.plots.surface import (
+    clipping_note,
+    draw_bar,
+    draw_contours,
+    draw_measured,
+    draw_surface,
+    label_of,
+    shown_values,
+)
+from landscape.results import Result, Sweep
+
+FLAT_STYLES = ("contour", "filled", "heatmap")
+PLANE_STYLES = (*FLAT_STYLES, "3d")
+MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
+_IN_PLANE = 1e-3
+_WIDTH, _NO_BREAK = 84, "\u00a0"
 
 
-def surface_figures(result: Result) -> Mapping[str, Figure]:
-    """The pictures of a surface by name: contours and 3-D, or a line where one axis has a single point.
+def line_figure(result: Result, look: Look | None = None) -> Figure:
+    """Loss and accuracy along a line, or a band of lines.
+
+    Args:
+        result: of kind "line", or any with a sweep along one axis.
+        look: scale and range of the loss.
+    """
+    figure = new_figure(6.2, 3.9)
+    axes = figure.add_subplot()
+    sweep = require_measured(result.sweep)
+    lines = draw_line(axes, sweep, look)
+    names_of_lines = [str(line.get_label()) for line in lines]
+    figure.legend(lines, names_of_lines, fontsize=7, loc="outside lower center", ncols=min(len(lines), 2))
+    names = result.facts.get("names", {})
+    between = f"t (0: {names['a']}, 1: {names['b']})" if "b" in names else _along(result)
+    axes.set_xlabel(between)
+    _caption(axes, result.provenance, None)
+    return figure
+
+
+def plane_figure(
+    result: Result, quantity: str, style: str = "filled", look: Look | None = None, name: str = ""
+) -> Figure:
+    """One surface with whatever is marked on it.
+
+    Args:
+        result: of kind "surface", "trajectory" or "plane".
+        quantity: what to draw, such as "train_loss" or "test_error".
+        style: contour, filled, heatmap or 3d.
+        look: scale and colours.
+        name: of the sweep.
+    """
+    look = look or Look()
+    measured, sweep = require_measured(result.sweeps[name]), result.completed(name)
+    if style == "3d":
+        figure = new_figure(5.6, 4.8)
+        solid: Any = figure.add_subplot(projection="3d", computed_zorder=False)
+        draw_surface(solid, sweep, quantity, look=look)
+        _caption(solid, result.provenance, quantity, _notes(result, sweep, quantity, look))
+        return figure
+    trajectory = result.kind == "trajectory"
+    figure = new_figure(8.4 if trajectory else 5.8, 4.8)
+    axes, *beside = figure.subplots(1, 2, width_ratios=[2.4, 1]) if trajectory else [figure.add_subplot()]
+    draw_contours(axes, sweep, quantity, style=style, look=look)  # type: ignore[arg-type]
+    if not measured.done.all():
+        draw_measured(axes, measured)
+    _draw_marks(axes, result)
+    _label_axes(axes, result)
+    _caption(axes, result.provenance, quantity, _notes(result, sweep, quantity, look))
+    if beside:
+        _draw_distances(beside[0], result)
+    return figure
+
+
+def trajectory_figure(result: Result) -> Figure:
+    """Trajectories alone, where no surface was measured below them."""
+    figure = new_figure(8.4, 4.8)
+    axes, beside = figure.subplots(1, 2, width_ratios=[2.0, 1])
+    _draw_marks(axes, result, edge="0.4")
+    _label_axes(axes, result)
+    axes.set_aspect("equal", adjustable="datalim")
+    _caption(axes, result.provenance, None)
+    _draw_distances(beside, result)
+    return figure
+
+
+def panels_figure(
+    sweeps: Sequence[Sweep],
+    titles: Sequence[str],
+    notes: Sequence[str],
+    quantity: str,
+    *,
+    style: str = "filled",
+    look: Look | None = None,
+    columns: int | None = None,
+    caption: str = "",
+) -> Figure:
+    """Surfaces or lines side by side on one common scale.
+
+    Args:
+        sweeps: all along one axis, or all over planes.
+        titles: above each.
+        notes: below each.
+        quantity: what to draw of planes.
+        style: contour, filled or heatmap, for planes.
+        look: scale and colours; its range covers all of them unless it is given.
+        columns: panels in a row; by default as makes the figure about square.
+        caption: above all.
+    """
+    look = look or Look()
+    columns = columns or math.ceil(math.sqrt(len(sweeps)))
+    rows = math.ceil(len(sweeps) / columns)
+    flat = "y" in sweeps[0].axes
+    figure = new_figure(2.9 * columns + 0.9, (2.9 if flat else 2.6) * rows + 0.5)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=not flat)
+    values = np.concatenate(
+        [(shown_values(s, quantity) if flat else s[quantity]).ravel() for s in map(require_measured, sweeps)]
+    )
+    scale = look.scale_of(values)
+    drawn: Any = None
+    for axes, sweep, title, note in zip(grid.ravel(), sweeps, titles, notes, strict=False):
+        if flat:
+            drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)  # type: ignore[arg-type]
+            axes.set_box_aspect(1)
+        else:
+            draw_line(axes, sweep, look)
+            axes.set_yscale("log" if scale.logarithmic else "linear")
+            axes.set_ylim(scale.low, scale.high)
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel(note, fontsize=8)
+        axes.tick_params(labelsize=6)
+    for axes in grid.ravel()[len(sweeps) :]:
+        axes.set_visible(False)
+    if flat:
+        clipped = bool((values > scale.high).any())
+        draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
+    figure.suptitle(textwrap.fill(caption, 34 * columns + 10), fontsize=7, color="0.35")
+    return figure
+
+
+def require_measured(sweep: Sweep) -> Sweep:
+    """The sweep itself, if there is something to draw.
 
     Raises:
         ResultError: nothing is measured.
     """
-    sweep = result.sweep
     if not sweep.done.any():
-        raise ResultError("the surface holds no measured point; go on with --resume.")
-    split = sweep.splits[0]
-    quantity, label = f"{split}_loss", f"{split} loss"
-    if min(sweep.done.shape) < 2:
-        return {"line": _line(result, quantity, label)}
-    flat = new_figure(5.6, 4.8)
-    axes = flat.add_subplot()
-    draw_contours(axes, sweep, quantity, label)
-    for name, points in result.marks.items():
-        axes.plot(*points.T, marker="+", color="white", markersize=9, label=name)
-    axes.set(xlabel="x (filter lengths)" if result.provenance.get("normalise") == "filter" else "x", ylabel="y")
-    axes.set_title(describe(result.provenance), fontsize=7, color="0.35")
-    solid = new_figure(5.6, 4.8)
-    spatial: Any = solid.add_subplot(projection="3d", computed_zorder=False)
-    draw_surface(spatial, sweep, quantity, label)
-    spatial.set_title(describe(result.provenance), fontsize=7, color="0.35")
-    return {"contour": flat, "3d": solid}
+        raise ResultError("the result holds no measured point; go on with --resume.")
+    return sweep
 
 
-def _line(result: Result, quantity: str, label: str) -> Figure:
-    sweep = result.sweep
-    name = max(sweep.axes, key=lambda axis: len(sweep.axes[axis]))
-    figure = new_figure(5.6, 3.6)
-    axes = figure.add_subplot()
-    axes.plot(sweep.axes[name], sweep.values[quantity].ravel(), color=COLOURS["path"], marker=".")
-    axes.set(xlabel=name, ylabel=label)
-    if is_logarithmic(sweep.values[quantity]):
-        axes.set_yscale("log")
-    axes.set_title(describe(result.provenance), fontsize=7, color="0.35")
-    return figure
+def centre_note(result: Result) -> str:
+    """The test error at the centre, or that of another split; empty where no accuracy is known."""
+    known = {split: m["accuracy"] for split, m in result.facts.get("at_centre", {}).items()}
+    known = {split: accuracy for split, accuracy in known.items() if not math.isnan(accuracy)}
+    split = "test" if "test" in known else next(iter(known), None)
+    return "" if split is None else f"{split} error {100 * (1 - known[split]):.2f} %"
 
 
-def describe(provenance: Mapping[str, Any]) -> str:
-    """The settings that every picture states, in one or two lines."""
+def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
+    """The settings that every picture states, in one or two lines.
+
+    Args:
+        provenance: of the result.
+        quantity: that is drawn, which names the split.
+    """
     problem = provenance.get("problem", {})
-    told = [f"{problem['model'].rpartition('/')[2]} on {problem['data'].rpartition('/')[2]}"] if problem else []
-    names = {"split": "", "normalise": "normalised by ", "batch_norm": "batch norm ", "seed": "seed ", "precision": ""}
-    told += [f"{prefix}{provenance[key]}" for key, prefix in names.items() if key in provenance]
-    return "\n".join(textwrap.wrap(" · ".join(told), 84))
+    told = [f"{_model(problem)} on {problem['data'].rpartition('/')[2]}"] if problem else []
+    told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
+    told += [quantity.rpartition("_")[0]] if quantity else [str(provenance["split"])] if "split" in provenance else []
+    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm ", "seed": "seed "}
+    given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
+    if given.get("normalise") == "none":
+        given["normalise"] = "nothing"
+        if given.get("axes", "random") != "random":
+            del given["normalise"]
+    items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
+    unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
+    return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
+
+
+def _model(problem: Mapping[str, Any]) -> str:
+    """The network's name, and what of it was set other than by the data."""
+    arguments = {k: v for k, v in problem.get("model_args", {}).items() if k not in {"input_shape", "classes"}}
+    told = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    name = str(problem["model"]).rpartition("/")[2]
+    return name + (f" ({told})" if told else "")
+
+
+def _caption(axes: Axes, provenance: Mapping[str, Any], quantity: str | None, notes: Sequence[str] = ()) -> None:
+    text = "\n".join([describe(provenance, quantity), *(note for note in notes if note)])
+    axes.set_title(text, fontsize=7, color="0.35")
+
+
+def _notes(result: Result, sweep: Sweep, quantity: str, look: Look) -> list[str]:
+    told = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
+    error = result.facts.get("error")
+    if error is not None and not sweep.done.all():
+        told = " · ".join(filter(None, [f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)", told]))
+        told += f" · interpolated to {error:.1%} of the log range"
+    return [told]
+
+
+def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
+    """Points, clouds of points and polylines, with their names and how far they lie off the plane."""
+    if [len(points) for points in result.marks.values()] == [1]:
+        axes.plot(*next(iter(result.marks.values())).T, marker="+", color=edge, markersize=9)
+        return
+    for (name, points), colour in zip(result.marks.items(), cycle(MARK_COLOURS), strict=False):
+        farthest = max(result.facts.get("distances", {}).get(name, [0.0]))
+        label = name + (f" ({farthest:.3g} off the plane)" if farthest > _IN_PLANE else "")
+        if name in result.facts.get("polylines", [name]) and len(points) > 1:
+            dots = "." if result.kind == "trajectory" else ""
+            axes.plot(*points.T, color="black", linewidth=2.6, alpha=0.6)
+            axes.plot(*points.T, color=colour, linewidth=1.4, marker=dots, markersize=5, label=label)
+            axes.plot(*points[-1], marker="*", color=colour, markeredgecolor="black", markersize=11)
+            continue
+        size = 7 if len(points) == 1 else 4
+        axes.plot(*points.T, "o", color=colour, markeredgecolor="black", markersize=size, label=label)
+        if len(points) == 1:
+            place: Any = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 7, "clip_on": True}
+            axes.annotate(name, points[0], color=edge, **place)
+    if result.marks:
+        axes.legend(fontsize=7, facecolor="0.35", labelcolor="white", framealpha=0.75, frameon=True, loc="best")
+
+
+def _label_axes(axes: Axes, result: Result) -> None:
+    explained = result.facts.get("explained")
+    if explained:
+        named = [f"principal component {i + 1} ({explained[i]:.1%})" for i in (0, 1)]
+    elif result.provenance.get("axes") == "through" or result.kind == "plane":
+        named = ["distance in weight space"] * 2
+    elif result.provenance.get("normalise") == "filter":
+        named = ["x (filter lengths)", "y (filter lengths)"]
+    else:
+        named = ["x", "y"]
+    axes.set(xlabel=named[0], ylabel=named[1])
+
+
+def _draw_distances(axes: Axes, result: Result) -> None:
+    """How far each snapshot lies from the plane."""
+    for (name, distances), colour in zip(result.facts["distances"].items(), cycle(MARK_COLOURS), strict=False):
+        axes.plot(distances, marker=".", markersize=4, color=colour, markeredgecolor="0.3", label=name)
+    axes.set(xlabel="snapshot", ylabel="distance from the plane")
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"longest way to the end: {result.facts['longest']:.3g}", fontsize=7, color="0.35")
+    axes.grid(alpha=0.25)
+
+
+def _along(result: Result) -> str:
+    return "t (filter lengths)" if result.provenance.get("normalise") == "filter" else "t"
+
+
+def one_line(sweep: Sweep) -> Sweep:
+    """A plane of which one axis has a single point, as a line along the other."""
+    name = max(sweep.axes, key=lambda axis: len(sweep.axes[axis]))
+    values = {quantity: array.ravel() for quantity, array in sweep.values.items()}
+    return Sweep({name: sweep.axes[name]}, values, sweep.done.ravel())

@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
+import numpy as np
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from landscape.files import write_atomically
+from landscape.results import Array
 
 COLOURS = {"path": "#0072B2", "straight": "#D55E00", "ends": "#000000"}
 _STYLE: Any = {
@@ -20,6 +24,70 @@ _STYLE: Any = {
     "svg.hashsalt": "mode-connectivity",
 }
 _DPI = 160
+_LOGARITHMIC_FROM = 10.0
+MISSING, CLIPPED = "0.72", "#FFFFFF"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range of values that colours or heights stand for.
+
+    Attributes:
+        low: where it begins; above 0 if it is logarithmic.
+        high: where it ends.
+        logarithmic: whether equal steps are equal factors.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool
+
+    @property
+    def norm(self) -> Normalize:
+        """The same for matplotlib."""
+        return LogNorm(self.low, self.high) if self.logarithmic else Normalize(self.low, self.high)
+
+    def heights(self, values: Array) -> Array:
+        """Values cut to the range, in the logarithm to base 10 if the scale is logarithmic; NaN stays."""
+        cut = np.clip(values, self.low, self.high)
+        return np.log10(cut) if self.logarithmic else cut
+
+
+@dataclass(frozen=True)
+class Look:
+    """How values become colours.
+
+    Attributes:
+        scale: "auto" is logarithmic where positive values span a factor of ten.
+        low: where the colours begin; by default at the least value.
+        high: where the colours end; by default at the largest value. What lies above is white.
+        colour_map: matplotlib's name of one.
+    """
+
+    scale: Literal["auto", "linear", "log"] = "auto"
+    low: float | None = None
+    high: float | None = None
+    colour_map: str = "viridis"
+
+    def scale_of(self, values: Array) -> "Scale":
+        """The scale for the finite values of an array of any shape; a logarithmic one begins above zero."""
+        finite = values[np.isfinite(values)]
+        positive = finite[finite > 0]
+        logarithmic = self.scale == "log" and positive.size > 0
+        if self.scale == "auto" and positive.size:
+            least = self.low if self.low is not None else float(finite.min())
+            most = self.high if self.high is not None else float(finite.max())
+            logarithmic = least > 0 and most / least >= _LOGARITHMIC_FROM
+        shown = positive if logarithmic else finite
+        low = self.low if self.low is not None else float(shown.min()) if shown.size else 0.0
+        high = self.high if self.high is not None else float(shown.max()) if shown.size else 1.0
+        if low >= high:  # a flat surface, or one that lies outside of what is to be shown
+            low, high = (low / 1.1, low * 1.1) if logarithmic else (low - 0.5, low + 0.5)
+        return Scale(low, high, logarithmic)
+
+    def colours(self) -> Colormap:
+        """The colour map, with colours of their own for what is clipped and for what is not finite."""
+        return matplotlib.colormaps[self.colour_map].with_extremes(over=CLIPPED, bad=MISSING)
 
 
 def new_figure(width: float, height: float) -> Figure:

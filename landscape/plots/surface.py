@@ -1,98 +1,170 @@
-"""A loss over a plane, as contours and in three dimensions."""
+"""A quantity over a plane: contours, a heat map, and in three dimensions."""
+
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LightSource, LogNorm, Normalize
-from matplotlib.contour import QuadContourSet
+from matplotlib.colors import LightSource
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
+from landscape.plots.rendering import MISSING, Look, Scale
 from landscape.results import Array, Sweep
 
-_LOGARITHMIC_FROM = 10.0
-_LEVELS = 32
-_LINES = 10
-_COLOUR_MAP = "viridis"
-_MISSING = "0.82"
+_LEVELS, _LINES = 32, 10
+
+FlatStyle = Literal["contour", "filled", "heatmap"]
 
 
-def is_logarithmic(losses: Array) -> bool:
-    """Whether finite losses span so much that only their logarithm shows the valleys."""
-    finite = losses[np.isfinite(losses)]
-    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() >= _LOGARITHMIC_FROM)
+def shown_values(sweep: Sweep, quantity: str) -> Array:
+    """What a picture shows of a quantity: errors in per cent, and NaN where nothing is measured or interpolated."""
+    values = sweep[quantity] * (100 if quantity.endswith("_error") else 1)
+    return values if np.isfinite(values[~sweep.done]).any() else np.where(sweep.done, values, np.nan)
 
 
-def draw_contours(axes: Axes, sweep: Sweep, quantity: str, label: str) -> QuadContourSet:
-    """Filled contours with lines and a colour bar; what is not finite or not measured stays grey.
+def label_of(quantity: str) -> str:
+    """The words for a quantity."""
+    return quantity.replace("_", " ") + (" (%)" if quantity.endswith("_error") else "")
+
+
+def draw_contours(
+    axes: Axes,
+    sweep: Sweep,
+    quantity: str,
+    label: str | None = None,
+    *,
+    style: FlatStyle = "filled",
+    look: Look | None = None,
+    scale: Scale | None = None,
+    bar: bool = True,
+) -> Any:
+    """A quantity over a plane: lines, filled contours with lines, or a heat map.
+
+    What is not finite or not measured is hatched grey, what lies above the scale is white.
 
     Args:
         axes: where to draw.
         sweep: measurements `[iy, ix]`, at least two points each way.
         quantity: which array of the sweep.
         label: of the colour bar.
+        style: the kind.
+        look: scale and colours.
+        scale: that several pictures share, instead of the look's own.
+        bar: whether to add a colour bar.
 
     Returns:
-        The filled contours.
+        What carries the colours.
     """
-    values = np.ma.masked_invalid(np.where(sweep.done, sweep.values[quantity], np.nan))
+    look = look or Look()
+    values = shown_values(sweep, quantity)
+    scale = scale or look.scale_of(values)
+    norm = scale.norm
+    finite = np.ma.masked_invalid(values)
     x, y = sweep.axes["x"], sweep.axes["y"]
-    logarithmic = is_logarithmic(sweep.values[quantity])
-    levels, norm = _levels(values, logarithmic)
-    axes.set_facecolor(_MISSING)
-    filled = axes.contourf(x, y, values, levels=levels, norm=norm, cmap=_COLOUR_MAP)
-    marked = _round_values(levels[0], levels[-1], logarithmic)
-    lines = axes.contour(x, y, values, levels=marked, colors="white", linewidths=0.6, alpha=0.8)
-    axes.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=6)
-    figure = axes.get_figure()
-    if figure is not None:
-        bar = figure.colorbar(filled, ax=axes, label=label)
-        bar.set_ticks(list(marked), labels=[f"{value:.3g}" for value in marked])
-        bar.minorticks_off()
-    return filled
+    axes.set_facecolor(MISSING)
+    axes.patch.set(hatch="////", edgecolor="0.5")
+    above = bool((finite > scale.high).any())
+    levels, marked = _levels(scale)
+    with np.errstate(invalid="ignore"):
+        if style == "heatmap":
+            drawn: Any = axes.pcolormesh(x, y, finite, norm=norm, cmap=look.colours(), shading="nearest")
+        else:
+            if style == "contour":
+                axes.contourf(x, y, np.where(np.isfinite(values), 0.0, np.nan), levels=[-1, 1], colors=["white"])
+            else:
+                clipped = np.ma.masked_invalid(np.maximum(values, levels[0]))
+                extend = "max" if above else "neither"
+                axes.contourf(x, y, clipped, levels=levels, norm=norm, cmap=look.colours(), extend=extend)
+            drawn = ScalarMappable(norm, look.colours())
+    if style != "heatmap" and len(marked):
+        coloured: Any = {"colors": "white", "alpha": 0.8, "linewidths": 0.6}
+        if style == "contour":
+            coloured = {"norm": norm, "cmap": look.colours(), "linewidths": 1.1}
+        lines = axes.contour(x, y, finite, levels=marked, **coloured)
+        axes.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=6)
+    if bar:
+        draw_bar(axes, drawn, scale, label or label_of(quantity), clipped=above)
+    return drawn
 
 
-def draw_surface(axes: Axes3D, sweep: Sweep, quantity: str, label: str) -> Poly3DCollection:
-    """The surface in three dimensions; its height is the logarithm where the losses span a factor of ten.
+def draw_bar(axes: Any, drawn: Any, scale: Scale, label: str, *, clipped: bool = False) -> Any:
+    """A colour bar with round values beside axes, of which there may be several.
+
+    Args:
+        axes: one or several of a figure.
+        drawn: what carries the colours.
+        scale: of the colours.
+        label: beside the bar.
+        clipped: whether values lie above the scale.
+    """
+    figure: Any = (axes if isinstance(axes, Axes) else np.ravel(axes)[0]).get_figure()
+    bar = figure.colorbar(drawn, ax=axes, label=label, extend="max" if clipped else "neither")
+    _, marked = _levels(scale)
+    bar.set_ticks(list(marked), labels=[f"{value:.3g}" for value in marked])
+    bar.minorticks_off()
+    return bar
+
+
+def draw_measured(axes: Axes, sweep: Sweep) -> Any:
+    """Dots where a surface was measured, for one whose other points were interpolated."""
+    y, x = np.nonzero(sweep.done)
+    return axes.plot(sweep.axes["x"][x], sweep.axes["y"][y], ".", color="black", markersize=1.2, alpha=0.6)[0]
+
+
+def draw_surface(
+    axes: Axes3D, sweep: Sweep, quantity: str, label: str | None = None, *, look: Look | None = None
+) -> Poly3DCollection:
+    """The surface in three dimensions; its height is the logarithm where the colours are logarithmic.
+
+    What is not finite is left out; what lies above the scale is cut off flat, in white.
 
     Args:
         axes: three-dimensional axes.
         sweep: measurements `[iy, ix]`, at least two points each way.
         quantity: which array of the sweep.
         label: of the height.
+        look: scale and colours.
 
     Returns:
         The surface.
     """
-    values = np.where(sweep.done & np.isfinite(sweep.values[quantity]), sweep.values[quantity], np.nan)
-    logarithmic = is_logarithmic(values)
-    heights = np.log10(values) if logarithmic else values
+    look = look or Look()
+    values = shown_values(sweep, quantity)
+    scale = look.scale_of(values)
+    values = np.where(np.isfinite(values), values, np.nan)
     x, y = np.meshgrid(sweep.axes["x"], sweep.axes["y"])
-    finite = heights[np.isfinite(heights)]
-    norm = Normalize(finite.min(), finite.max()) if finite.size else Normalize(0, 1)
-    colours = ScalarMappable(norm, _COLOUR_MAP).to_rgba(np.nan_to_num(heights, nan=float(norm.vmin or 0)))
     drawn = axes.plot_surface(
-        x, y, heights, facecolors=colours, rcount=120, ccount=120, linewidth=0, lightsource=LightSource(315, 60)
+        x,
+        y,
+        scale.heights(values),
+        facecolors=look.colours()(scale.norm(np.ma.masked_invalid(values))),
+        rcount=120,
+        ccount=120,
+        linewidth=0,
+        lightsource=LightSource(315, 60),
     )
-    axes.set(xlabel="x", ylabel="y", zlabel=label)
-    if logarithmic:
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.2g}"))
+    axes.set(xlabel="x", ylabel="y", zlabel=label or label_of(quantity))
+    if scale.logarithmic:
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
     axes.view_init(elev=38, azim=-58)
     return drawn
 
 
-def _levels(values: np.ma.MaskedArray, logarithmic: bool) -> tuple[Array, Normalize]:
-    low, high = (float(values.min()), float(values.max())) if values.count() else (0.0, 1.0)
-    if logarithmic:
-        return np.geomspace(low, high, _LEVELS), LogNorm(low, high)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, _LEVELS), Normalize(low, high)
+def clipping_note(sweep: Sweep, quantity: str, scale: Scale) -> str:
+    """What the colours of their own stand for, where they occur."""
+    values = shown_values(sweep, quantity)
+    told = [f"white: above {scale.high:.3g}"] if (values > scale.high).any() else []
+    told += ["hatched: not finite"] if not np.isfinite(values[sweep.done]).all() else []
+    told += ["hatched: not measured"] if (np.isnan(values) & ~sweep.done).any() else []
+    return " · ".join(told)
 
 
-def _round_values(low: float, high: float, logarithmic: bool) -> Array:
-    """Round numbers inside the range, such as 0.1, 0.3, 1, 3 on a logarithmic scale."""
-    locator = LogLocator(subs=(1.0, 3.0), numticks=30) if logarithmic else MaxNLocator(_LINES)
+def _levels(scale: Scale) -> tuple[Array, Array]:
+    """Steps of the colours, and round values among them such as 0.1, 0.3, 1, 3 on a logarithmic scale."""
+    low, high = scale.low, scale.high
+    steps = np.geomspace(low, high, _LEVELS) if scale.logarithmic else np.linspace(low, high, _LEVELS)
+    locator = LogLocator(subs=(1.0, 3.0), numticks=30) if scale.logarithmic and high / low > 30 else MaxNLocator(_LINES)
     values = np.asarray(locator.tick_values(low, high))
-    return values[(values > low) & (values < high)]
+    return steps, values[(values > low) & (values < high)]

@@ -86,19 +86,19 @@ def test_a_surface_has_the_checkpoints_own_loss_in_its_middle(call, minima, tmp_
     assert code == 0, stderr
     summary = json.loads(stdout)
     assert summary["points"] == 15
-    assert [file.rsplit("/", 1)[1] for file in summary["files"]] == ["s.h5", "s_contour.png", "s_3d.png"]
+    assert [file.rsplit("/", 1)[1] for file in summary["files"]] == ["s.h5", "s_filled.png", "s_3d.png"]
     sweep = load_result(out).sweep
     assert sweep.values["train_loss"].shape == (3, 5)
     own = load_checkpoint(minima[0]).metadata["train_loss"]
     assert sweep.values["train_loss"][1, 2] == pytest.approx(own, abs=1e-6)
     assert summary["min_loss"] == sweep.values["train_loss"].min()
     assert summary["max_loss"] == sweep.values["train_loss"].max()
-    pictures = [out.with_name(name) for name in ("s_contour.png", "s_3d.png")]
+    pictures = [out.with_name(name) for name in ("s_filled.png", "s_3d.png")]
     content = [picture.read_bytes() for picture in pictures]
     assert call("plot", out)[0] == 0
     assert [picture.read_bytes() for picture in pictures] == content
     assert call("plot", out, "--format", "svg", "--out", tmp_path / "svg")[0] == 0
-    assert (tmp_path / "svg" / "s_contour.svg").exists()
+    assert (tmp_path / "svg" / "s_filled.svg").exists()
 
 
 @pytest.mark.parametrize(("x", "y", "picture"), [("0:0:1", "-1:1:3", "line"), ("0:0:1", "0:0:1", "line")])
@@ -292,7 +292,7 @@ def test_a_defect_is_told_as_one(call, monkeypatch):
     def broken(config, report):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("landscape.commands.plot", broken)
+    monkeypatch.setattr("landscape.commands.pictures.plot", broken)
     code, _, stderr = call("plot", "x.h5")
     assert code == 2
     assert "unexpected ZeroDivisionError: oh" in stderr
@@ -421,7 +421,7 @@ def test_data_that_are_drawn_at_random_are_the_same_every_time(call, mine, tmp_p
         (["--seed", "-1"], "--seed is -1"),
         (["--eval-batch-size", "0"], "batch size is 0"),
         (["--statistics-batch-size", "1"], "--statistics-batch-size is 1"),
-        (["--trainable", "*bias"], "have no filters"),
+        (["--trainable", "*bias"], "a direction is zero"),
         (["--out", "x" * 300 + ".h5"], "name too long"),
         (["--split", "dev"], "no split 'dev'"),
         (["--device", "cuda"], "no CUDA device"),
@@ -469,7 +469,7 @@ def test_a_finished_training_is_not_lost_when_the_disk_is_full(call, tmp_path, m
         raise StorageError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.commands.save_tensors", full)
+        patch.setattr("landscape.commands.training.save_tensors", full)
         code, _, stderr = call(*arguments)
     assert code == 2
     assert "disk full" in stderr
@@ -510,7 +510,7 @@ def test_a_signal_where_nothing_watches_for_it_is_resumable_too(call, monkeypatc
     def interrupted(config, report):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("landscape.commands.plot", interrupted)
+    monkeypatch.setattr("landscape.commands.pictures.plot", interrupted)
     code, stdout, stderr = call("plot", "x.h5")
     assert (code, stdout) == (75, "")
     assert "--resume" in stderr

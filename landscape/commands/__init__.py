@@ -1,0 +1,1 @@
+"""The commands of `landscape`, as functions: a configuration in, files and a summary out."""

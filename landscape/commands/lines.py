@@ -1,0 +1,116 @@
+"""Measure the loss along lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from landscape.checkpoints import load_checkpoint
+from landscape.commands.pictures import draw
+from landscape.commands.summaries import at_point, loss_range, wrote
+from landscape.config import LineConfig
+from landscape.directions import normalise, random_direction, require_length, unrelated_seeds
+from landscape.errors import ConfigError
+from landscape.files import refuse_existing
+from landscape.grid import parse_axis
+from landscape.locks import alone
+from landscape.progress import Reporter, silent
+from landscape.results import Result
+from landscape.slices import Line, Rays, Slice
+from landscape.store import ResultWriter
+from landscape.study import Points, Study, open_study
+from landscape.sweeps import sweep
+
+BETWEEN, AROUND = "-0.5:1.5:401", "-1:1:51"
+
+
+@dataclass(frozen=True)
+class LineSummary:
+    """A measured line: number of points, time, and the range of its finite losses on the first split."""
+
+    points: int
+    seconds: float
+    min_loss: float
+    max_loss: float
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        return (
+            f"{self.points} points in {self.seconds:.0f} s; loss from {self.min_loss:.4g} to {self.max_loss:.4g}\n"
+            + wrote(self.files)
+        )
+
+
+@alone
+def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
+    """Measure the loss between two checkpoints, or away from one in random directions, write it and draw it.
+
+    Args:
+        config: checkpoints, range, directions, policies and files.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    started = perf_counter()
+    values = config.range or (BETWEEN if config.b else AROUND)
+    t = parse_axis(values, "--range")
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite, resumable=True)
+    named = {"a": config.a} | ({"b": config.b} if config.b else {})
+    checkpoints = {name: load_checkpoint(path, trust_pickle=config.trust_pickle) for name, path in named.items()}
+    study = open_study(config, config, list(checkpoints.values()))
+    points = study.load_all(list(checkpoints.values()))
+    statistics = study.policy(config, points)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    where, directions = _slice(config, study, points)
+    provenance = study.provenance(
+        checkpoints,
+        range=values,
+        directions=config.directions,
+        normalise=directions,
+        biases=config.biases,
+        seed=None if config.b else config.seed,
+        batch_norm=statistics.name,
+        statistics_batch_size=config.statistics_batch_size,
+        split=config.split,
+        precision=config.precision,
+        trainable=config.trainable,
+        eval_batch_size=risk.batch_size,
+    )
+    facts = {
+        "names": {name: path.stem for name, path in named.items()},
+        "at_centre": at_point(risk, points.thetas[0]),
+    }
+    begun = Result("line", {}, provenance=provenance, facts=facts)
+    writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
+    axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
+    measured = sweep(risk, where, axes, writer=writer, name="", report=report)
+    low, high = loss_range([measured])
+    return LineSummary(
+        points=measured.done.size,
+        seconds=perf_counter() - started,
+        min_loss=low,
+        max_loss=high,
+        files=[str(config.out), *draw(config.out)],
+    )
+
+
+def _slice(config: LineConfig, study: Study, points: Points) -> tuple[Slice, str | None]:
+    """The line or the bundle of lines, and how its directions are normalised."""
+    if config.b:
+        a, b = points.thetas
+        if (a == b).all():
+            raise ConfigError(f"{config.a} and {config.b} hold the same weights; no line leads from one to the other.")
+        return Line(a, b), None
+    theta, how = points.thetas[0], config.normalise or "filter"
+    seeds = unrelated_seeds(config.seed, config.directions)
+
+    def direction(index: int) -> torch.Tensor:
+        drawn = normalise(random_direction(study.space, seeds[index]), theta, study.space, how, biases=config.biases)
+        return require_length(drawn)
+
+    return Rays(theta, direction), how

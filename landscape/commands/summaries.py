@@ -1,0 +1,54 @@
+"""What commands say when they are done."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from landscape.objective import EmpiricalRisk
+from landscape.results import Sweep
+
+
+@dataclass(frozen=True)
+class FilesSummary:
+    """The files that were written."""
+
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        return wrote(self.files)
+
+
+def wrote(files: Sequence[str]) -> str:
+    """A line for each file that was written."""
+    return "\n".join(f"wrote {file}" for file in files)
+
+
+def loss_range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
+    """The least and the largest finite loss on the first split; NaN where there is none."""
+    losses = np.concatenate([measured[f"{measured.splits[0]}_loss"].ravel() for measured in sweeps])
+    finite = losses[np.isfinite(losses)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each file: its stem, with its folder's where stems repeat, and a number where both do."""
+    stems = Counter(path.stem for path in paths)
+    names = [path.stem if stems[path.stem] == 1 else f"{path.absolute().parent.name} {path.stem}" for path in paths]
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
+
+
+def at_point(risk: EmpiricalRisk, theta: Tensor) -> dict[str, dict[str, float]]:
+    """Loss and accuracy of every split at a point."""
+    return {
+        name: {"loss": m.loss, "accuracy": m.accuracy} for name, m in risk.on(risk.all_splits).measure(theta).items()
+    }

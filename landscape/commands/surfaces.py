@@ -1,0 +1,199 @@
+"""Measure the loss on planes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from landscape.adaptive import Refined
+from landscape.checkpoints import Checkpoint, load_checkpoint
+from landscape.commands.pictures import draw
+from landscape.commands.summaries import at_point, distinct_names, loss_range, wrote
+from landscape.config import SurfaceConfig
+from landscape.files import refuse_existing
+from landscape.foreign import read_directions, write_directions
+from landscape.grid import axes_around, parse_axis
+from landscape.locks import alone
+from landscape.objective import EmpiricalRisk
+from landscape.planes import Scaling, plane_towards, principal_plane, random_plane
+from landscape.progress import Reporter, silent
+from landscape.projections import Projection, project
+from landscape.results import Array, Result, Sweep, interpolated
+from landscape.slices import Plane
+from landscape.store import ResultWriter
+from landscape.study import Points, Study, open_study
+from landscape.sweeps import sweep
+
+
+@dataclass(frozen=True)
+class SurfaceSummary:
+    """A measured surface: number of points, time, and the range of the finite losses on the first split.
+
+    `points` counts what was measured; `grid` all points of the grid. `error` is None unless the surface is adaptive:
+    then it is the estimated largest error of interpolated points, as a share of the logarithmic range of the loss.
+    """
+
+    points: int
+    seconds: float
+    min_loss: float
+    max_loss: float
+    files: Sequence[str]
+    grid: int
+    error: float | None = None
+
+    def text(self) -> str:
+        """The summary in words."""
+        of_grid = f" of {self.grid}" if self.points != self.grid else ""
+        error = "" if self.error is None else f"; interpolated to {self.error:.2%} of the logarithmic range"
+        return (
+            f"{self.points}{of_grid} points in {self.seconds:.0f} s; "
+            f"loss from {self.min_loss:.4g} to {self.max_loss:.4g}{error}\n" + wrote(self.files)
+        )
+
+
+@alone
+def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
+    """Measure the loss on a plane around a checkpoint or through three, write it and draw it.
+
+    Args:
+        config: checkpoints, axes, ranges, normalisation, policies and files.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    started = perf_counter()
+    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite, resumable=True)
+        if config.save_axes:
+            refuse_existing(config.save_axes, config.overwrite)
+    others = config.through or config.towards
+    centre, *rest = (load_checkpoint(path, trust_pickle=config.trust_pickle) for path in (config.checkpoint, *others))
+    marked = [load_checkpoint(path, trust_pickle=config.trust_pickle) for path in config.project]
+    study = open_study(config, config, [centre])
+    points = study.load_all([centre, *rest])
+    statistics = study.policy(config, points)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    planes = _planes(config, study, points)
+    plane = next(iter(planes.values()))
+    projections = _projections(config, plane, study, points, marked)
+    marks = {name: found.coordinates for name, found in projections.items()}
+    axes = _grid(config, given, np.concatenate(list(marks.values())))
+    named = {"centre": centre} | {str(i): checkpoint for i, checkpoint in enumerate([*rest, *marked], 1)}
+    provenance = study.provenance(
+        named,
+        x=config.x,
+        y=config.y,
+        points=config.points,
+        axes="through" if config.through else config.axes,
+        normalise=_normalisation(config),
+        biases=config.biases,
+        batch_norm=statistics.name,
+        statistics_batch_size=config.statistics_batch_size,
+        seed=config.seed if config.axes == "random" and not config.through else None,
+        draws=config.draws,
+        split=config.split,
+        adaptive=config.adaptive,
+        precision=config.precision,
+        trainable=config.trainable,
+        eval_batch_size=risk.batch_size,
+    )
+    facts = {
+        "at_centre": at_point(risk, points.thetas[0]),
+        "distances": {name: found.distances.tolist() for name, found in projections.items()},
+        "polylines": [name for name, found in projections.items() if len(found.distances) > 1 and name != "towards"],
+    }
+    writer = ResultWriter(
+        config.out, Result("surface", {}, marks, provenance, facts), resume=config.resume, overwrite=config.overwrite
+    )
+    if config.save_axes:
+        write_directions(config.save_axes, study.space, plane.axes)
+    measured = [_measure(config, risk, drawn, axes, writer, name, report) for name, drawn in planes.items()]
+    low, high = loss_range([swept for swept, _ in measured])
+    errors = [error for _, error in measured if error is not None]
+    saved = [str(config.save_axes)] if config.save_axes else []
+    return SurfaceSummary(
+        points=sum(int(swept.done.sum()) for swept, _ in measured),
+        seconds=perf_counter() - started,
+        min_loss=low,
+        max_loss=high,
+        files=[str(config.out), *saved, *draw(config.out)],
+        grid=sum(swept.done.size for swept, _ in measured),
+        error=max(errors) if errors else None,
+    )
+
+
+def _measure(
+    config: SurfaceConfig,
+    risk: EmpiricalRisk,
+    plane: Plane,
+    axes: Mapping[str, Array],
+    writer: ResultWriter,
+    name: str,
+    report: Reporter,
+) -> tuple[Sweep, float | None]:
+    """Measure one plane; with `adaptive`, also note the interpolated surface and the error that it may have."""
+    if config.adaptive is None:
+        return sweep(risk, plane, axes, writer=writer, name=name, report=report), None
+    refined = Refined(config.adaptive)
+    measured = sweep(risk, plane, axes, strategy=refined, writer=writer, name=name, report=report)
+    whole, error = refined.complete(measured)
+    writer.update(interpolated(name), whole)
+    writer.note({f"error {name}".strip(): error})
+    return measured, error
+
+
+def _scaling(config: SurfaceConfig) -> Scaling | None:
+    """What the flags say of scaling; None where they leave it to the axes."""
+    if config.normalise is None and not config.biases:
+        return None
+    return Scaling(config.normalise or "filter", config.biases)
+
+
+def _planes(config: SurfaceConfig, study: Study, points: Points) -> dict[str, Plane]:
+    """The planes by the names of their sweeps."""
+    thetas, space, scaling = points.thetas, study.space, _scaling(config)
+    if config.through:
+        return {"": Plane.through(*thetas)}
+    if config.draws > 1:
+        seeds = range(config.seed, config.seed + config.draws)
+        return {f"seed {seed}": random_plane(thetas[0], space, seed, scaling) for seed in seeds}
+    if config.axes == "random":
+        return {"": random_plane(thetas[0], space, config.seed, scaling)}
+    if config.axes == "difference":
+        return {"": plane_towards(thetas, space, config.seed, scaling)}
+    if config.axes == "pca":
+        return {"": principal_plane(thetas, space, scaling)[0]}
+    return {"": Plane(thetas[0], *read_directions(Path(config.axes), space))}
+
+
+def _normalisation(config: SurfaceConfig) -> str:
+    """What a figure says of the axes' scale."""
+    scaling = _scaling(config)
+    return scaling.how if scaling else ("filter" if config.axes == "random" and not config.through else "none")
+
+
+def _grid(config: SurfaceConfig, given: dict[str, Array], known: Array) -> dict[str, Array]:
+    """The axes: as given, else -1 to 1 where that is the weights' own length, else around what is marked `[n, 2]`."""
+    around_one = config.axes not in ("pca", "difference") and not config.through
+    if around_one:
+        own = parse_axis(f"-1:1:{config.points}", "--points")
+        return {"y": own, "x": own} | given
+    if len(config.towards) == 1:  # the second axis is random
+        known = np.concatenate([known, [[0.0, -0.5], [0.0, 0.5]]])
+    return axes_around(known, config.points) | given
+
+
+def _projections(
+    config: SurfaceConfig, plane: Plane, study: Study, points: Points, marked: Sequence[Checkpoint]
+) -> dict[str, Projection]:
+    """Where the checkpoints of the plane, and whatever else is to be marked, lie on it."""
+    own = [config.checkpoint, *config.through, *(config.towards if config.axes == "difference" else ())]
+    names = distinct_names([*own, *config.project])
+    found = [project(plane, theta[None]) for theta in points.thetas[: len(own)]]
+    found += [project(plane, *study.traced(checkpoint)) for checkpoint in marked]
+    cloud = {"towards": project(plane, points.thetas[1:])} if config.axes == "pca" else {}
+    return dict(zip(names, found, strict=True)) | cloud

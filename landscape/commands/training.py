@@ -1,0 +1,119 @@
+"""Train a minimum."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from landscape.batchnorm import Frozen
+from landscape.checkpoints import load_checkpoint, save_tensors
+from landscape.commands.summaries import wrote
+from landscape.config import TrainConfig
+from landscape.errors import ConfigError
+from landscape.files import refuse_existing
+from landscape.locks import alone
+from landscape.objective import EmpiricalRisk
+from landscape.progress import Reporter, silent
+from landscape.recipes import Recipe
+from landscape.store import require_same_provenance
+from landscape.study import Study, open_study, recipe_section
+from landscape.training import Keeping, SinglePoint, descend
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """A trained minimum. Losses are means over the split, accuracies in [0, 1]; NaN where there is none."""
+
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        return (
+            f"train loss {self.train_loss:.4f}, accuracy {self.train_accuracy:.4f}; "
+            f"test loss {self.test_loss:.4f}, accuracy {self.test_accuracy:.4f} ({self.seconds:.0f} s)\n"
+            + wrote(self.files)
+        )
+
+
+@alone
+def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
+    """Train a network from random weights and write it as a checkpoint that carries its problem.
+
+    Args:
+        config: problem, recipe, seed and files.
+        report: told of progress.
+
+    Raises:
+        ConfigError, ProblemError: the problem or the recipe is wrong, or the output is there already.
+        Interrupted: stopped by a signal; `resume` goes on.
+        StorageError: the output cannot be written.
+    """
+    started = perf_counter()
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite)
+    recipe = Recipe().updated(recipe_section(config, "train"), f"{config.problem}: train")
+    recipe = recipe.updated(config.recipe_values(), "the flags")
+    study = open_study(config, config, seed=config.seed)
+    space, problem = study.space, study.problem
+    provenance = study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable)
+    keeping = Keeping(config.out.with_suffix(".state.safetensors"), provenance, resume=config.resume)
+    if config.resume and config.out.exists() and not keeping.path.exists():
+        return _finished(config, provenance)
+    carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
+    if not config.resume:
+        refuse_existing(keeping.path, config.overwrite, resumable=True)
+    snapshots = _snapshot_writer(config, study, carried)
+    risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
+    start = space.flatten(problem.model.state_dict())
+    if snapshots and not (config.resume and keeping.path.exists()):
+        snapshots(0, start[None])
+    descent = descend(
+        risk,
+        start[None],
+        SinglePoint(),
+        recipe,
+        seed=config.seed,
+        keeping=keeping,
+        after_epoch=snapshots,
+        report=report,
+    )
+    theta = descent.points[0]
+    risk.statistics = Frozen(space.statistics)
+    measured = risk.measure(theta)
+    figures = {
+        f"{split}_{quantity}": float("nan") if split not in measured else getattr(measured[split], quantity)
+        for split in ("train", "test")
+        for quantity in ("loss", "accuracy")
+    }
+    save_tensors(config.out, space.state_dict(theta), {**carried, **figures, "epoch_losses": descent.losses.tolist()})
+    keeping.discard()
+    return TrainSummary(**figures, seconds=perf_counter() - started, files=[str(config.out)])
+
+
+def _finished(config: TrainConfig, provenance: Mapping[str, Any]) -> TrainSummary:
+    """What a resume has to say of a run that is finished."""
+    known = load_checkpoint(config.out).metadata
+    require_same_provenance(config.out, known.get("provenance", {}), provenance)
+    figures = {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    return TrainSummary(**figures, seconds=0.0, files=[str(config.out)])
+
+
+def _snapshot_writer(config: TrainConfig, study: Study, carried: dict[str, Any]) -> Any:
+    folder = config.snapshots
+    if folder is None:
+        return None
+    if not (config.resume or config.overwrite) and folder.is_dir() and any(folder.glob("epoch_*.safetensors")):
+        raise ConfigError(f"{folder} holds snapshots already; name another folder, or give --overwrite.")
+
+    def write(epoch: int, points: torch.Tensor) -> None:
+        state = study.space.state_dict(points[0])
+        save_tensors(folder / f"epoch_{epoch:04d}.safetensors", state, {**carried, "epoch": epoch})
+
+    return write

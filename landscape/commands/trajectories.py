@@ -1,0 +1,148 @@
+"""Project the snapshots of trainings on their principal components."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from landscape.checkpoints import CHECKPOINT_SUFFIXES, load_checkpoint
+from landscape.commands.pictures import draw
+from landscape.commands.summaries import distinct_names, wrote
+from landscape.config import TrajectoryConfig
+from landscape.errors import ConfigError
+from landscape.files import refuse_existing
+from landscape.grid import axes_around, parse_axis
+from landscape.locks import alone
+from landscape.planes import principal_plane
+from landscape.progress import Reporter, silent
+from landscape.projections import project
+from landscape.results import Result
+from landscape.store import ResultWriter
+from landscape.study import open_study
+from landscape.sweeps import sweep
+
+
+@dataclass(frozen=True)
+class TrajectorySummary:
+    """Trajectories on a plane.
+
+    Attributes:
+        explained: share of the squared distances from the end that lies along each of the two axes.
+        snapshots: how many each trajectory has, by name.
+        largest_distance: of any snapshot from the plane, over the longest distance of a snapshot from the end.
+        points: of the surface below them.
+        seconds: that all took.
+        files: that were written.
+    """
+
+    explained: Sequence[float]
+    snapshots: dict[str, int]
+    largest_distance: float
+    points: int
+    seconds: float
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        counted = ", ".join(f"{name}: {count} snapshots" for name, count in self.snapshots.items())
+        return (
+            f"{counted}; the axes explain {self.explained[0]:.1%} and {self.explained[1]:.1%}\n"
+            f"farthest snapshot from the plane: {self.largest_distance:.1%} of the longest way to the end\n"
+            f"{self.points} points of the surface, {self.seconds:.0f} s in all\n" + wrote(self.files)
+        )
+
+
+@alone
+def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> TrajectorySummary:
+    """Project trainings' snapshots on the two principal components of all, measure the loss there, and draw both.
+
+    The plane goes through the last snapshot of the first trajectory.
+
+    Args:
+        config: snapshots, ranges, policies and files.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    started = perf_counter()
+    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite, resumable=True)
+    groups = _trajectories(config.snapshots)
+    loaded = [load_checkpoint(path, trust_pickle=config.trust_pickle) for paths in groups.values() for path in paths]
+    end = len(next(iter(groups.values()))) - 1
+    order = [loaded[end], *loaded[:end], *loaded[end + 1 :]]
+    study = open_study(config, config, [loaded[end]])
+    points = study.load_all(order)
+    statistics = study.policy(config, points)
+    plane, shares = principal_plane(points.thetas, study.space)
+    thetas = torch.cat([points.thetas[1 : end + 1], points.thetas[:1], points.thetas[end + 1 :]])
+    parts = torch.split(thetas, [len(paths) for paths in groups.values()])
+    found = {name: project(plane, part) for name, part in zip(groups, parts, strict=True)}
+    marks = {name: projection.coordinates for name, projection in found.items()}
+    farthest = max(float(projection.distances.max()) for projection in found.values())
+    longest = max(float((theta - points.thetas[0]).double().norm()) for theta in thetas)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    provenance = study.provenance(
+        dict(zip(distinct_names([c.path for c in loaded]), loaded, strict=True)),
+        axes="pca",
+        x=config.x,
+        y=config.y,
+        points=config.points,
+        batch_norm=statistics.name,
+        statistics_batch_size=config.statistics_batch_size,
+        split=config.split,
+        precision=config.precision,
+        trainable=config.trainable,
+        eval_batch_size=risk.batch_size,
+    )
+    facts = {
+        "explained": shares.tolist(),
+        "distances": {name: projection.distances.tolist() for name, projection in found.items()},
+        "longest": longest,
+    }
+    begun = Result("trajectory", {}, marks, provenance, facts)
+    writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
+    axes = axes_around(np.concatenate(list(marks.values())), max(config.points, 2)) | given
+    if config.points:
+        sweep(risk, plane, axes, writer=writer, report=report)
+    else:
+        writer.note({})
+    return TrajectorySummary(
+        explained=shares[:2].tolist(),
+        snapshots={name: len(paths) for name, paths in groups.items()},
+        largest_distance=farthest / longest,
+        points=axes["y"].size * axes["x"].size if config.points else 0,
+        seconds=perf_counter() - started,
+        files=[str(config.out), *draw(config.out)],
+    )
+
+
+def _trajectories(given: Sequence[Path]) -> dict[str, list[Path]]:
+    """Snapshots by trajectory: those of each folder in the order of their names, and single files by their folder.
+
+    Raises:
+        ConfigError: a folder holds no checkpoint, or there are fewer than three snapshots in all.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for path in given:
+        if path.is_dir():
+            inside = sorted((p for p in path.iterdir() if p.suffix in CHECKPOINT_SUFFIXES), key=_in_order)
+            if not inside:
+                raise ConfigError(f"{path} holds no checkpoint; expected files such as epoch_0001.safetensors.")
+            folders.setdefault(path.absolute(), []).extend(inside)
+        else:
+            folders.setdefault(path.absolute().parent, []).append(path)
+    if sum(map(len, folders.values())) < 3:
+        raise ConfigError("a plane needs at least three snapshots.")
+    return dict(zip(distinct_names(list(folders)), folders.values(), strict=True))
+
+
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    """Names in the order of the numbers in them, so that model_10 follows model_9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

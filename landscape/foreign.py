@@ -1,0 +1,138 @@
+"""The layout of the well-known loss-landscape repository (Li et al. 2018), read and written.
+
+A surface holds `xcoordinates`, `ycoordinates`, `train_loss`, `train_acc` in per cent and the like, with -1 for what is
+not measured. Its flat order is that of `[iy, ix]`, while the shape it is stored in may be `[ix, iy]`, which reads
+scrambled unless the grid is square; it is taken by its flat order here. A file of directions holds groups `xdirection`
+and `ydirection` with one array a parameter, "0", "1" and so on, in the network's order.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import LayoutError, ResultError
+from landscape.hdf5 import reading_hdf5, write_hdf5
+from landscape.parameters import ParameterSpace
+from landscape.results import Array, Result, Sweep
+
+_UNKNOWN = -1.0
+_X, _Y = "xcoordinates", "ycoordinates"
+_DIRECTIONS = ("xdirection", "ydirection")
+_EIGENVALUES = ("min_eig", "max_eig")
+
+
+def is_foreign_result(file: Any) -> bool:
+    """Whether an open HDF5 file holds a line or a surface in that layout."""
+    return _X in file
+
+
+def read_foreign_result(file: Any, path: Path) -> Result:
+    """The line or surface that an open HDF5 file holds.
+
+    Args:
+        file: an open `h5py.File`.
+        path: what to name in an error.
+
+    Raises:
+        ResultError: arrays do not have as many values as the coordinates say.
+    """
+    axes = {"y": file[_Y][...], "x": file[_X][...]} if _Y in file else {"t": file[_X][...]}
+    shape = tuple(len(values) for values in axes.values())
+    found: dict[str, Array] = {}
+    for name in sorted(file, key=lambda name: not name.startswith("train")):
+        kind = _kind(name)
+        if kind is None:
+            continue
+        stored = np.asarray(file[name][...], dtype=np.float64)
+        if stored.size != int(np.prod(shape)):
+            raise ResultError(f"{path}: {name} holds {stored.size} values, but the coordinates make {shape}.")
+        found[kind] = stored.reshape(shape)
+    if not found:
+        raise ResultError(f"{path} holds coordinates, but no losses such as train_loss.")
+    losses = [values for name, values in found.items() if name.endswith("_loss")] or list(found.values())
+    done = np.all([values != _UNKNOWN for values in losses], axis=0)
+    values = {}
+    for name, array in found.items():
+        known = np.where(done, array, np.nan)
+        values[name] = known / 100 if name.endswith("_accuracy") else known
+    kind = "surface" if len(axes) == 2 else "line"
+    return Result(kind, {"": Sweep(axes, values, done)}, provenance={"layout": "loss-landscape"})
+
+
+def save_foreign_result(path: Path, result: Result) -> None:
+    """Write a line or a surface in that layout; of an adaptive surface the interpolated one.
+
+    Raises:
+        ResultError: the result is neither, or holds several sweeps, or a loss of exactly -1, which stands for unknown.
+        StorageError: the file cannot be written.
+    """
+    sweep = result.sweeps.get("interpolated") or result.sweep
+    if tuple(sweep.axes) not in {("y", "x"), ("t",)}:
+        raise ResultError(f"the layout holds lines and surfaces, not a grid of {' and '.join(sweep.axes)}.")
+
+    def fill(file: Any) -> None:
+        file[_X] = sweep.axes.get("x", sweep.axes.get("t"))
+        if "y" in sweep.axes:
+            file[_Y] = sweep.axes["y"]
+        for name, values in sweep.values.items():
+            if (values[sweep.done] == _UNKNOWN).any():
+                raise ResultError(f"{name} is exactly -1 somewhere, which stands for unknown in this layout.")
+            accuracy = name.endswith("_accuracy")
+            stored = name.removesuffix("_accuracy") + "_acc" if accuracy else name
+            file[stored] = np.where(sweep.done, values * 100 if accuracy else values, _UNKNOWN)
+
+    write_hdf5(path, fill)
+
+
+def _kind(name: str) -> str | None:
+    """Our name of a quantity; None for what is no quantity."""
+    if name.endswith("_loss") or name in _EIGENVALUES:
+        return name
+    return name.removesuffix("_acc") + "_accuracy" if name.endswith("_acc") else None
+
+
+def write_directions(path: Path, space: ParameterSpace, directions: tuple[Tensor, Tensor]) -> None:
+    """Write two directions `[P]`, one array a parameter in the network's order; those that do not move hold zeros.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+
+    def fill(file: Any) -> None:
+        for name, direction in zip(_DIRECTIONS, directions, strict=True):
+            moved = space.unflatten(direction)
+            group = file.create_group(name)
+            for index, (parameter, tensor) in enumerate(space.network.named_parameters()):
+                values = moved.get(parameter)
+                group[str(index)] = (torch.zeros_like(tensor) if values is None else values).detach().cpu().numpy()
+
+    write_hdf5(path, fill)
+
+
+def read_directions(path: Path, space: ParameterSpace) -> tuple[Tensor, Tensor]:
+    """Read two directions `[P]` of a network's parameters, or of its whole state, of which the parameters are taken.
+
+    Raises:
+        ResultError: the file is missing, damaged or holds no two directions.
+        LayoutError: they do not fit the network.
+    """
+    parameters = [name for name, _ in space.network.named_parameters()]
+    state = [name for name, value in space.network.state_dict().items() if isinstance(value, Tensor)]
+    with reading_hdf5(path) as file:
+        missing = [name for name in _DIRECTIONS if name not in file]
+        if missing:
+            raise ResultError(f"{path} holds no {missing[0]}; expected the groups {' and '.join(_DIRECTIONS)}.")
+        found = []
+        for group in (file[name] for name in _DIRECTIONS):
+            arrays = [torch.from_numpy(np.asarray(group[str(index)][...])) for index in range(len(group))]
+            names = next((names for names in (parameters, state) if len(names) == len(arrays)), None)
+            if names is None:
+                raise LayoutError(
+                    f"{path} holds {len(arrays)} arrays a direction; the network has {len(parameters)} parameters "
+                    f"and {len(state)} tensors in all."
+                )
+            found.append(space.flatten(dict(zip(names, arrays, strict=True))))
+    return found[0], found[1]

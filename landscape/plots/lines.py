@@ -1,0 +1,62 @@
+"""A quantity along a line or along a bundle of lines."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from landscape.plots.rendering import COLOURS, Look
+from landscape.results import Array, Sweep, quartiles
+
+_STYLES = ("-", "--", ":", "-.")
+
+
+def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D]:
+    """The loss of every split along a line, with the accuracy on a second axis.
+
+    Args:
+        axes: where to draw.
+        sweep: measurements `[it]`, or `[n, it]` along a bundle of lines, which become a band of median and quartiles
+            with each draw thin in it.
+        look: scale and range of the loss.
+
+    Returns:
+        The lines of the losses and accuracies, without the thin ones.
+    """
+    look = look or Look()
+    name = list(sweep.axes)[-1]
+    t = sweep.axes[name]
+    lines = []
+    shown = np.concatenate([sweep[f"{split}_loss"].ravel() for split in sweep.splits])
+    scale = look.scale_of(shown)
+    second: Any = None
+    for split, style in zip(sweep.splits, _STYLES, strict=False):
+        lines += _draw(axes, t, sweep[f"{split}_loss"], style, COLOURS["path"], f"{split} loss")
+        if f"{split}_accuracy" in sweep.values:
+            second = second or axes.twinx()
+            accuracy = 100 * sweep[f"{split}_accuracy"]
+            lines += _draw(second, t, accuracy, style, COLOURS["straight"], f"{split} accuracy")
+    if scale.logarithmic:
+        axes.set_yscale("log")
+    if look.low is not None or look.high is not None:
+        axes.set_ylim(look.low, look.high)
+    axes.set_xlabel(name)
+    axes.set_ylabel("loss", color=COLOURS["path"])
+    axes.margins(x=0)
+    axes.grid(alpha=0.25)
+    if second is not None:
+        second.set_ylabel("accuracy (%)", color=COLOURS["straight"])
+        second.set_ylim(-2, 102)
+        second.spines["right"].set_visible(True)
+    return lines
+
+
+def _draw(axes: Axes, t: Array, values: Array, style: str, colour: str, label: str) -> list[Line2D]:
+    marker = "." if len(t) < 30 else None
+    if values.ndim == 1 or len(values) == 1:
+        return list(axes.plot(t, values.reshape(len(t)), style, color=colour, label=label, marker=marker))
+    low, middle, high = (np.where(np.isfinite(part), part, np.nan) for part in quartiles(values))
+    axes.fill_between(t, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(t, values.T, style, color=colour, linewidth=0.5, alpha=0.5)
+    return list(axes.plot(t, middle, style, color=colour, linewidth=1.8, label=f"{label}, median and quartiles"))
