@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo gallery test faults lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
@@ -23,8 +23,15 @@ demo: venv  ## train two minima on the digits, connect them, draw the path
 	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 2 --out $(DEMO)/b.safetensors --overwrite
 	$(BIN)/connect fit --a $(DEMO)/a.safetensors --b $(DEMO)/b.safetensors --out $(DEMO)/a-b --overwrite
 
+gallery: venv  ## train and draw networks of several depths, with and without shortcuts
+	$(BIN)/landscape study configs/depth_and_shortcuts_digits.yaml --out runs/gallery --resume
+	$(BIN)/python -m pytest -m gallery
+
 test: venv  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not fault and not gallery'
+
+faults: venv  ## kill, fill the disk and interrupt, over and over
+	$(BIN)/python -m pytest -m fault
 
 lint: venv  ## check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,8 @@ from .commands.lines import LineSummary as LineSummary
 from .commands.lines import line as line
 from .commands.pictures import compare as compare
 from .commands.pictures import plot as plot
+from .commands.studies import StudySummary as StudySummary
+from .commands.studies import run_study as run_study
 from .commands.summaries import FilesSummary as FilesSummary
 from .commands.summaries import wrote as wrote
 from .commands.surfaces import SurfaceSummary as SurfaceSummary

@@ -8,6 +8,7 @@ from landscape.config import (
     ConvertConfig,
     LineConfig,
     PlotConfig,
+    StudyConfig,
     SurfaceConfig,
     TrainConfig,
     TrajectoryConfig,
@@ -20,6 +21,7 @@ _COMMANDS = {
     "trajectory": Command(TrajectoryConfig, "landscape.commands.trajectories:trajectory", positional="snapshots"),
     "plot": Command(PlotConfig, "landscape.commands.pictures:plot", positional="result"),
     "compare": Command(CompareConfig, "landscape.commands.pictures:compare", positional="results"),
+    "study": Command(StudyConfig, "landscape.commands.studies:run_study", positional="study"),
     "convert": Command(ConvertConfig, "landscape.commands.conversion:convert", positional="result"),
 }
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from landscape.errors import ConfigError, StorageError
 
+PARTIAL = ".{}.{}.partial"
+"""The name of a file that is not in its place yet, from its final name and a random part."""
+
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that a reader meets the old content or the new one, never a part.
@@ -28,7 +31,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        before, after = PARTIAL.format(path.name, "*").split("*")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=before, suffix=after)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from landscape.problems.models.cnn import cnn
+from landscape.problems.models.densenet import DENSENETS
 from landscape.problems.models.mlp import mlp
 from landscape.problems.models.resnet import RESNETS
+from landscape.problems.models.vgg import VGGS
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, **RESNETS}
+MODELS: Mapping[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, **RESNETS, **VGGS, **DENSENETS}
 
 __all__ = ["MODELS"]

@@ -2,7 +2,7 @@
 
 Three stages of n blocks with width, 2·width and 4·width channels make a network of 6n + 2 layers. Where the shape
 changes the shortcut is a 1×1 convolution, as in Li et al. 2018; tensors carry the names that the checkpoints of that
-paper have.
+paper have. A width of 16·k makes the Wide-ResNets of that paper (Zagoruyko and Komodakis 2016, arXiv 1605.07146).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +76,12 @@ def resnet(input_shape: Sequence[int], classes: int, depth: int, width: int = 16
     return ResNet(input_shape[0], classes, (depth - 2) // 6, width, shortcut)
 
 
+_DEPTHS, _FACTORS = (8, 14, 20, 32, 44, 56, 110), (1, 2, 4, 8)
+_PLAIN = {f"resnet{depth}": partial(resnet, depth=depth) for depth in _DEPTHS}
+_WIDE = {f"wrn56_{k}": partial(resnet, depth=56, width=16 * k) for k in _FACTORS}
+
 RESNETS: Mapping[str, Callable[..., nn.Module]] = {
-    f"resnet{depth}": partial(resnet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)
+    **_PLAIN,
+    **_WIDE,
+    **{f"{name}_noshort": partial(factory, shortcut=False) for name, factory in (_PLAIN | _WIDE).items()},
 }
