@@ -12,9 +12,18 @@ from landscape import (
     ParameterSpace,
     Plane,
     Problem,
+    Rays,
+    Scaling,
+    axes_around,
     normalise,
+    plane_towards,
+    principal_directions,
+    principal_plane,
+    project,
     random_direction,
+    random_plane,
 )
+from landscape.directions import unrelated_seeds
 from landscape.grid import parse_axis
 
 
@@ -123,3 +132,89 @@ def test_axes_from_text(text, values):
 def test_axes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="--x is"):
         parse_axis(text, "--x")
+
+
+def test_biases_get_the_length_of_their_own_tensor_when_asked():
+    space = ParameterSpace(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+    theta = torch.arange(1.0, space.dimension + 1)
+    direction = normalise(random_direction(space, 0), theta, space, biases=True)
+    for segment in space.segments:
+        got, wanted = (float(segment.view(flat).norm()) for flat in (direction, theta))
+        assert got == pytest.approx(wanted, rel=1e-5)
+    weights = space.segments[0].size
+    assert torch.equal(direction[:weights], normalise(random_direction(space, 0), theta, space)[:weights])
+
+
+def test_rays_lead_from_the_origin_in_their_own_directions():
+    directions = torch.eye(3)
+    rays = Rays(torch.ones(3), lambda index: directions[index])
+    assert torch.equal(rays(direction=1.0, t=2.0), torch.tensor([1.0, 3.0, 1.0]))
+    assert torch.equal(rays(direction=2.0, t=0.0), torch.ones(3))
+
+
+def test_seeds_of_directions_do_not_depend_on_how_many_there_are():
+    assert unrelated_seeds(3, 5)[:2] == unrelated_seeds(3, 2)
+    assert len(set(unrelated_seeds(3, 5) + unrelated_seeds(4, 5))) == 10
+
+
+def test_principal_directions_are_those_of_a_dense_decomposition():
+    offsets = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    found, shares = principal_directions(offsets, 3)
+    _, singular, right = np.linalg.svd(offsets.double().numpy(), full_matrices=False)
+    np.testing.assert_allclose(shares.numpy(), singular**2 / (singular**2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(np.abs((found.double().numpy() * right[:3]).sum(axis=1)), 1, rtol=1e-5)
+    torch.testing.assert_close(found @ found.T, torch.eye(3), atol=1e-5, rtol=0)
+    largest = (found @ offsets.T).abs().argmax(dim=1)
+    assert all(float(found[i] @ offsets[largest[i]]) > 0 for i in range(3))
+
+
+def test_points_on_a_line_have_one_principal_direction():
+    with pytest.raises(ConfigError, match="span 1 of the 2"):
+        principal_directions(torch.outer(torch.arange(1.0, 4.0), torch.randn(9)))
+
+
+def test_planes_reach_what_they_are_named_after():
+    space = ParameterSpace(nn.Linear(5, 4))
+    thetas = torch.randn(4, space.dimension, generator=torch.Generator().manual_seed(1))
+    plane = plane_towards(thetas[:3], space, seed=0)
+    torch.testing.assert_close(plane(x=1.0, y=0.0), thetas[1])
+    torch.testing.assert_close(plane(x=0.0, y=1.0), thetas[2])
+    aside = plane_towards(thetas[:2], space, seed=0)
+    torch.testing.assert_close(aside(x=1.0, y=0.0), thetas[1])
+    filters = [
+        segment.filters(flat).flatten(2).norm(dim=2)
+        for segment in space.segments[:1]
+        for flat in (aside.axes[1], thetas[0])
+    ]
+    torch.testing.assert_close(*filters)
+    principal, _ = principal_plane(thetas[:3], space)
+    assert max(project(principal, thetas[:3]).distances) < 1e-4
+    scaled = random_plane(thetas[0], space, 0, Scaling("layer"))
+    first = space.segments[0]
+    assert float(first.view(scaled.axes[0]).norm()) == pytest.approx(float(first.view(thetas[0]).norm()), rel=1e-5)
+
+
+def test_axes_that_are_parallel_give_no_plane():
+    u = torch.randn(9)
+    for v in (2 * u, torch.zeros(9)):
+        with pytest.raises(ConfigError, match="parallel or zero"):
+            Plane(torch.zeros(9), u, v)
+
+
+def test_a_curve_is_projected_as_its_points_are():
+    generator = torch.Generator().manual_seed(0)
+    controls = torch.randn(4, 30, generator=generator, dtype=torch.float64)
+    plane = Plane(*torch.randn(3, 30, generator=generator, dtype=torch.float64))
+    weights = torch.rand(7, 4, generator=generator, dtype=torch.float64)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    curve, points = project(plane, controls, weights), project(plane, weights @ controls)
+    np.testing.assert_allclose(curve.coordinates, points.coordinates, atol=1e-9)
+    np.testing.assert_allclose(curve.distances, points.distances, atol=1e-9)
+
+
+def test_axes_around_points_leave_a_margin_and_share_their_spacing():
+    axes = axes_around(np.array([[0.0, 0.0], [8.0, 0.0], [2.0, 4.0]]), 25)
+    assert (axes["x"][0], axes["x"][-1]) == (-2.0, 10.0)
+    assert (axes["y"][0], axes["y"][-1]) == (-2.0, 6.0)
+    assert len(axes["x"]) == 25
+    assert np.diff(axes["y"])[0] == pytest.approx(np.diff(axes["x"])[0])
