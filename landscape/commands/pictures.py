@@ -192,4 +192,6 @@ def _common(results: Sequence[Result], quantity: str) -> str:
 
     first, *others = (result.provenance for result in results)
     shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    return describe(shared, quantity).replace("\n", " ")
+    problems = [result.provenance.get("problem", {}) for result in results]
+    common = {key: value for key, value in problems[0].items() if all(p.get(key) == value for p in problems)}
+    return describe({**shared, "problem": common}, quantity).replace("\n", " ")

@@ -147,6 +147,9 @@ def panels_figure(
     if flat:
         clipped = bool((values > scale.high).any())
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
+    if flat:
+        notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
+        caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
     figure.suptitle(textwrap.fill(caption, 34 * columns + 10), fontsize=7, color="0.35")
     return figure
 
@@ -178,7 +181,8 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
         quantity: that is drawn, which names the split.
     """
     problem = provenance.get("problem", {})
-    told = [f"{_model(problem)} on {problem['data'].rpartition('/')[2]}"] if problem else []
+    told = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
+    told = [text for text in told if text]
     told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
     told += [quantity.rpartition("_")[0]] if quantity else [str(provenance["split"])] if "split" in provenance else []
     names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm ", "seed": "seed "}
@@ -196,7 +200,7 @@ def _model(problem: Mapping[str, Any]) -> str:
     """The network's name, and what of it was set other than by the data."""
     arguments = {k: v for k, v in problem.get("model_args", {}).items() if k not in {"input_shape", "classes"}}
     told = ", ".join(f"{name} {value}" for name, value in arguments.items())
-    name = str(problem["model"]).rpartition("/")[2]
+    name = str(problem.get("model", "")).rpartition("/")[2]
     return name + (f" ({told})" if told else "")
 
 

@@ -1,0 +1,215 @@
+"""Kills, full disks and signals, over and over, against a run that nothing disturbed."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from landscape import load_result
+from landscape.cli import _COMMANDS
+from landscape.commandline import run
+
+PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [32], "batch_norm": true}', "--data", "digits"]
+PROGRAM = [sys.executable, "-c", "from landscape.cli import main; main()"]
+
+
+def call(arguments):
+    """Run a command in this process."""
+    import torch
+
+    torch.set_num_threads(1)
+    raise SystemExit(run("landscape", "", _COMMANDS, arguments))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start with everything imported, so that a kill meets work and not an import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch", "landscape.commands.surfaces", "landscape.plots.figures", "tests.test_faults"]
+    )
+    return context
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, processes):
+    out = tmp_path_factory.mktemp("minimum") / "a.safetensors"
+    process = processes.Process(target=call, args=(["train", *PROBLEM, "--epochs", "2", "--out", str(out)],))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return out
+
+
+def surface(checkpoint, out, *flags):
+    given = ["surface", "--checkpoint", checkpoint, "--out", out, "--eval-batch-size", 1024, "--json", *flags]
+    return [str(argument) for argument in given]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("count", "flags"),
+    [(100, ["--points", 61]), (30, ["--points", 121, "--adaptive", 0.0005])],
+    ids=["dense", "adaptive"],
+)
+def test_kills_at_any_time_lose_nothing(checkpoint, tmp_path, processes, count, flags):
+    whole = processes.Process(target=call, args=(surface(checkpoint, tmp_path / "whole.h5", *flags),))
+    began = time.monotonic()
+    whole.start()
+    whole.join()
+    assert whole.exitcode == 0
+    length = time.monotonic() - began
+    expected = load_result(tmp_path / "whole.h5")
+    out, random = tmp_path / "s.h5", np.random.default_rng(0)
+    kills = 0
+    known = None
+    while kills < count:
+        process = processes.Process(target=call, args=(surface(checkpoint, out, "--resume", *flags),))
+        process.start()
+        process.join(random.uniform(0, 0.7 * length))
+        if process.exitcode is None:
+            process.kill()
+            kills += 1
+        process.join()
+        if out.exists():
+            now = load_result(out)
+            require_part_of(now, expected)
+            assert known is None or (now.sweep.done >= known.sweep.done).all(), "an acknowledged point was lost"
+            known = now
+        if process.exitcode == 0:
+            require_same(load_result(out), expected)
+            out.unlink()
+            known = None
+    last = processes.Process(target=call, args=(surface(checkpoint, out, "--resume", *flags),))
+    last.start()
+    last.join()
+    require_same(load_result(out), expected)
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".s.h5")]
+
+
+def require_part_of(result, expected):
+    done = result.sweep.done
+    assert np.array_equal(result.train_loss[done], expected.train_loss[done])
+
+
+def require_same(result, expected):
+    assert list(result.sweeps) == list(expected.sweeps)
+    assert result.facts == expected.facts
+    for name, sweep in expected.sweeps.items():
+        assert np.array_equal(result.sweeps[name].done, sweep.done)
+        for quantity, values in sweep.values.items():
+            assert np.array_equal(result.sweeps[name].values[quantity], values, equal_nan=True)
+
+
+def limited(size):
+    """What a child process does first: no file may grow beyond a size."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("size", [100, 4096])
+def test_a_full_disk_is_a_clear_error_and_the_old_file_is_whole(checkpoint, tmp_path, size):
+    out = tmp_path / "s.h5"
+    assert subprocess.run([*PROGRAM, *surface(checkpoint, out, "--points", 5)], check=False).returncode == 0
+    before = out.read_bytes()
+    given = [*PROGRAM, *surface(checkpoint, out, "--points", 31, "--overwrite")]
+    full = subprocess.run(given, preexec_fn=limited(size), capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert full.stdout == ""
+    assert "cannot write" in full.stderr
+    assert "File too large" in full.stderr
+    assert out.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.h5", "s_3d.png", "s_filled.png"]
+    assert subprocess.run(given, capture_output=True, check=False).returncode == 0
+    assert load_result(out).train_loss.shape == (31, 31)
+
+
+@pytest.mark.fault
+def test_a_folder_that_cannot_be_written_to_is_a_clear_error(checkpoint):
+    refused = subprocess.run(
+        [*PROGRAM, *surface(checkpoint, "/proc/nowhere/s.h5")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "cannot write /proc/nowhere/s.h5" in refused.stderr
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_flushes_and_ends_within_ten_seconds(checkpoint, tmp_path, number):
+    out = tmp_path / "s.h5"
+    process = subprocess.Popen(
+        [*PROGRAM, *surface(checkpoint, out, "--points", 401)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not out.exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 75
+    assert stdout == ""
+    assert "--resume" in stderr
+    told = int(stderr.split("stopped after ")[1].split()[0])
+    assert load_result(out).sweep.done.sum() == told
+
+
+@pytest.mark.fault
+def test_two_processes_on_one_output(checkpoint, tmp_path):
+    out = tmp_path / "s.h5"
+    first = subprocess.Popen([*PROGRAM, *surface(checkpoint, out, "--points", 401)], stderr=subprocess.DEVNULL)
+    while not out.exists():
+        time.sleep(0.05)
+    second = subprocess.run(
+        [*PROGRAM, *surface(checkpoint, out, "--points", 401, "--resume")], capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 2
+    assert f"process {first.pid} is writing" in second.stderr
+    first.kill()
+    first.wait()
+    done = load_result(out).sweep.done.sum()
+    third = subprocess.Popen(
+        [*PROGRAM, *surface(checkpoint, out, "--points", 401, "--resume")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while load_result(out).sweep.done.sum() <= done:
+        assert third.poll() is None, third.stderr.read()
+        time.sleep(0.05)
+    os.kill(third.pid, signal.SIGTERM)
+    assert third.wait(timeout=10) == 75
+    third.stdout.close()
+    third.stderr.close()
+
+
+@pytest.mark.fault
+def test_a_line_and_a_trajectory_survive_kills_too(checkpoint, tmp_path, processes):
+    given = ["line", "--a", str(checkpoint), "--directions", "40", "--range", "-1:1:61", "--eval-batch-size", "1024"]
+    expected = run_to_the_end(processes, [*given, "--out", str(tmp_path / "whole.h5")])
+    random, out = np.random.default_rng(1), tmp_path / "l.h5"
+    for _ in range(10):
+        process = processes.Process(target=call, args=([*given, "--out", str(out), "--resume"],))
+        process.start()
+        process.join(random.uniform(0.1, 1.0))
+        process.kill()
+        process.join()
+    found = run_to_the_end(processes, [*given, "--out", str(out), "--resume"])
+    require_same(found, expected)
+
+
+def run_to_the_end(processes, arguments):
+    process = processes.Process(target=call, args=(arguments,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, json.dumps(arguments)
+    return load_result(arguments[arguments.index("--out") + 1])
