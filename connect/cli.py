@@ -2,8 +2,8 @@
 
 import sys
 
-from connect.config import FitConfig
-from landscape import Command, PlotConfig, run
+from connect.config import FitConfig, PlotConfig
+from landscape import Command, run
 
 _COMMANDS = {
     "fit": Command(FitConfig, "connect.commands:fit"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.config import FitConfig
+from connect.config import FitConfig, PlotConfig
 from connect.curves import CURVES, Curve
 from connect.fitting import DEFAULT_RECIPE, fit_curve
 from connect.path import Path, load_path, save_path
@@ -19,7 +19,6 @@ from landscape import (
     FilesSummary,
     Keeping,
     Plane,
-    PlotConfig,
     Recipe,
     Reporter,
     Result,
@@ -34,6 +33,7 @@ from landscape import (
     random_direction,
     recipe_section,
     refuse_existing,
+    remove_partials,
     require_same_layout,
     require_same_provenance,
     silent,
@@ -84,6 +84,8 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     curve = CURVES[config.curve](config.control_points)
+    for name in _OUTPUTS:
+        remove_partials(config.out / name)
     if not config.resume:
         for name in _OUTPUTS:
             refuse_existing(config.out / name, config.overwrite, resumable=True)
@@ -171,7 +173,7 @@ def _measure_plane(
     }
     axes = axes_around(np.concatenate([marks["path"], controls]), config.plane_points)
     distances = [plane.project(point)[2] for point in path.points]
-    facts = {"largest_distance_from_plane": max(distances)}
+    facts = {"largest_distance_from_plane": max(distances), "polylines": ["path", "straight"]}
     begun = Result("plane", {}, marks, {**provenance, "plane_points": config.plane_points, "split": "train"}, facts)
     training = risk.on(["train"])
     sweep(training, plane, axes, writer=_writer(config, _PLANE, begun), report=report)

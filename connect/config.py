@@ -16,6 +16,21 @@ from landscape import (
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlotConfig:
+    """Draw a profile or a plane again, from its file alone.
+
+    Attributes:
+        result: the result's file, .h5.
+        out: folder for the pictures; by default the result's own.
+        format: of the pictures.
+    """
+
+    result: Path
+    out: Path | None = None
+    format: Literal["png", "pdf", "svg"] = "png"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
 

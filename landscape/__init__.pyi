@@ -57,6 +57,7 @@ from .errors import ResultError as ResultError
 from .errors import StorageError as StorageError
 from .errors import UntrustedPickleError as UntrustedPickleError
 from .files import refuse_existing as refuse_existing
+from .files import remove_partials as remove_partials
 from .foreign import read_directions as read_directions
 from .foreign import save_foreign_result as save_foreign_result
 from .foreign import write_directions as write_directions

@@ -4,14 +4,18 @@ Nothing here imports torch, so that `--help` answers at once.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from landscape.errors import ConfigError
-from landscape.grid import MOST_POINTS
+from landscape.grid import MOST_POINTS, parse_axis
 
 _SEEDS = 2**63
+FLAT_STYLES = ("contour", "filled", "heatmap")
+PLANE_STYLES = (*FLAT_STYLES, "3d", "html", "vts")
+PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def require_seed(seed: int) -> None:
@@ -189,8 +193,11 @@ class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOpt
         CheckpointOptions.__post_init__(self)
         DirectionOptions.__post_init__(self)
         require_suffix(self.out, ".h5")
+        require_axes(range=self.range)
         if self.directions < 1:
             raise ConfigError(f"--directions is {self.directions}, expected at least 1.")
+        if self.a == self.b:
+            raise ConfigError(f"--a and --b are both {self.a}; no line leads from one to the other.")
         if self.b is not None and (self.directions != 1 or self.normalise is not None or self.biases):
             raise ConfigError(
                 "--directions, --normalise and --biases are for random directions; leave them or --b out."
@@ -239,10 +246,15 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
         DirectionOptions.__post_init__(self)
         require_suffix(self.out, ".h5")
         require_points(self.points)
+        require_axes(x=self.x, y=self.y)
         if self.through and (len(self.through) != 2 or self.towards or self.axes != "random"):
             raise ConfigError("--through takes two checkpoints, which with --checkpoint fix the plane and its axes.")
-        if self.through and (self.normalise is not None or self.biases):
-            raise ConfigError("the plane --through three checkpoints has axes of its own; leave out how to scale them.")
+        if (self.through or self.axes not in {"random", "difference", "pca"}) and (self.normalise or self.biases):
+            raise ConfigError(
+                "axes --through checkpoints or from a file have a length of their own; leave out --normalise."
+            )
+        if self.axes in {"difference", "pca"} and self.biases and self.normalise in {None, "none"}:
+            raise ConfigError(f"--axes {self.axes} moves biases as it is; --biases is for --normalise filter or layer.")
         if (self.axes in ("pca", "difference")) != bool(self.towards):
             raise ConfigError("--axes pca and --axes difference need --towards CHECKPOINT…, and no other axes take it.")
         if self.axes == "difference" and len(self.towards) > 2:
@@ -257,6 +269,8 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
             raise ConfigError(f"--adaptive is {self.adaptive}, expected a share of the range in (0, 1), such as 0.01.")
         if self.save_axes is not None:
             require_suffix(self.save_axes, ".h5", "--save-axes")
+            if self.save_axes.absolute() == self.out.absolute():
+                raise ConfigError(f"--save-axes and --out are both {self.out}; name two files.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +296,7 @@ class TrajectoryConfig(ProblemOptions, CheckpointOptions, ComputeOptions, Output
     def __post_init__(self) -> None:
         super().__post_init__()
         require_suffix(self.out, ".h5")
+        require_axes(x=self.x, y=self.y)
         if self.points:
             require_points(self.points)
 
@@ -294,6 +309,17 @@ def require_suffix(path: Path, suffix: str, flag: str = "--out") -> None:
     """
     if path.suffix != suffix:
         raise ConfigError(f"{flag} is {path}, expected a name that ends in {suffix}.")
+
+
+def require_axes(**texts: str | None) -> None:
+    """Check that flags, where they are given, are ranges.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    for flag, text in texts.items():
+        if text is not None:
+            parse_axis(text, f"--{flag}")
 
 
 def require_points(points: int) -> None:
@@ -328,6 +354,24 @@ class DrawingOptions:
     low: float | None = None
     high: float | None = None
     colour_map: Literal["viridis", "cividis", "magma", "gray"] = "viridis"
+
+    def styles(self, known: Sequence[str], default: Sequence[str]) -> list[Any]:
+        """The styles that are named, among those that a result has.
+
+        Args:
+            known: what the result has.
+            default: where none is named.
+
+        Raises:
+            ConfigError: one is none of them.
+        """
+        if self.style == "all":
+            return list(known)
+        asked = [part.strip() for part in self.style.split(",")] if self.style else list(default)
+        for style in asked:
+            if style not in known:
+                raise ConfigError(f"--style {style!r} is none that this has; it has {', '.join(known)}.")
+        return [style for style in known if style in asked]
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -371,6 +415,17 @@ class CompareConfig(DrawingOptions):
     columns: int | None = None
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out.suffix not in PICTURE_SUFFIXES:
+            raise ConfigError(f"--out is {self.out}, expected a name that ends in {', '.join(PICTURE_SUFFIXES)}.")
+        if self.labels and len(self.labels) != len(self.results):
+            raise ConfigError(f"there are {len(self.results)} results, but {len(self.labels)} --labels.")
+        if self.columns is not None and self.columns < 1:
+            raise ConfigError(f"--columns is {self.columns}, expected at least 1.")
+        if len(self.styles(FLAT_STYLES, ["filled"])) != 1:
+            raise ConfigError(f"one figure has one --style; choose one of {', '.join(FLAT_STYLES)}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
@@ -385,6 +440,9 @@ class ConvertConfig:
     result: Path
     out: Path
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_suffix(self.out, ".h5")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from landscape.errors import ConfigError
 from landscape.parameters import ParameterSpace
 
 Normalisation = Literal["filter", "layer", "none"]
-_NEGLIGIBLE = 1e-12
+_NEGLIGIBLE, _PART = 1e-12, 2**16
 
 
 def random_direction(space: ParameterSpace, seed: int) -> Tensor:
@@ -82,7 +82,10 @@ def require_length(direction: Tensor) -> Tensor:
         ConfigError: it is zero.
     """
     if not direction.any():
-        raise ConfigError("a direction is zero: no trainable weights take part in it; change --trainable, or --biases.")
+        raise ConfigError(
+            "a direction is zero: it leads to the same weights, or no trainable weights take part in it; "
+            "name other checkpoints, or change --trainable."
+        )
     return direction
 
 
@@ -102,21 +105,18 @@ def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tenso
     Raises:
         ConfigError: the offsets span fewer directions.
     """
-    gram = torch.empty(len(offsets), len(offsets), dtype=torch.float64, device=offsets.device)
-    for row, offset in enumerate(offsets):
-        for column in range(row + 1):
-            product = torch.dot(offset.double(), offsets[column].double())
-            gram[row, column] = gram[column, row] = product
+    gram = torch.zeros(len(offsets), len(offsets), dtype=torch.float64, device=offsets.device)
+    for part in offsets.split(_PART, dim=1):
+        gram.addmm_(part.double(), part.T.double())
     squares, vectors = torch.linalg.eigh(gram.cpu())
     squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
     total = squares.sum()
     spanned = int((squares > _NEGLIGIBLE * total).sum())
     if spanned < count:
         raise ConfigError(f"the points span {spanned} of the {count} directions that are asked for; add other points.")
-    shares = squares / total
-    found = vectors[:, :count].T.to(offsets) @ offsets
-    found = found / torch.linalg.vector_norm(found, dim=1, keepdim=True, dtype=torch.float64).to(found.dtype)
-    return _upright(found, offsets), shares
+    weights = (vectors[:, :count] / squares[:count].sqrt()).T.to(offsets.device)
+    found = torch.cat([(weights @ part.double()).to(offsets.dtype) for part in offsets.split(_PART, dim=1)], dim=1)
+    return _upright(found, offsets), squares / total
 
 
 def _upright(directions: Tensor, offsets: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ neither a crash nor a full disk leaves half a file behind.
 """
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
@@ -13,8 +14,7 @@ from pathlib import Path
 
 from landscape.errors import ConfigError, StorageError
 
-PARTIAL = ".{}.{}.partial"
-"""The name of a file that is not in its place yet, from its final name and a random part."""
+PARTIAL = ".{}.{}.partial"  # the final name, and a random part
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -51,6 +51,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what a killed process left of a file that it was about to put in place; nobody else may be writing it."""
+    for partial in path.parent.glob(PARTIAL.format(glob.escape(path.name), "*")):
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _umask() -> int:

@@ -40,6 +40,10 @@ def read_foreign_result(file: Any, path: Path) -> Result:
         ResultError: arrays do not have as many values as the coordinates say.
     """
     axes = {"y": file[_Y][...], "x": file[_X][...]} if _Y in file else {"t": file[_X][...]}
+    for name, values in axes.items():
+        steps = np.diff(values) if values.ndim == 1 and len(values) else np.array([np.nan])
+        if not (np.isfinite(steps).all() and ((steps > 0).all() or (steps < 0).all())):
+            raise ResultError(f"{path}: the coordinates along {name} are no list of ascending or descending numbers.")
     shape = tuple(len(values) for values in axes.values())
     found: dict[str, Array] = {}
     for name in sorted(file, key=lambda name: not name.startswith("train")):
@@ -52,11 +56,11 @@ def read_foreign_result(file: Any, path: Path) -> Result:
         found[kind] = stored.reshape(shape)
     if not found:
         raise ResultError(f"{path} holds coordinates, but no losses such as train_loss.")
-    losses = [values for name, values in found.items() if name.endswith("_loss")] or list(found.values())
-    done = np.all([values != _UNKNOWN for values in losses], axis=0)
+    leading = next((name for name in found if name.endswith("_loss")), next(iter(found)))
+    done = found[leading] != _UNKNOWN
     values = {}
     for name, array in found.items():
-        known = np.where(done, array, np.nan)
+        known = np.where(done & (array != _UNKNOWN), array, np.nan)
         values[name] = known / 100 if name.endswith("_accuracy") else known
     kind = "surface" if len(axes) == 2 else "line"
     return Result(kind, {"": Sweep(axes, values, done)}, provenance={"layout": "loss-landscape"})
@@ -69,7 +73,8 @@ def save_foreign_result(path: Path, result: Result) -> None:
         ResultError: the result is neither, or holds several sweeps, or a loss of exactly -1, which stands for unknown.
         StorageError: the file cannot be written.
     """
-    sweep = result.sweeps.get("interpolated") or result.sweep
+    sweep = _of_one_direction(result.completed())
+    known = sweep.done | np.all([np.isfinite(values) for values in sweep.values.values()], axis=0)
     if tuple(sweep.axes) not in {("y", "x"), ("t",)}:
         raise ResultError(f"the layout holds lines and surfaces, not a grid of {' and '.join(sweep.axes)}.")
 
@@ -78,13 +83,20 @@ def save_foreign_result(path: Path, result: Result) -> None:
         if "y" in sweep.axes:
             file[_Y] = sweep.axes["y"]
         for name, values in sweep.values.items():
-            if (values[sweep.done] == _UNKNOWN).any():
+            if (values[known] == _UNKNOWN).any():
                 raise ResultError(f"{name} is exactly -1 somewhere, which stands for unknown in this layout.")
             accuracy = name.endswith("_accuracy")
             stored = name.removesuffix("_accuracy") + "_acc" if accuracy else name
-            file[stored] = np.where(sweep.done, values * 100 if accuracy else values, _UNKNOWN)
+            file[stored] = np.where(known, values * 100 if accuracy else values, _UNKNOWN)
 
     write_hdf5(path, fill)
+
+
+def _of_one_direction(sweep: Sweep) -> Sweep:
+    """A bundle of a single line as that line; anything else as it is."""
+    if sweep.dims != ("direction", "t") or sweep.shape[0] != 1:
+        return sweep
+    return Sweep({"t": sweep["t"]}, {name: values[0] for name, values in sweep.values.items()}, sweep.done[0])
 
 
 def _kind(name: str) -> str | None:

@@ -1,14 +1,12 @@
 """Axes of a sweep: from text, or around points."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 
 MOST_POINTS = 10_000
-_MARGIN = 0.25
+_MARGIN, _FARTHEST = 0.25, 1e30
 
 
 def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
@@ -27,7 +25,9 @@ def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
     parts = text.split(":")
     try:
         start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-        well_formed = len(parts) == 3 and math.isfinite(start) and math.isfinite(stop) and 1 <= count <= MOST_POINTS
+        well_formed = (
+            len(parts) == 3 and abs(start) <= _FARTHEST and abs(stop) <= _FARTHEST and 1 <= count <= MOST_POINTS
+        )
     except (ValueError, IndexError):
         well_formed = False
     if not well_formed:
@@ -40,7 +40,7 @@ def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
 
 
 def axes_around(points: NDArray[np.float64], count: int) -> dict[str, NDArray[np.float64]]:
-    """Axes of a plane that leave a margin of a quarter around points, with one spacing for both.
+    """Axes of a plane that leave a margin of at least a quarter around points, with one spacing for both.
 
     Args:
         points: coordinates (x, y) `[n, 2]`, not all the same.
@@ -52,6 +52,8 @@ def axes_around(points: NDArray[np.float64], count: int) -> dict[str, NDArray[np
     low, high = points.min(axis=0), points.max(axis=0)
     margin = _MARGIN * (high - low).max()
     sides = high - low + 2 * margin
-    counts = np.maximum(2, np.ceil(sides / sides.max() * (count - 1)).astype(int) + 1)
-    x, y = (np.linspace(*ends) for ends in zip(low - margin, high + margin, counts, strict=True))
+    spacing = sides.max() / (count - 1)
+    counts = np.maximum(2, np.ceil(np.round(sides / spacing, 6)).astype(int) + 1)
+    starts = (low + high - (counts - 1) * spacing) / 2
+    x, y = (start + spacing * np.arange(number) for start, number in zip(starts, counts, strict=True))
     return {"y": y, "x": x}

@@ -1,6 +1,6 @@
 """HDF5 files that are built in memory and written whole, and read without a lock."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from landscape.errors import LandscapeError, ResultError
 from landscape.files import write_atomically
 
 
-def write_hdf5(path: Path, fill: Any) -> None:
+def write_hdf5(path: Path, fill: Callable[[Any], None]) -> None:
     """Write a file, whole or not at all.
 
     Args:
@@ -38,7 +38,7 @@ def reading_hdf5(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ResultError(f"there is no result {path}; the file does not exist or is a folder.")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             yield file
     except LandscapeError:
         raise

@@ -7,7 +7,6 @@ stay, and is taken over by the next run. File systems without such locks are nam
 import contextlib
 import fcntl
 import functools
-import glob
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from landscape.errors import BusyError, StorageError
-from landscape.files import PARTIAL
+from landscape.files import remove_partials
 from landscape.progress import Reporter, silent
 
 
@@ -30,6 +29,7 @@ def claimed(output: Path) -> Iterator[None]:
         BusyError: another process holds it.
         StorageError: the lock file cannot be made.
     """
+    output = output.absolute()
     lock = output.with_name(f".{output.name}.lock")
     missing = [folder for folder in lock.parents if not folder.exists()]
     try:
@@ -38,7 +38,7 @@ def claimed(output: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot write {output}: {error.strerror or error}; choose another place.") from error
     try:
-        _tidy(output)
+        remove_partials(output)
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -68,17 +68,6 @@ def _acquire(lock: Path, output: Path) -> int:
                 os.write(descriptor, str(os.getpid()).encode())
             return descriptor
         os.close(descriptor)  # its holder removed it between the two calls
-
-
-def _tidy(output: Path) -> None:
-    """Remove what a killed process left of files that it was about to put in place."""
-    parts = (
-        output.glob(PARTIAL.format("*", "*"))
-        if output.is_dir()
-        else output.parent.glob(PARTIAL.format(glob.escape(output.name), "*"))
-    )
-    for part in parts:
-        part.unlink(missing_ok=True)
 
 
 def _is_still_there(lock: Path, descriptor: int) -> bool:

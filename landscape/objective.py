@@ -5,9 +5,11 @@ whatever walks on the one can be proven right on the other.
 """
 
 import copy
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Literal, Protocol
 
@@ -66,6 +68,10 @@ class Objective(Protocol):
         """The Hessian at θ `[P]` times a vector `[P]`, a new `[P]`."""
         ...
 
+    def curvature(self, theta: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
+        """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context."""
+        ...
+
     def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
         """Loss, accuracy and per-example losses at θ `[P]`, for each split."""
         ...
@@ -116,6 +122,10 @@ class Potential:
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         product: Tensor = torch.autograd.functional.hvp(self._function, theta.detach(), vector)[1]
         return product
+
+    @contextmanager
+    def curvature(self, theta: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
+        yield partial(self.hessian_product, theta)
 
     def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
         value = self.value(theta)
@@ -210,21 +220,52 @@ class EmpiricalRisk:
         return total.clone()
 
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        with self.curvature(theta, once=True) as product:
+            return product(vector)
+
+    @contextmanager
+    def curvature(self, theta: Tensor, *, once: bool = False) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context.
+
+        The gradient's graph does not depend on the vector, so it is kept from one product to the next, for as many
+        batches as fit into a quarter of the free memory.
+
+        Args:
+            theta: the point.
+            once: keep nothing, for a single product.
+        """
         self._move_to(theta)
-        parameters = self._space.parameters
-        views = [segment.view(vector) for segment in self._space.segments]
-        total = self._space.gradient.zero_()
         with self._full_precision(), self._folding():
-            for batch, share in self._shares(self._measured[0]):
-                losses, _ = per_example(self._loss, self._space.network, batch)
-                first = torch.autograd.grad(
-                    _differentiable(losses).mean() * share, parameters, create_graph=True, materialize_grads=True
-                )
-                varying = [(g, v) for g, v in zip(first, views, strict=True) if g.requires_grad]
-                if varying:
-                    gradients, vectors = zip(*varying, strict=True)
-                    torch.autograd.backward(gradients, vectors, inputs=parameters)
-        return total.clone()
+            kept: dict[int, tuple[Tensor, ...]] = {}
+            room = 0 if once else _free_bytes(self.device) // 4
+
+            def product(vector: Tensor) -> Tensor:
+                nonlocal room
+                views = [segment.view(vector) for segment in self._space.segments]
+                total = self._space.gradient.zero_()
+                for number, (batch, share) in enumerate(self._shares(self._measured[0])):
+                    gradients = kept.get(number)
+                    if gradients is None:
+                        with _counting_bytes() as count:
+                            gradients = self._gradients(batch, share)
+                        if count.bytes <= room:
+                            kept[number] = gradients
+                            room -= count.bytes
+                    varying = [(g, v) for g, v in zip(gradients, views, strict=True) if g.requires_grad]
+                    if varying:
+                        first, vectors = zip(*varying, strict=True)
+                        torch.autograd.backward(
+                            first, vectors, retain_graph=number in kept, inputs=self._space.parameters
+                        )
+                return total.clone()
+
+            yield product
+
+    def _gradients(self, batch: Batch, share: float) -> tuple[Tensor, ...]:
+        """The gradient of a batch's share of the loss, one tensor a segment, as functions of the parameters."""
+        losses, _ = per_example(self._loss, self._space.network, batch)
+        loss = _differentiable(losses).mean() * share
+        return torch.autograd.grad(loss, self._space.parameters, create_graph=True, materialize_grads=True)
 
     def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
         network, gradient = self._space.network, self._space.gradient
@@ -338,6 +379,36 @@ class EmpiricalRisk:
             losses, _ = per_example(self._loss, self._space.network, batch)
             losses.sum().item()
             return (perf_counter() - start) / taken
+
+
+class _Count:
+    """How many bytes a graph keeps."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._seen: set[int] = set()
+
+    def add(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+@contextmanager
+def _counting_bytes() -> Iterator[_Count]:
+    """Count the tensors that autograd saves, each memory once."""
+    count = _Count()
+    with torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
+        yield count
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _differentiable(losses: Tensor) -> Tensor:

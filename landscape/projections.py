@@ -17,10 +17,12 @@ class Projection:
     Attributes:
         coordinates: of the nearest points of the plane `[n, 2]`.
         distances: from the plane `[n]`.
+        is_curve: whether the points follow each other along a curve.
     """
 
     coordinates: Array
     distances: Array
+    is_curve: bool = False
 
 
 def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) -> Projection:
@@ -38,4 +40,4 @@ def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) ->
         return Projection(coordinates, np.array([distance for _, _, distance in found]))
     rests = torch.stack([point - plane(x=x, y=y) for point, (x, y, _) in zip(points, found, strict=True)]).double()
     squares = torch.einsum("ni,ij,nj->n", coefficients, (rests @ rests.T).cpu(), coefficients)
-    return Projection(coefficients.numpy() @ coordinates, squares.clamp_min(0).sqrt().numpy())
+    return Projection(coefficients.numpy() @ coordinates, squares.clamp_min(0).sqrt().numpy(), is_curve=True)

@@ -109,13 +109,18 @@ class Result:
 
     def completed(self, name: str = "") -> Sweep:
         """A sweep with the points that were interpolated, where it was measured adaptively."""
-        return self.sweeps.get(interpolated(name), self.sweeps[name])
+        return self.sweeps[interpolated(name)] if interpolated(name) in self.sweeps else self.sweeps[name]
 
     @property
     def measured(self) -> Mapping[str, Sweep]:
         """The sweeps without those that were interpolated from them."""
         derived = {interpolated(name) for name in self.sweeps}
         return {name: sweep for name, sweep in self.sweeps.items() if name not in derived}
+
+    @property
+    def done(self) -> Array:
+        """Which points of the only sweep are measured."""
+        return self.sweep.done
 
     def __getitem__(self, name: str) -> Array:
         """An array of the only sweep."""
@@ -129,6 +134,15 @@ class Result:
             return self.sweep[name]
         except (KeyError, ResultError) as error:
             raise AttributeError(str(error.args[0])) from None
+
+
+def heights_at(sweep: Sweep, heights: Array, points: Array) -> Array:
+    """Heights over a plane `[iy, ix]` at points (x, y) `[n, 2]` between its own, bilinear; NaN outside of it."""
+    from scipy.interpolate import RegularGridInterpolator
+
+    at = RegularGridInterpolator((sweep["y"], sweep["x"]), heights, bounds_error=False)
+    found: Array = at(points[:, ::-1])
+    return found
 
 
 def interpolated(name: str) -> str:

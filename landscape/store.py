@@ -149,10 +149,10 @@ class ResultWriter:
         self._result = replace(self._result, sweeps={**self._result.sweeps, name: sweep})
         self._flush(flush)
 
-    def note(self, facts: Mapping[str, Any]) -> None:
-        """Add facts that were found at the end, and write."""
+    def note(self, facts: Mapping[str, Any], *, flush: bool = False) -> None:
+        """Add facts, and write when a second has passed or `flush` is set."""
         self._result = replace(self._result, facts={**self._result.facts, **facts})
-        self._flush(True)
+        self._flush(flush)
 
     def _flush(self, now: bool) -> None:
         if now or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:

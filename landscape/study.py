@@ -16,7 +16,8 @@ from landscape.config import CheckpointOptions, ComputeOptions, ProblemOptions
 from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.objective import EmpiricalRisk
 from landscape.parameters import ParameterSpace
-from landscape.problems.registry import Problem, build_problem
+from landscape.problems.models import MODELS
+from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, resolve
 from landscape.problems.specification import ProblemSpecification, overridden
 from landscape.store import begun_batch_size
 from landscape.yamlfiles import parse_yaml
@@ -49,18 +50,20 @@ class Study:
             LayoutError: one does not fit the network, or parameters that are not trainable differ.
             NonFiniteError: one holds NaN or infinity.
         """
-        first, *others = checkpoints
-        thetas, statistics = [], []
-        for checkpoint in [*others, first]:
-            thetas.append(self.load(checkpoint))
-            statistics.append(self.space.statistics.clone())
+        first = checkpoints[0]
+        thetas = torch.empty(len(checkpoints), self.space.dimension, device=self.space.device, dtype=self.space.dtype)
+        statistics = torch.empty(len(checkpoints), len(self.space.statistics)).to(thetas)
+        self.load(first)
+        for index, checkpoint in reversed(list(enumerate(checkpoints))):
+            thetas[index] = self.load(checkpoint)
+            statistics[index] = self.space.statistics
             for name, tensor in self.space.fixed(checkpoint.state).items():
                 if not torch.equal(tensor, first.state[name]):
                     raise LayoutError(
                         f"{name} is not trainable, so nothing here moves it, but it differs in {first.path} and "
                         f"{checkpoint.path}."
                     )
-        return Points(torch.stack([thetas[-1], *thetas[:-1]]), torch.stack([statistics[-1], *statistics[:-1]]))
+        return Points(thetas, statistics)
 
     def traced(self, checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The points `[k, P]` of a checkpoint or of a path's control points, without taking them into the space.
@@ -211,6 +214,21 @@ def specify(options: ProblemOptions, checkpoints: Sequence[Checkpoint] = ()) -> 
     placed: dict[str, Any] = {"root": str(options.data_root)} if options.data_root else {}
     placed |= {"download": True} if options.download else {}
     return specification.updated(data_args={**specification.data_args, **placed})
+
+
+def require_problem(options: ProblemOptions) -> None:
+    """Check that what options name is there, without building it.
+
+    Raises:
+        ConfigError, ProblemError: a model, data or a loss cannot be found.
+    """
+    specification = specify(options)
+    for name, registry, kind in (
+        (specification.model, MODELS, "model"),
+        (specification.data, DATASETS, "data"),
+        (specification.loss, LOSSES, "loss"),
+    ):
+        resolve(name, registry, kind)
 
 
 def choose_device(name: str) -> torch.device:

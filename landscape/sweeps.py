@@ -83,8 +83,10 @@ def sweep(
                         count = int((asked | wanted).sum())
                         raise Interrupted(f"stopped after {int(done.sum())} of {count} points{kept}.")
             asked |= wanted
-    if writer:
-        writer.update(name, current, flush=True)
+        if writer:
+            writer.update(name, current, flush=True)
+        if stop.requested:
+            raise Interrupted(f"stopped; {name or 'the sweep'} is done{', go on with --resume' if writer else ''}.")
     return current
 
 

@@ -115,7 +115,13 @@ def test_packages_only_re_export(package):
 
 
 def test_plots_import_no_torch():
-    code = "import sys, landscape.plots.figures, connect.plots.figures; sys.exit('torch' in sys.modules)"
+    modules = [
+        "landscape.plots.figures",
+        "landscape.plots.interactive",
+        "landscape.plots.paraview",
+        "connect.plots.figures",
+    ]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

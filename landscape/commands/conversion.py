@@ -2,6 +2,7 @@
 
 from landscape.commands.summaries import FilesSummary
 from landscape.config import ConvertConfig
+from landscape.errors import ResultError
 from landscape.files import refuse_existing
 from landscape.foreign import save_foreign_result
 from landscape.progress import Reporter, silent
@@ -21,6 +22,10 @@ def convert(config: ConvertConfig, report: Reporter = silent) -> FilesSummary:
     """
     refuse_existing(config.out, config.overwrite)
     result = load_result(config.result)
+    if list(result.measured) != [""]:
+        raise ResultError(
+            f"{config.result} holds {len(result.measured)} sweeps; only one line or surface is converted."
+        )
     if "layout" in result.provenance:
         save_result(config.out, result)
     else:

@@ -66,12 +66,12 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     points = study.load_all(list(checkpoints.values()))
     statistics = study.policy(config, points)
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
-    where, directions = _slice(config, study, points)
+    where, how = _slice(config, study, points)
     provenance = study.provenance(
         checkpoints,
         range=values,
         directions=config.directions,
-        normalise=directions,
+        normalise=how,
         biases=config.biases,
         seed=None if config.b else config.seed,
         batch_norm=statistics.name,
@@ -81,12 +81,10 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         trainable=config.trainable,
         eval_batch_size=risk.batch_size,
     )
-    facts = {
-        "names": {name: path.stem for name, path in named.items()},
-        "at_centre": at_point(risk, points.thetas[0]),
-    }
+    facts = {"names": {name: path.stem for name, path in named.items()}}
     begun = Result("line", {}, provenance=provenance, facts=facts)
     writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, points.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
     measured = sweep(risk, where, axes, writer=writer, name="", report=report)
     low, high = loss_range([measured])
@@ -113,4 +111,5 @@ def _slice(config: LineConfig, study: Study, points: Points) -> tuple[Slice, str
         drawn = normalise(random_direction(study.space, seeds[index]), theta, study.space, how, biases=config.biases)
         return require_length(drawn)
 
+    direction(0)
     return Rays(theta, direction), how

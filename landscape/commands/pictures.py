@@ -1,19 +1,15 @@
 """Draw results, from their files alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from landscape.commands.summaries import FilesSummary
-from landscape.config import CompareConfig, DrawingOptions, PlotConfig
+from landscape.commands.summaries import FilesSummary, distinct_names
+from landscape.config import FLAT_STYLES, PLANE_STYLES, CompareConfig, DrawingOptions, PlotConfig
 from landscape.errors import ConfigError, ResultError
 from landscape.files import refuse_existing, write_atomically
 from landscape.progress import Reporter, silent
 from landscape.results import Result, Sweep
 from landscape.store import load_result
-
-_FORMATS = (".png", ".pdf", ".svg")
-_DEFAULT = "filled,3d"
-_PANELS = ("contour", "filled", "heatmap")
 
 
 def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
@@ -42,29 +38,34 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
         The pictures' names: the result's name, what is drawn, and the format.
     """
     from landscape.plots import figures
+    from landscape.plots.interactive import require_plotly, surface_page
+    from landscape.plots.paraview import surface_grid
     from landscape.plots.rendering import Look, save_figures
 
     options = options or DrawingOptions()
     result = load_result(path)
     look = Look(options.scale, options.low, options.high, options.colour_map)
     folder = folder or path.parent
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out is the file {folder}, expected a folder.")
     if result.kind == "profile":
         raise ResultError(f"{path} holds a profile; draw it with connect plot.")
     flat = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]
     if result.kind == "trajectory" and not flat:
+        _require_no_choice(options)
         found = {"": figures.trajectory_figure(result)}
         return save_figures(found, folder, path.stem, options.format)
     for sweep in result.measured.values():
         figures.require_measured(sweep)
     if not flat:
-        _require_no_styles(options)
+        _require_no_choice(options)
         return save_figures({"": figures.line_figure(result, look)}, folder, path.stem, options.format)
     if min(flat[0].shape) < 2:
-        _require_no_styles(options)
-        line = Result("line", {"": figures.one_line(flat[0])}, {}, result.provenance, result.facts)
-        return save_figures({"line": figures.line_figure(line, look)}, folder, path.stem, options.format)
+        _require_no_choice(options)
+        line = Result("line", {"": figures.as_lines(flat)}, {}, result.provenance, result.facts)
+        fixed = " · ".join(f"{name} = {values[0]:.3g}" for name, values in flat[0].axes.items() if len(values) == 1)
+        return save_figures({"line": figures.line_figure(line, look, fixed)}, folder, path.stem, options.format)
     quantity = _quantity(options.quantity, flat[0])
-    styles = _styles(options.style, several=len(flat) > 1)
     if len(flat) > 1:
         names = list(result.measured)
         panels = {
@@ -77,55 +78,42 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
                 look=look,
                 caption=figures.describe({**result.provenance, "seed": None}, quantity),
             )
-            for style in styles
+            for style in options.styles(FLAT_STYLES, ["filled"])
         }
         return save_figures(panels, folder, path.stem, options.format)
-    drawn = {s: figures.plane_figure(result, quantity, s, look) for s in styles if s in figures.PLANE_STYLES}
+    styles = options.styles(PLANE_STYLES, ["filled", "3d"])
+    if "html" in styles:
+        require_plotly()
+    drawn = {s: figures.plane_figure(result, quantity, s, look) for s in styles if s not in {"html", "vts"}}
     files = save_figures(drawn, folder, path.stem, options.format)
-    for style, content in _other_files(result, quantity, look).items():
+    contents = {"html": surface_page, "vts": surface_grid}
+    for style, content in contents.items():
         if style in styles:
             file = folder / f"{path.stem}.{style}"
-            write_atomically(file, content())
+            write_atomically(file, content(result, quantity, look))
             files.append(str(file))
     return files
 
 
-def _other_files(result: Result, quantity: str, look: object) -> Mapping[str, Callable[[], bytes]]:
-    """Pictures that are no figures, by style."""
-    from landscape.plots.interactive import surface_page
-    from landscape.plots.paraview import surface_grid
-
-    return {
-        "html": lambda: surface_page(result, quantity, look),  # type: ignore[arg-type]
-        "vts": lambda: surface_grid(result, quantity, look),  # type: ignore[arg-type]
-    }
-
-
-def _styles(text: str | None, *, several: bool) -> list[str]:
-    known = [*_PANELS] if several else [*_PANELS, "3d", "html", "vts"]
-    if text == "all":
-        return known
-    styles = (text or ("filled" if several else _DEFAULT)).split(",")
-    for style in styles:
-        if style not in known:
-            raise ConfigError(f"--style {style!r} is none that this result has; it has {', '.join(known)}, all.")
-    return styles
-
-
-def _require_no_styles(options: DrawingOptions) -> None:
-    if options.style not in {None, "all", "line"}:
-        raise ConfigError(f"--style is {options.style!r}, but the result is a line, which has one style.")
+def _require_no_choice(options: DrawingOptions) -> None:
+    if options.style not in {None, "all", "line"} or options.quantity is not None:
+        raise ConfigError("the result has one picture, of all that it holds; leave out --style and --quantity.")
 
 
 def _quantity(name: str | None, sweep: Sweep) -> str:
-    """The quantity to draw: the one that is named, else the loss of the first split."""
-    losses = [quantity for quantity in sweep.values if quantity.endswith("_loss")]
-    if name is None and losses:
-        return losses[0]
-    known = [*sweep.values, *(q.removesuffix("_accuracy") + "_error" for q in sweep.values if q.endswith("_accuracy"))]
-    if name is None or name not in known:
+    """The quantity to draw: the one that is named, else the loss of the first split, else the first of all."""
+    known = _quantities(sweep)
+    if name is None:
+        return next((quantity for quantity in known if quantity.endswith("_loss")), known[0])
+    if name not in known:
         raise ConfigError(f"--quantity {name!r} is not in the result; it has {', '.join(known)}.")
     return name
+
+
+def _quantities(sweep: Sweep) -> list[str]:
+    """What a sweep can show: what was measured, and the errors that follow from accuracies."""
+    errors = [name.removesuffix("_accuracy") + "_error" for name in sweep.values if name.endswith("_accuracy")]
+    return [*sweep.values, *errors]
 
 
 def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
@@ -141,52 +129,46 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
     from landscape.plots import figures
     from landscape.plots.rendering import Look, save_figures
 
-    if config.out.suffix not in _FORMATS:
-        raise ConfigError(f"--out is {config.out}, expected a name that ends in {', '.join(_FORMATS)}.")
-    if config.labels and len(config.labels) != len(config.results):
-        raise ConfigError(f"there are {len(config.results)} results, but {len(config.labels)} --labels.")
-    if config.columns is not None and config.columns < 1:
-        raise ConfigError(f"--columns is {config.columns}, expected at least 1.")
     refuse_existing(config.out, config.overwrite)
-    results = {path: load_result(path) for path in config.results}
-    sweeps = [_single(result, path) for path, result in results.items()]
-    kinds = {len(sweep.shape) if "y" in sweep.axes else 1 for sweep in sweeps}
-    if len(kinds) > 1:
+    results = [load_result(path) for path in config.results]
+    sweeps = [_single(result, path) for result, path in zip(results, config.results, strict=True)]
+    flat = {set(sweep.dims) == {"y", "x"} for sweep in sweeps}
+    if len(flat) > 1:
         raise ConfigError("lines and surfaces cannot be compared in one figure; name files of one kind.")
+    if flat == {False} and (config.quantity or config.style):
+        raise ConfigError("lines show every loss and accuracy in one style; leave out --quantity and --style.")
     quantity = _quantity(config.quantity, sweeps[0])
-    for path, sweep in zip(results, sweeps, strict=True):
-        try:
-            sweep[quantity]
-        except KeyError as error:
-            raise ConfigError(f"{path}: {error.args[0]}; choose another --quantity.") from None
-    (style,) = _one(_styles(config.style or "filled", several=True))
+    for path, sweep in zip(config.results, sweeps, strict=True):
+        if quantity not in _quantities(sweep):
+            raise ConfigError(f"{path} holds no {quantity}; it has {', '.join(_quantities(sweep))}.")
+    (style,) = config.styles(FLAT_STYLES, ["filled"])
     figure = figures.panels_figure(
         sweeps,
-        config.labels or [path.stem for path in results],
-        [figures.centre_note(result) for result in results.values()],
+        config.labels or distinct_names(config.results),
+        [figures.error_note(result) for result in results],
         quantity,
         style=style,
         look=Look(config.scale, config.low, config.high, config.colour_map),
         columns=config.columns,
-        caption=_common(list(results.values()), quantity),
+        caption=_common(results, None if flat == {False} else quantity),
     )
     name = config.out.suffix.removeprefix(".")
     return FilesSummary(files=save_figures({"": figure}, config.out.parent, config.out.stem, name))
 
 
-def _one(styles: Sequence[str]) -> Sequence[str]:
-    if len(styles) != 1:
-        raise ConfigError(f"one figure has one style; choose one of {', '.join(styles)}.")
-    return styles
-
-
 def _single(result: Result, path: Path) -> Sweep:
     if result.kind == "profile" or len(result.measured) != 1:
         raise ConfigError(f"{path} holds a {result.kind} of {len(result.measured)} sweeps, expected one to compare.")
-    return result.completed()
+    from landscape.plots.figures import as_lines, require_measured
+
+    try:
+        sweep = require_measured(result.completed())
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
+    return as_lines([sweep]) if set(sweep.dims) == {"y", "x"} and min(sweep.shape) < 2 else sweep
 
 
-def _common(results: Sequence[Result], quantity: str) -> str:
+def _common(results: Sequence[Result], quantity: str | None) -> str:
     """The settings that all results share."""
     from landscape.plots.figures import describe
 

@@ -4,7 +4,8 @@ Every step is the command of the same name with a file of its own, so a study th
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,6 @@ from landscape.commands.training import TrainSummary, train
 from landscape.commands.trajectories import trajectory
 from landscape.config import (
     CompareConfig,
-    ComputeOptions,
     LineConfig,
     RecipeOptions,
     StudyConfig,
@@ -28,16 +28,25 @@ from landscape.config import (
     TrainConfig,
     TrajectoryConfig,
 )
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, Interrupted, LandscapeError
+from landscape.files import refuse_existing
 from landscape.locks import alone
 from landscape.progress import Reporter, silent
-from landscape.study import read_problem_file
+from landscape.recipes import Recipe
+from landscape.study import read_problem_file, require_problem
 
 _Config = TypeVar("_Config")
 _PROBLEM = ("model", "model_args", "data", "data_args", "loss", "trainable")
 _NETWORK = (*_PROBLEM, "seed", "train")
-_SECTIONS = ("networks", "line", "surface", "trajectory", "compare")
-_REFERENCES = ("a", "b", "checkpoint", "through", "towards", "project", "snapshots")
+_COMMANDS: Mapping[str, tuple[Callable[[Any, Reporter], Any], type, str]] = {
+    "line": (line, LineConfig, "a"),
+    "surface": (surface, SurfaceConfig, "checkpoint"),
+    "trajectory": (trajectory, TrajectoryConfig, "snapshots"),
+}
+_SECTIONS = ("networks", *_COMMANDS, "compare")
+_SEVERAL = ("through", "towards", "project", "snapshots")
+_REFERENCES = ("a", "b", "checkpoint", *_SEVERAL)
+_OWN = ("out", "resume", "overwrite", "problem", "data_root", "download")
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,34 @@ class StudySummary:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One command with its configuration, and what it is about."""
+class Step:
+    """One command with its configuration.
 
+    Attributes:
+        place: where the study asks for it, for errors.
+        name: what it is about.
+        command: the function.
+        config: its configuration.
+    """
+
+    place: str
     name: str
     command: Callable[[Any, Reporter], Any]
     config: Any
+
+    def take(self, report: Reporter) -> Any:
+        """Run the command; an error says which step it was."""
+        with _blaming(self.place):
+            return self.command(self.config, report)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every step of a study, in the order in which they are taken."""
+
+    trainings: Mapping[str, Step]
+    measures: Sequence[Step]
+    comparisons: Sequence[Step]
 
 
 @alone
@@ -77,104 +108,130 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
         report: told of progress.
 
     Raises:
-        ConfigError: the file asks for something that is not there; all steps are checked before the first is taken.
-        LandscapeError: a step fails; the subclass says how.
+        ConfigError: the file asks for something that is not there; all that can be known without the data and the
+            networks is checked before the first step is taken.
+        LandscapeError: a step fails; the subclass says how, and the message which step.
     """
     started = perf_counter()
-    plan = read_problem_file(config.study)
-    _require_known(plan, (*_SECTIONS, *_PROBLEM, "train"), str(config.study))
-    trainings = _trainings(config, plan)
-    measures = [
-        step for section in ("line", "surface", "trajectory") for step in _measures(config, plan, section, trainings)
-    ]
-    comparisons = _comparisons(config, plan, measures)
+    plan = planned(config)
     networks: dict[str, Mapping[str, float]] = {}
     files: list[str] = []
-    for name, training in trainings.items():
-        done: TrainSummary = train(training, report)
+    for name, step in plan.trainings.items():
+        done: TrainSummary = step.take(report)
         networks[name] = {k: v for k, v in asdict(done).items() if k.startswith(("train_", "test_"))}
         files += done.files
-    for step in [*measures, *comparisons]:
-        files += step.command(step.config, report).files
+    for step in [*plan.measures, *plan.comparisons]:
+        files += step.take(report).files
     return StudySummary(networks, perf_counter() - started, files)
 
 
-def _trainings(config: StudyConfig, plan: Mapping[str, Any]) -> dict[str, TrainConfig]:
+def planned(config: StudyConfig) -> Plan:
+    """All steps of a study, checked as far as they can be before any is taken.
+
+    Raises:
+        ConfigError: the file is wrong, two steps write one file, or a file is there that may not be replaced.
+    """
+    content = read_problem_file(config.study)
+    _require_known(content, (*_SECTIONS, *_PROBLEM, "train"), str(config.study))
+    trainings = _trainings(config, content)
+    measures = [step for section in _COMMANDS for step in _measures(config, content, section, trainings)]
+    comparisons = _comparisons(config, content, measures)
+    steps = [*trainings.values(), *measures, *comparisons]
+    places: dict[Path, str] = {}
+    for step in steps:
+        out = step.config.out
+        if out in places:
+            raise ConfigError(f"{step.place}: {out} is what {places[out]} writes too; give each a 'name' of its own.")
+        places[out] = step.place
+        if not config.resume:
+            refuse_existing(out, config.overwrite, resumable=True)
+    return Plan(trainings, measures, comparisons)
+
+
+def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Step]:
     """How each network is trained, by its name."""
-    networks = _mapping(plan.get("networks"), f"{config.study}: networks")
+    networks = _mapping(content.get("networks"), f"{config.study}: networks")
     if not networks:
         raise ConfigError(f"{config.study}: there are no networks; name some, each with a model.")
-    given = {name: value for name, value in asdict(config).items() if name in {"data_root", "download"}}
+    shared = {key: content[key] for key in _PROBLEM if key in content}
     found = {}
     for name, values in networks.items():
-        place = f"{config.study}: network {name!r}"
+        place = f"{config.study}: network {str(name)!r}"
         own = _mapping(values or {}, place)
         _require_known(own, _NETWORK, place)
-        problem = {key: plan[key] for key in _PROBLEM if key in plan} | {k: v for k, v in own.items() if k in _PROBLEM}
-        recipe = _mapping(plan.get("train", {}), f"{config.study}: train") | _mapping(own.get("train", {}), place)
+        recipe = _mapping(content.get("train", {}), f"{config.study}: train") | _mapping(own.get("train", {}), place)
         _require_known(recipe, tuple(RecipeOptions.__dataclass_fields__), f"{place}: train")
-        snapshots = {"snapshots": str(_snapshots(config, name))} if "trajectory" in plan else {}
-        options = {**given, **problem, **recipe, **snapshots, "seed": own.get("seed", 0)}
-        found[str(name)] = _built(TrainConfig, config, options, _file(config, "networks", name, ".safetensors"), place)
+        snapshots = {"snapshots": str(_snapshots(config, name))} if "trajectory" in content else {}
+        problem = {**shared, **{key: value for key, value in own.items() if key in _PROBLEM}}
+        options = {**problem, **recipe, **snapshots, "seed": own.get("seed", 0)}
+        training = _built(TrainConfig, config, options, _file(config, "networks", name, ".safetensors"), place)
+        with _blaming(place):
+            require_problem(training)
+            Recipe().updated(training.recipe_values(), "train")
+        found[str(name)] = Step(place, str(name), train, training)
     return found
 
 
 def _measures(
-    config: StudyConfig, plan: Mapping[str, Any], section: str, trainings: Mapping[str, TrainConfig]
-) -> list[_Step]:
+    config: StudyConfig, content: Mapping[str, Any], section: str, trainings: Mapping[str, Step]
+) -> list[Step]:
     """The steps of one section: one for each network, unless it names those it is about."""
-    commands: dict[str, tuple[Callable[[Any, Reporter], Any], type, str]] = {
-        "line": (line, LineConfig, "a"),
-        "surface": (surface, SurfaceConfig, "checkpoint"),
-        "trajectory": (trajectory, TrajectoryConfig, "snapshots"),
-    }
-    command, kind, subject = commands[section]
-    given = plan.get(section, [])
+    command, kind, subject = _COMMANDS[section]
+    given = content.get(section, [])
     steps = []
     for part in given if isinstance(given, list) else [given]:
         place = f"{config.study}: {section}"
         values = _mapping(part or {}, place)
-        _require_known(values, (*(f.name for f in fields(kind)), "name"), place)
+        _require_known(values, [*(f.name for f in fields(kind) if f.name not in _OWN), "name"], place)
+        values |= {"trainable": content["trainable"]} if "trainable" in content else {}
         if section == "trajectory":
             values.setdefault(subject, list(trainings))
-        subjects = [values[subject]] if subject in values else list(trainings)
-        for network in subjects:
-            resolved = {key: _resolved(config, key, value, trainings, place) for key, value in values.items()}
-            resolved[subject] = _resolved(config, subject, network, trainings, place)
-            name = resolved.pop("name", None) or (network if isinstance(network, str) else "all")
-            steps.append(
-                _Step(name, command, _built(kind, config, resolved, _file(config, section, name, ".h5"), place))
-            )
+        for network in [values[subject]] if subject in values else list(trainings):
+            told = {key: _resolved(config, key, value, trainings, place) for key, value in values.items()}
+            told[subject] = _resolved(config, subject, network, trainings, place)
+            name = str(told.pop("name", None) or ("all" if isinstance(network, list) else network))
+            step: Any = _built(kind, config, told, _file(config, section, name, ".h5"), place)
+            steps.append(Step(place, name, command, step))
     return steps
 
 
-def _comparisons(config: StudyConfig, plan: Mapping[str, Any], measures: Sequence[_Step]) -> list[_Step]:
+def _comparisons(config: StudyConfig, content: Mapping[str, Any], measures: Sequence[Step]) -> list[Step]:
     """One figure for all surfaces, and one for all lines, where there are several."""
-    if "compare" not in plan:
+    if "compare" not in content:
         return []
     place = f"{config.study}: compare"
-    values = _mapping(plan["compare"] or {}, place)
+    values = _mapping(content["compare"] or {}, place)
+    _require_known(values, [f.name for f in fields(CompareConfig) if f.name not in (*_OWN, "results")], place)
     steps = []
     for command, name in ((surface, "surfaces"), (line, "lines")):
-        compared = {step.name: str(step.config.out) for step in measures if step.command is command}
+        compared = [step for step in measures if step.command is command]
         if len(compared) > 1:
-            own = {"labels": list(compared), **values, "results": list(compared.values()), "overwrite": True}
+            own = {"labels": [step.name for step in compared], **values}
+            own["results"] = [str(step.config.out) for step in compared]
             out = config.out / f"{config.study.stem}_{name}.png"
-            steps.append(_Step(name, compare, _parsed(CompareConfig, {**own, "out": str(out)}, place)))
+            replacing = {"overwrite": config.overwrite or config.resume}
+            steps.append(
+                Step(place, name, compare, _parsed(CompareConfig, {**own, **replacing, "out": str(out)}, place))
+            )
     if not steps:
         raise ConfigError(f"{place}: there are no two surfaces or lines to compare.")
     return steps
 
 
-def _resolved(config: StudyConfig, key: str, value: Any, trainings: Mapping[str, TrainConfig], place: str) -> Any:
+def _resolved(config: StudyConfig, key: str, value: Any, trainings: Mapping[str, Step], place: str) -> Any:
     """The file, or the files, of the networks that a value names; other values as they are."""
     if key not in _REFERENCES:
         return value
-    if isinstance(value, list):
-        return [_resolved(config, key, one, trainings, place) for one in value]
-    if value not in trainings:
+    if key in _SEVERAL:
+        several = value if isinstance(value, list) else [value]
+        return [_resolved_one(config, key, one, trainings, place) for one in several]
+    return _resolved_one(config, key, value, trainings, place)
+
+
+def _resolved_one(config: StudyConfig, key: str, value: Any, trainings: Mapping[str, Step], place: str) -> str:
+    if str(value) not in trainings:
         raise ConfigError(f"{place}: {key} names {value!r}, which is none of the networks {', '.join(trainings)}.")
-    return str(_snapshots(config, value) if key == "snapshots" else trainings[value].out)
+    return str(_snapshots(config, value) if key == "snapshots" else trainings[str(value)].config.out)
 
 
 def _snapshots(config: StudyConfig, network: str) -> Path:
@@ -186,11 +243,11 @@ def _file(config: StudyConfig, folder: str, name: Any, suffix: str) -> Path:
 
 
 def _built(kind: type[_Config], config: StudyConfig, values: Mapping[str, Any], out: Path, place: str) -> _Config:
-    """A step's configuration: its own values, and what the study was told of devices and old files."""
-    told = {f.name: getattr(config, f.name) for f in fields(ComputeOptions)}
+    """A step's configuration: what the study was told of devices, data and old files, under its own values."""
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    shared = {**told, "resume": config.resume, "overwrite": config.overwrite, "out": str(out)}
-    return _parsed(kind, {**values, **{k: v for k, v in shared.items() if k in known}}, place)
+    told = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in {"study", "out"}}
+    told = {name: str(value) if isinstance(value, Path) else value for name, value in told.items() if name in known}
+    return _parsed(kind, {**told, **values, "out": str(out)}, place)
 
 
 def _parsed(kind: type[_Config], values: Mapping[str, Any], place: str) -> _Config:
@@ -201,8 +258,20 @@ def _parsed(kind: type[_Config], values: Mapping[str, Any], place: str) -> _Conf
         parsed = parser.parse_object({"step": {key: value for key, value in values.items() if value is not None}})
     except ArgumentError as error:
         raise ConfigError(f"{place}: {' '.join(str(error).split())}") from error
-    made: _Config = parser.instantiate(parsed).step
+    with _blaming(place):
+        made: _Config = parser.instantiate(parsed).step
     return made
+
+
+@contextmanager
+def _blaming(place: str) -> Iterator[None]:
+    """Have an error say where in the study it comes from."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except LandscapeError as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def _mapping(value: Any, place: str) -> dict[str, Any]:

@@ -36,9 +36,13 @@ def loss_range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each file: its stem, with its folder's where stems repeat, and a number where both do."""
-    stems = Counter(path.stem for path in paths)
-    names = [path.stem if stems[path.stem] == 1 else f"{path.absolute().parent.name} {path.stem}" for path in paths]
+    """A short name for each file or folder: with its folder's where they repeat, and a number where both do."""
+    own = [path.name if path.is_dir() else path.stem for path in paths]
+    times = Counter(own)
+    names = [
+        name if times[name] == 1 else f"{path.absolute().parent.name} {name}"
+        for name, path in zip(own, paths, strict=True)
+    ]
     seen: Counter[str] = Counter()
     distinct = []
     for name in names:

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+import torch
 
 from landscape.adaptive import Refined
-from landscape.checkpoints import Checkpoint, load_checkpoint
+from landscape.checkpoints import Checkpoint, fingerprint_tensors, load_checkpoint
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.config import SurfaceConfig
+from landscape.errors import ConfigError
 from landscape.files import refuse_existing
 from landscape.foreign import read_directions, write_directions
 from landscape.grid import axes_around, parse_axis
@@ -70,7 +73,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         refuse_existing(config.out, config.overwrite, resumable=True)
         if config.save_axes:
             refuse_existing(config.save_axes, config.overwrite)
-    others = config.through or config.towards
+    role, others = ("through", config.through) if config.through else ("towards", config.towards)
     centre, *rest = (load_checkpoint(path, trust_pickle=config.trust_pickle) for path in (config.checkpoint, *others))
     marked = [load_checkpoint(path, trust_pickle=config.trust_pickle) for path in config.project]
     study = open_study(config, config, [centre])
@@ -82,18 +85,17 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     projections = _projections(config, plane, study, points, marked)
     marks = {name: found.coordinates for name, found in projections.items()}
     axes = _grid(config, given, np.concatenate(list(marks.values())))
-    named = {"centre": centre} | {str(i): checkpoint for i, checkpoint in enumerate([*rest, *marked], 1)}
+    named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
+    named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
     provenance = study.provenance(
         named,
         x=config.x,
         y=config.y,
         points=config.points,
-        axes="through" if config.through else config.axes,
-        normalise=_normalisation(config),
+        **_axes_provenance(config, plane),
         biases=config.biases,
         batch_norm=statistics.name,
         statistics_batch_size=config.statistics_batch_size,
-        seed=config.seed if config.axes == "random" and not config.through else None,
         draws=config.draws,
         split=config.split,
         adaptive=config.adaptive,
@@ -102,15 +104,15 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         eval_batch_size=risk.batch_size,
     )
     facts = {
-        "at_centre": at_point(risk, points.thetas[0]),
         "distances": {name: found.distances.tolist() for name, found in projections.items()},
-        "polylines": [name for name, found in projections.items() if len(found.distances) > 1 and name != "towards"],
+        "polylines": [name for name, found in projections.items() if found.is_curve],
     }
     writer = ResultWriter(
         config.out, Result("surface", {}, marks, provenance, facts), resume=config.resume, overwrite=config.overwrite
     )
     if config.save_axes:
-        write_directions(config.save_axes, study.space, plane.axes)
+        _save_axes(config.save_axes, config, study, plane)
+    writer.note({"at_a": at_point(risk, points.thetas[0])})
     measured = [_measure(config, risk, drawn, axes, writer, name, report) for name, drawn in planes.items()]
     low, high = loss_range([swept for swept, _ in measured])
     errors = [error for _, error in measured if error is not None]
@@ -142,13 +144,13 @@ def _measure(
     measured = sweep(risk, plane, axes, strategy=refined, writer=writer, name=name, report=report)
     whole, error = refined.complete(measured)
     writer.update(interpolated(name), whole)
-    writer.note({f"error {name}".strip(): error})
+    writer.note({"interpolated": {**writer.result.facts.get("interpolated", {}), name: error}}, flush=True)
     return measured, error
 
 
 def _scaling(config: SurfaceConfig) -> Scaling | None:
     """What the flags say of scaling; None where they leave it to the axes."""
-    if config.normalise is None and not config.biases:
+    if config.normalise is None and (config.axes != "random" or not config.biases):
         return None
     return Scaling(config.normalise or "filter", config.biases)
 
@@ -170,10 +172,32 @@ def _planes(config: SurfaceConfig, study: Study, points: Points) -> dict[str, Pl
     return {"": Plane(thetas[0], *read_directions(Path(config.axes), space))}
 
 
-def _normalisation(config: SurfaceConfig) -> str:
-    """What a figure says of the axes' scale."""
+def _save_axes(file: Path, config: SurfaceConfig, study: Study, plane: Plane) -> None:
+    """Write the directions; a file that a resumed run wrote before is left as it is.
+
+    Raises:
+        ConfigError: a file of that name holds other directions.
+    """
+    if config.resume and file.exists():
+        known = read_directions(file, study.space)
+        if not all(torch.equal(a, b) for a, b in zip(known, plane.axes, strict=True)):
+            raise ConfigError(f"{file} holds other directions; name another file with --save-axes.")
+        return
+    write_directions(file, study.space, plane.axes)
+
+
+def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
+    """What the axes follow from, as files and figures state it."""
     scaling = _scaling(config)
-    return scaling.how if scaling else ("filter" if config.axes == "random" and not config.through else "none")
+    drawn = not config.through and (config.axes == "random" or len(config.towards) == 1)
+    known = config.axes in {"random", "difference", "pca"}
+    named = "difference, random" if len(config.towards) == 1 else config.axes if known else "from a file"
+    return {
+        "axes": "through" if config.through else named,
+        "axes_fingerprint": None if known else fingerprint_tensors(dict(zip("xy", plane.axes, strict=True))),
+        "normalise": scaling.how if scaling else "filter" if config.axes == "random" and drawn else "none",
+        "seed": config.seed if drawn else None,
+    }
 
 
 def _grid(config: SurfaceConfig, given: dict[str, Array], known: Array) -> dict[str, Array]:
@@ -192,8 +216,10 @@ def _projections(
 ) -> dict[str, Projection]:
     """Where the checkpoints of the plane, and whatever else is to be marked, lie on it."""
     own = [config.checkpoint, *config.through, *(config.towards if config.axes == "difference" else ())]
-    names = distinct_names([*own, *config.project])
     found = [project(plane, theta[None]) for theta in points.thetas[: len(own)]]
     found += [project(plane, *study.traced(checkpoint)) for checkpoint in marked]
-    cloud = {"towards": project(plane, points.thetas[1:])} if config.axes == "pca" else {}
-    return dict(zip(names, found, strict=True)) | cloud
+    files = [*own, *config.project]
+    if config.axes == "pca":
+        files.append(Path("towards"))
+        found.append(project(plane, points.thetas[1:]))
+    return dict(zip(distinct_names(files), found, strict=True))

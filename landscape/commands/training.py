@@ -12,7 +12,7 @@ from landscape.checkpoints import load_checkpoint, save_tensors
 from landscape.commands.summaries import wrote
 from landscape.config import TrainConfig
 from landscape.errors import ConfigError
-from landscape.files import refuse_existing
+from landscape.files import refuse_existing, remove_partials
 from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
 from landscape.progress import Reporter, silent
@@ -63,7 +63,9 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     study = open_study(config, config, seed=config.seed)
     space, problem = study.space, study.problem
     provenance = study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable)
-    keeping = Keeping(config.out.with_suffix(".state.safetensors"), provenance, resume=config.resume)
+    state = config.out.with_suffix(".state.safetensors")
+    remove_partials(state)
+    keeping = Keeping(state, provenance, resume=config.resume)
     if config.resume and config.out.exists() and not keeping.path.exists():
         return _finished(config, provenance)
     carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
@@ -111,6 +113,10 @@ def _snapshot_writer(config: TrainConfig, study: Study, carried: dict[str, Any])
         return None
     if not (config.resume or config.overwrite) and folder.is_dir() and any(folder.glob("epoch_*.safetensors")):
         raise ConfigError(f"{folder} holds snapshots already; name another folder, or give --overwrite.")
+
+    if not config.resume and folder.is_dir():
+        for old in folder.glob("epoch_*.safetensors"):
+            old.unlink()
 
     def write(epoch: int, points: torch.Tensor) -> None:
         state = study.space.state_dict(points[0])

@@ -76,20 +76,22 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     groups = _trajectories(config.snapshots)
     loaded = [load_checkpoint(path, trust_pickle=config.trust_pickle) for paths in groups.values() for path in paths]
     end = len(next(iter(groups.values()))) - 1
-    order = [loaded[end], *loaded[:end], *loaded[end + 1 :]]
     study = open_study(config, config, [loaded[end]])
-    points = study.load_all(order)
+    order = [end, *(index for index in range(len(loaded)) if index != end)]
+    points = study.load_all([loaded[index] for index in order])
     statistics = study.policy(config, points)
     plane, shares = principal_plane(points.thetas, study.space)
-    thetas = torch.cat([points.thetas[1 : end + 1], points.thetas[:1], points.thetas[end + 1 :]])
-    parts = torch.split(thetas, [len(paths) for paths in groups.values()])
-    found = {name: project(plane, part) for name, part in zip(groups, parts, strict=True)}
-    marks = {name: projection.coordinates for name, projection in found.items()}
-    farthest = max(float(projection.distances.max()) for projection in found.values())
-    longest = max(float((theta - points.thetas[0]).double().norm()) for theta in thetas)
+    seen = project(plane, points.thetas)
+    place = np.argsort(order)
+    edges = np.cumsum([len(paths) for paths in groups.values()])[:-1]
+    marks = dict(zip(groups, np.split(seen.coordinates[place], edges), strict=True))
+    distances = dict(zip(groups, np.split(seen.distances[place], edges), strict=True))
+    longest = max(float(torch.dist(theta, points.thetas[0])) for theta in points.thetas)
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
     provenance = study.provenance(
-        dict(zip(distinct_names([c.path for c in loaded]), loaded, strict=True)),
+        {},
+        trajectories=[[name, len(paths)] for name, paths in groups.items()],
+        snapshots=[checkpoint.fingerprint for checkpoint in loaded],
         axes="pca",
         x=config.x,
         y=config.y,
@@ -103,7 +105,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     )
     facts = {
         "explained": shares.tolist(),
-        "distances": {name: projection.distances.tolist() for name, projection in found.items()},
+        "distances": {name: found.tolist() for name, found in distances.items()},
         "longest": longest,
     }
     begun = Result("trajectory", {}, marks, provenance, facts)
@@ -112,11 +114,11 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     if config.points:
         sweep(risk, plane, axes, writer=writer, report=report)
     else:
-        writer.note({})
+        writer.note({}, flush=True)
     return TrajectorySummary(
         explained=shares[:2].tolist(),
         snapshots={name: len(paths) for name, paths in groups.items()},
-        largest_distance=farthest / longest,
+        largest_distance=float(seen.distances.max()) / longest,
         points=axes["y"].size * axes["x"].size if config.points else 0,
         seconds=perf_counter() - started,
         files=[str(config.out), *draw(config.out)],
@@ -135,7 +137,9 @@ def _trajectories(given: Sequence[Path]) -> dict[str, list[Path]]:
             inside = sorted((p for p in path.iterdir() if p.suffix in CHECKPOINT_SUFFIXES), key=_in_order)
             if not inside:
                 raise ConfigError(f"{path} holds no checkpoint; expected files such as epoch_0001.safetensors.")
-            folders.setdefault(path.absolute(), []).extend(inside)
+            if path.absolute() in folders:
+                raise ConfigError(f"{path} is named twice, or beside files of its own; each trajectory is a folder.")
+            folders[path.absolute()] = inside
         else:
             folders.setdefault(path.absolute().parent, []).append(path)
     if sum(map(len, folders.values())) < 3:

@@ -4,16 +4,18 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from landscape.errors import ResultError
-from landscape.plots.lines import draw_line
-from landscape.plots.rendering import Look, new_figure
+from landscape.plots.lines import draw_line, shown_losses
+from landscape.plots.rendering import Look, Scale, new_figure
 from landscape.plots.surface import (
+    FlatStyle,
     clipping_note,
     draw_bar,
     draw_contours,
@@ -22,37 +24,39 @@ from landscape.plots.surface import (
     label_of,
     shown_values,
 )
-from landscape.results import Result, Sweep
+from landscape.results import Array, Result, Sweep
 
-FLAT_STYLES = ("contour", "filled", "heatmap")
-PLANE_STYLES = (*FLAT_STYLES, "3d")
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3
 _WIDTH, _NO_BREAK = 84, "\u00a0"
 
 
-def line_figure(result: Result, look: Look | None = None) -> Figure:
+def line_figure(result: Result, look: Look | None = None, note: str = "") -> Figure:
     """Loss and accuracy along a line, or a band of lines.
 
     Args:
         result: of kind "line", or any with a sweep along one axis.
         look: scale and range of the loss.
+        note: a further line above it.
     """
     figure = new_figure(6.2, 3.9)
     axes = figure.add_subplot()
     sweep = require_measured(result.sweep)
+    if not sweep.splits:
+        raise ResultError(f"the result holds {', '.join(sweep.values)}, but no loss to draw along the line.")
     lines = draw_line(axes, sweep, look)
     names_of_lines = [str(line.get_label()) for line in lines]
     figure.legend(lines, names_of_lines, fontsize=7, loc="outside lower center", ncols=min(len(lines), 2))
     names = result.facts.get("names", {})
     between = f"t (0: {names['a']}, 1: {names['b']})" if "b" in names else _along(result)
-    axes.set_xlabel(between)
-    _caption(axes, result.provenance, None)
+    axes.set_xlabel(plain(between))
+    broken = sum(not np.isfinite(loss) for loss in shown_losses(sweep))
+    _caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
     return figure
 
 
 def plane_figure(
-    result: Result, quantity: str, style: str = "filled", look: Look | None = None, name: str = ""
+    result: Result, quantity: str, style: FlatStyle | Literal["3d"] = "filled", look: Look | None = None, name: str = ""
 ) -> Figure:
     """One surface with whatever is marked on it.
 
@@ -69,17 +73,21 @@ def plane_figure(
         figure = new_figure(5.6, 4.8)
         solid: Any = figure.add_subplot(projection="3d", computed_zorder=False)
         draw_surface(solid, sweep, quantity, look=look)
-        _caption(solid, result.provenance, quantity, _notes(result, sweep, quantity, look))
+        _label_axes(solid, result)
+        _caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
         return figure
     trajectory = result.kind == "trajectory"
     figure = new_figure(8.4 if trajectory else 5.8, 4.8)
     axes, *beside = figure.subplots(1, 2, width_ratios=[2.4, 1]) if trajectory else [figure.add_subplot()]
-    draw_contours(axes, sweep, quantity, style=style, look=look)  # type: ignore[arg-type]
+    colours = draw_contours(axes, sweep, quantity, style=style, look=look)
     if not measured.done.all():
-        draw_measured(axes, measured)
+        unfinished = sweep is measured and result.provenance.get("adaptive")
+        draw_measured(axes, measured, colours if unfinished else None, quantity)
     _draw_marks(axes, result)
+    for limits, values in ((axes.set_xlim, sweep["x"]), (axes.set_ylim, sweep["y"])):
+        limits(values.min(), values.max())
     _label_axes(axes, result)
-    _caption(axes, result.provenance, quantity, _notes(result, sweep, quantity, look))
+    _caption(axes, result.provenance, quantity, _notes(result, name, quantity, look))
     if beside:
         _draw_distances(beside[0], result)
     return figure
@@ -103,7 +111,7 @@ def panels_figure(
     notes: Sequence[str],
     quantity: str,
     *,
-    style: str = "filled",
+    style: FlatStyle = "filled",
     look: Look | None = None,
     columns: int | None = None,
     caption: str = "",
@@ -121,37 +129,50 @@ def panels_figure(
         caption: above all.
     """
     look = look or Look()
-    columns = columns or math.ceil(math.sqrt(len(sweeps)))
+    columns = min(columns or math.ceil(math.sqrt(len(sweeps))), len(sweeps))
     rows = math.ceil(len(sweeps) / columns)
-    flat = "y" in sweeps[0].axes
+    flat = set(sweeps[0].dims) == {"y", "x"}
     figure = new_figure(2.9 * columns + 0.9, (2.9 if flat else 2.6) * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=not flat)
-    values = np.concatenate(
-        [(shown_values(s, quantity) if flat else s[quantity]).ravel() for s in map(require_measured, sweeps)]
-    )
+    shown = [require_measured(sweep) for sweep in sweeps]
+    drawn_values = [shown_values(s, quantity) if flat else shown_losses(s) for s in shown]
+    values = np.concatenate([array.ravel() for array in drawn_values])
     scale = look.scale_of(values)
     drawn: Any = None
-    for axes, sweep, title, note in zip(grid.ravel(), sweeps, titles, notes, strict=False):
+    lines: list[Line2D] = []
+    for axes, sweep, title, note in zip(grid.ravel()[: len(shown)], shown, titles, notes, strict=True):
         if flat:
-            drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)  # type: ignore[arg-type]
+            drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
             axes.set_box_aspect(1)
         else:
-            draw_line(axes, sweep, look)
+            lines = draw_line(axes, sweep, look)
             axes.set_yscale("log" if scale.logarithmic else "linear")
-            axes.set_ylim(scale.low, scale.high)
-        axes.set_title(title, fontsize=8)
+            axes.set_ylim(*_with_margin(scale))
+        axes.set_title(plain(title), fontsize=8)
         axes.set_xlabel(note, fontsize=8)
         axes.tick_params(labelsize=6)
     for axes in grid.ravel()[len(sweeps) :]:
         axes.set_visible(False)
     if flat:
-        clipped = bool((values > scale.high).any())
+        clipped = bool((values[np.isfinite(values)] > scale.high).any())
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
+    if not flat:
+        names = [str(line.get_label()) for line in lines]
+        figure.legend(lines, names, fontsize=7, loc="outside lower center", ncols=min(len(lines), 4))
     if flat:
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
         caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
     figure.suptitle(textwrap.fill(caption, 34 * columns + 10), fontsize=7, color="0.35")
     return figure
+
+
+def _with_margin(scale: Scale) -> tuple[float, float]:
+    """The ends of a scale, a twentieth further apart at each."""
+    if scale.logarithmic:
+        factor = (scale.high / scale.low) ** 0.05
+        return scale.low / factor, scale.high * factor
+    step = 0.05 * (scale.high - scale.low)
+    return scale.low - step, scale.high + step
 
 
 def require_measured(sweep: Sweep) -> Sweep:
@@ -161,16 +182,25 @@ def require_measured(sweep: Sweep) -> Sweep:
         ResultError: nothing is measured.
     """
     if not sweep.done.any():
-        raise ResultError("the result holds no measured point; go on with --resume.")
+        raise ResultError("the result holds no measured point yet.")
     return sweep
 
 
-def centre_note(result: Result) -> str:
-    """The test error at the centre, or that of another split; empty where no accuracy is known."""
-    known = {split: m["accuracy"] for split, m in result.facts.get("at_centre", {}).items()}
-    known = {split: accuracy for split, accuracy in known.items() if not math.isnan(accuracy)}
-    split = "test" if "test" in known else next(iter(known), None)
-    return "" if split is None else f"{split} error {100 * (1 - known[split]):.2f} %"
+def error_note(result: Result) -> str:
+    """The test error, or that of another split, at the centre or at both ends; empty where no accuracy is known."""
+    told = []
+    for name in ("at_a", "at_b"):
+        known = {split: m["accuracy"] for split, m in result.facts.get(name, {}).items()}
+        known = {split: accuracy for split, accuracy in known.items() if not math.isnan(accuracy)}
+        split = "test" if "test" in known else next(iter(known), None)
+        told += [] if split is None else [(split, f"{100 * (1 - known[split]):.2f} %")]
+    return f"{told[0][0]} error {' to '.join(error for _, error in told)}" if told else ""
+
+
+def plain(text: str) -> str:
+    """Text in which matplotlib finds no mathematics, and which a legend does not leave out."""
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
 
 
 def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
@@ -193,7 +223,7 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
             del given["normalise"]
     items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
     unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
-    return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
+    return plain("\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " "))
 
 
 def _model(problem: Mapping[str, Any]) -> str:
@@ -209,13 +239,17 @@ def _caption(axes: Axes, provenance: Mapping[str, Any], quantity: str | None, no
     axes.set_title(text, fontsize=7, color="0.35")
 
 
-def _notes(result: Result, sweep: Sweep, quantity: str, look: Look) -> list[str]:
-    told = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
-    error = result.facts.get("error")
+def _notes(result: Result, name: str, quantity: str, look: Look) -> list[str]:
+    sweep = result.completed(name)
+    colours = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
+    told = [colours] if colours else []
+    error = result.facts.get("interpolated", {}).get(name)
     if error is not None and not sweep.done.all():
-        told = " · ".join(filter(None, [f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)", told]))
-        told += f" · interpolated to {error:.1%} of the log range"
-    return [told]
+        told.insert(0, f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)")
+        if quantity.endswith("_loss"):
+            logarithmic = "logarithmic " if (sweep[quantity] > 0).all() else ""
+            told.append(f"interpolated to {error:.1%} of the {logarithmic}range")
+    return [" · ".join(told)]
 
 
 def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
@@ -225,7 +259,9 @@ def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
         return
     for (name, points), colour in zip(result.marks.items(), cycle(MARK_COLOURS), strict=False):
         farthest = max(result.facts.get("distances", {}).get(name, [0.0]))
-        label = name + (f" ({farthest:.3g} off the plane)" if farthest > _IN_PLANE else "")
+        outside = result.sweeps and not _lies_inside(points, next(iter(result.sweeps.values())))
+        label = plain(name) + (f" ({farthest:.3g} off the plane)" if farthest > _IN_PLANE else "")
+        label += " (outside)" if outside else ""
         if name in result.facts.get("polylines", [name]) and len(points) > 1:
             dots = "." if result.kind == "trajectory" else ""
             axes.plot(*points.T, color="black", linewidth=2.6, alpha=0.6)
@@ -236,16 +272,28 @@ def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
         axes.plot(*points.T, "o", color=colour, markeredgecolor="black", markersize=size, label=label)
         if len(points) == 1:
             place: Any = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 7, "clip_on": True}
-            axes.annotate(name, points[0], color=edge, **place)
+            axes.annotate(plain(name), points[0], color=edge, **place)
     if result.marks:
         axes.legend(fontsize=7, facecolor="0.35", labelcolor="white", framealpha=0.75, frameon=True, loc="best")
 
 
+def _lies_inside(points: Array, sweep: Sweep) -> bool:
+    """Whether any of the points is where something was measured."""
+    inside = np.ones(len(points), dtype=bool)
+    for column, name in enumerate("xy"):
+        inside &= (points[:, column] >= sweep[name].min()) & (points[:, column] <= sweep[name].max())
+    return bool(inside.any())
+
+
 def _label_axes(axes: Axes, result: Result) -> None:
     explained = result.facts.get("explained")
+    kind = str(result.provenance.get("axes", ""))
     if explained:
         named = [f"principal component {i + 1} ({explained[i]:.1%})" for i in (0, 1)]
-    elif result.provenance.get("axes") == "through" or result.kind == "plane":
+    elif kind.startswith("difference") and result.provenance.get("normalise") == "none":
+        reached = [plain(name) for name in list(result.marks)[1:3]]
+        named = [f"x (1: {reached[0]})", "y (random, filter lengths)" if "random" in kind else f"y (1: {reached[-1]})"]
+    elif kind in {"through", "pca"} or result.kind == "plane":
         named = ["distance in weight space"] * 2
     elif result.provenance.get("normalise") == "filter":
         named = ["x (filter lengths)", "y (filter lengths)"]
@@ -257,7 +305,7 @@ def _label_axes(axes: Axes, result: Result) -> None:
 def _draw_distances(axes: Axes, result: Result) -> None:
     """How far each snapshot lies from the plane."""
     for (name, distances), colour in zip(result.facts["distances"].items(), cycle(MARK_COLOURS), strict=False):
-        axes.plot(distances, marker=".", markersize=4, color=colour, markeredgecolor="0.3", label=name)
+        axes.plot(distances, marker=".", markersize=4, color=colour, markeredgecolor="0.3", label=plain(name))
     axes.set(xlabel="snapshot", ylabel="distance from the plane")
     axes.set_ylim(bottom=0)
     axes.set_title(f"longest way to the end: {result.facts['longest']:.3g}", fontsize=7, color="0.35")
@@ -265,11 +313,18 @@ def _draw_distances(axes: Axes, result: Result) -> None:
 
 
 def _along(result: Result) -> str:
-    return "t (filter lengths)" if result.provenance.get("normalise") == "filter" else "t"
+    name = result.sweep.dims[-1]
+    return f"{name} (filter lengths)" if result.provenance.get("normalise") == "filter" else name
 
 
-def one_line(sweep: Sweep) -> Sweep:
-    """A plane of which one axis has a single point, as a line along the other."""
-    name = max(sweep.axes, key=lambda axis: len(sweep.axes[axis]))
-    values = {quantity: array.ravel() for quantity, array in sweep.values.items()}
-    return Sweep({name: sweep.axes[name]}, values, sweep.done.ravel())
+def as_lines(sweeps: Sequence[Sweep]) -> Sweep:
+    """Planes of which one axis has a single point, as lines along the other: a bundle if there are several.
+
+    Args:
+        sweeps: all over the same grid.
+    """
+    name = max(sweeps[0].axes, key=lambda axis: len(sweeps[0].axes[axis]))
+    axes = {"direction": np.arange(float(len(sweeps))), name: sweeps[0].axes[name]}
+    shape = [len(values) for values in axes.values()]
+    values = {q: np.stack([sweep[q] for sweep in sweeps]).reshape(shape) for q in sweeps[0].values}
+    return Sweep(axes, values, np.stack([sweep.done for sweep in sweeps]).reshape(shape))

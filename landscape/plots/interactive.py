@@ -4,15 +4,28 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import RegularGridInterpolator
 
 from landscape.errors import ConfigError
 from landscape.plots.figures import MARK_COLOURS, describe, require_measured
 from landscape.plots.rendering import Look
 from landscape.plots.surface import label_of, shown_values
-from landscape.results import Array, Result
+from landscape.results import Array, Result, heights_at
 
 _LIFT = 0.01
+
+
+def require_plotly() -> None:
+    """Check that plotly can be imported.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import plotly.graph_objects  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "interactive pictures need plotly: pip install plotly, or mode-connectivity[html]."
+        ) from error
 
 
 def surface_page(result: Result, quantity: str, look: Look | None = None, name: str = "") -> bytes:
@@ -30,12 +43,9 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
     Raises:
         ConfigError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise ConfigError(
-            "interactive pictures need plotly: pip install plotly, or mode-connectivity[html]."
-        ) from error
+    require_plotly()
+    import plotly.graph_objects as go
+
     look = look or Look()
     measured, sweep = require_measured(result.sweeps[name]), result.completed(name)
     values = shown_values(sweep, quantity)
@@ -61,19 +71,17 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
         )
     )
     lift = _LIFT * (high - low)
-    at = RegularGridInterpolator((y, x), heights, bounds_error=False) if _ascending(x, y) else None
     for (mark, points), colour in zip(result.marks.items(), cycle(MARK_COLOURS), strict=False):
-        if at is None:
-            break
         figure.add_trace(
             go.Scatter3d(
                 x=points[:, 0],
                 y=points[:, 1],
-                z=at(points[:, ::-1]) + lift,
+                z=heights_at(sweep, heights, points) + lift,
                 mode="lines" if len(points) > 1 and mark in result.facts.get("polylines", [mark]) else "markers",
                 marker={"size": 5, "color": colour},
                 line={"width": 6, "color": colour},
                 name=mark,
+                showlegend=True,
             )
         )
     if not measured.done.all():
@@ -93,10 +101,6 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True})
     return page.encode()
-
-
-def _ascending(*axes: Array) -> bool:
-    return all(bool((np.diff(values) > 0).all()) for values in axes)
 
 
 def _hover_values(arrays: Any, shown: Array) -> Array:

@@ -28,14 +28,13 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
     name = list(sweep.axes)[-1]
     t = sweep.axes[name]
     lines = []
-    shown = np.concatenate([sweep[f"{split}_loss"].ravel() for split in sweep.splits])
-    scale = look.scale_of(shown)
+    scale = look.scale_of(shown_losses(sweep))
     second: Any = None
     for split, style in zip(sweep.splits, _STYLES, strict=False):
-        lines += _draw(axes, t, sweep[f"{split}_loss"], style, COLOURS["path"], f"{split} loss")
+        lines += _draw(axes, t, _measured(sweep, f"{split}_loss"), style, COLOURS["path"], f"{split} loss")
         if f"{split}_accuracy" in sweep.values:
             second = second or axes.twinx()
-            accuracy = 100 * sweep[f"{split}_accuracy"]
+            accuracy = 100 * _measured(sweep, f"{split}_accuracy")
             lines += _draw(second, t, accuracy, style, COLOURS["straight"], f"{split} accuracy")
     if scale.logarithmic:
         axes.set_yscale("log")
@@ -44,12 +43,27 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
     axes.set_xlabel(name)
     axes.set_ylabel("loss", color=COLOURS["path"])
     axes.margins(x=0)
+    if len(t) > 1:
+        axes.set_xlim(t.min(), t.max())
     axes.grid(alpha=0.25)
     if second is not None:
         second.set_ylabel("accuracy (%)", color=COLOURS["straight"])
         second.set_ylim(-2, 102)
         second.spines["right"].set_visible(True)
     return lines
+
+
+def shown_losses(sweep: Sweep) -> Array:
+    """Every loss that is measured, of all splits `[n]`."""
+    return np.concatenate([sweep[f"{split}_loss"][sweep.done] for split in sweep.splits])
+
+
+def _measured(sweep: Sweep, quantity: str) -> Array:
+    """A quantity where it is measured; of a bundle only the lines that are whole, if there is one."""
+    whole = sweep.done.all(axis=-1)
+    if sweep.done.ndim > 1 and whole.any():
+        return sweep[quantity][whole]
+    return np.where(sweep.done, sweep[quantity], np.nan)
 
 
 def _draw(axes: Axes, t: Array, values: Array, style: str, colour: str, label: str) -> list[Line2D]:

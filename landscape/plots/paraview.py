@@ -35,7 +35,8 @@ def surface_grid(result: Result, quantity: str, look: Look | None = None, name: 
     z = (heights - heights.min()) * (side / spread if spread > 0 else 1.0)
     rows, columns = z.shape
     extent = quoteattr(f"0 {columns - 1} 0 {rows - 1} 0 0")
-    arrays = {name: array.astype(np.float64) for name, array in sweep.values.items()} | {"height": heights}
+    arrays = {name: array.astype(np.float64) for name, array in sweep.values.items()}
+    arrays |= {quantity: values, "height": heights}
     measured = _data_array("measured", sweep.done.astype(np.uint8))
     content = "".join(_data_array(name, array) for name, array in arrays.items()) + measured
     points = _data_array("points", np.stack([x, y, z], axis=-1), components=3)

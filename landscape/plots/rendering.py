@@ -81,13 +81,17 @@ class Look:
         shown = positive if logarithmic else finite
         low = self.low if self.low is not None else float(shown.min()) if shown.size else 0.0
         high = self.high if self.high is not None else float(shown.max()) if shown.size else 1.0
-        if low >= high:  # a flat surface, or one that lies outside of what is to be shown
+        if low >= high and self.low is None and self.high is None:  # a flat surface
             low, high = (low / 1.1, low * 1.1) if logarithmic else (low - 0.5, low + 0.5)
+        elif low >= high and self.low is None:  # all lies above what is to be shown
+            low = high / 10 if logarithmic else high - 1
+        elif low >= high:  # all lies below it
+            high = low * 10 if logarithmic else low + 1
         return Scale(low, high, logarithmic)
 
     def colours(self) -> Colormap:
-        """The colour map, with colours of their own for what is clipped and for what is not finite."""
-        return matplotlib.colormaps[self.colour_map].with_extremes(over=CLIPPED, bad=MISSING)
+        """The colour map, with white for what lies above it, and nothing for what is not finite."""
+        return matplotlib.colormaps[self.colour_map].with_extremes(over=CLIPPED, bad=(0, 0, 0, 0))
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LightSource
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
@@ -107,9 +107,12 @@ def draw_bar(axes: Any, drawn: Any, scale: Scale, label: str, *, clipped: bool =
     return bar
 
 
-def draw_measured(axes: Axes, sweep: Sweep) -> Any:
-    """Dots where a surface was measured, for one whose other points were interpolated."""
+def draw_measured(axes: Axes, sweep: Sweep, colours: ScalarMappable | None = None, quantity: str = "") -> Any:
+    """Dots where a surface was measured; in the colours of a quantity where nothing was interpolated between them."""
     y, x = np.nonzero(sweep.done)
+    if colours is not None:
+        values = colours.to_rgba(shown_values(sweep, quantity)[y, x])
+        return axes.scatter(sweep.axes["x"][x], sweep.axes["y"][y], 12, values, edgecolors="0.3", linewidths=0.3)
     return axes.plot(sweep.axes["x"][x], sweep.axes["y"][y], ".", color="black", markersize=1.2, alpha=0.6)[0]
 
 
@@ -147,7 +150,8 @@ def draw_surface(
     )
     axes.set(xlabel="x", ylabel="y", zlabel=label or label_of(quantity))
     if scale.logarithmic:
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
+        _, marked = _levels(scale)
+        axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])
     axes.view_init(elev=38, azim=-58)
     return drawn
 
@@ -155,7 +159,9 @@ def draw_surface(
 def clipping_note(sweep: Sweep, quantity: str, scale: Scale) -> str:
     """What the colours of their own stand for, where they occur."""
     values = shown_values(sweep, quantity)
-    told = [f"white: above {scale.high:.3g}"] if (values > scale.high).any() else []
+    finite = values[np.isfinite(values)]
+    told = [f"white: above {scale.high:.3g}"] if (finite > scale.high).any() else []
+    told += [f"darkest: below {scale.low:.3g}"] if (finite < scale.low * (1 - 1e-9)).any() else []
     told += ["hatched: not finite"] if not np.isfinite(values[sweep.done]).all() else []
     told += ["hatched: not measured"] if (np.isnan(values) & ~sweep.done).any() else []
     return " · ".join(told)

@@ -218,3 +218,18 @@ def test_axes_around_points_leave_a_margin_and_share_their_spacing():
     assert (axes["y"][0], axes["y"][-1]) == (-2.0, 6.0)
     assert len(axes["x"]) == 25
     assert np.diff(axes["y"])[0] == pytest.approx(np.diff(axes["x"])[0])
+
+
+@pytest.mark.parametrize(
+    "points", [[[0.0, 0.0], [1.0, 0.1]], [[0.0, 0.0], [0.0, 3.0]], [[-2.0, 5.0], [7.0, 6.0], [0.0, -3.0]]]
+)
+def test_axes_around_any_points_share_their_spacing_and_hold_them(points):
+    axes = axes_around(np.array(points), 7)
+    spacings = np.concatenate([np.diff(axes["y"]), np.diff(axes["x"])])
+    np.testing.assert_allclose(spacings, spacings[0])
+    margin = 0.25 * np.ptp(np.array(points), axis=0).max()
+    for column, name in enumerate("xy"):
+        values = np.array(points)[:, column]
+        assert axes[name][0] <= values.min() - margin + 1e-9
+        assert axes[name][-1] >= values.max() + margin - 1e-9
+    assert max(len(values) for values in axes.values()) == 7

@@ -17,6 +17,7 @@ from landscape import (
     build_problem,
     load_checkpoint,
     load_result,
+    read_directions,
     save_tensors,
 )
 from landscape.cli import _COMMANDS
@@ -340,7 +341,7 @@ def test_what_a_killed_process_left_is_tidied(tmp_path):
         (["surface", "--checkpoint", "@1", "--split", "validation"], "no split 'validation'"),
         (["surface", "--checkpoint", "@1", "--batch-norm", "interpolated"], "needs several"),
         (["surface", "--checkpoint", "@1", "--project", "nothing.safetensors"], "no checkpoint nothing.safetensors"),
-        (["line", "--a", "@1", "--b", "@1"], "the same weights"),
+        (["line", "--a", "@1", "--b", "@1"], "no line leads from one to the other"),
         (["line", "--a", "@1", "--b", "@2", "--directions", "3"], "for random directions"),
         (["line", "--a", "@1", "--directions", "0"], "--directions is 0"),
         (["line", "--a", "@1", "--range", "1:2"], "--range is '1:2'"),
@@ -370,3 +371,112 @@ def test_snapshots_are_ordered_by_their_numbers(call, minima, tmp_path):
     assert call("trajectory", folder, "--points", 0, "--out", tmp_path / "t.h5")[0] == 0
     distances = load_result(tmp_path / "t.h5").marks["way"]
     assert np.linalg.norm(distances[-1]) == pytest.approx(0, abs=1e-5)
+
+
+RESUMED = {
+    "seed": (["--axes", "difference", "--towards", "@2", "--seed", "0"], ["--seed", "7"], "seed = 0"),
+    "role": (["--axes", "difference", "--towards", "@2", "--project", "@3", "--x", "0:1:3", "--y", "0:1:3"],
+             ["--axes", "difference", "--towards", "@2", "@3"], "begun with axes"),
+    "normalise": ([], ["--normalise", "layer"], "normalise = 'filter'"),
+    "biases": ([], ["--biases"], "biases = False"),
+    "policy": ([], ["--batch-norm", "recomputed"], "batch_norm = 'frozen'"),
+    "split": ([], ["--split", "test"], "split = 'train'"),
+    "adaptive": (["--points", "21", "--adaptive", "0.02"], ["--adaptive", "0.01"], "adaptive = 0.02"),
+    "trainable": ([], ["--trainable", "*weight"], "trainable = None"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resume_under_other_settings_is_refused(call, minima, tmp_path, name, monkeypatch):
+    begun, changed, message = RESUMED[name]
+
+    def given(flags):
+        return [minima / f"{flag[1]}.safetensors" if flag.startswith("@") else flag for flag in flags]
+
+    centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3, "--out", tmp_path / "s.h5"]
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", Signalling(2))
+        assert call(*centre, *given(begun))[0] == 75
+    overridden = {flag for flag in changed if flag.startswith("--")}
+    kept = begun if not overridden & {"--axes"} else begun[begun.index("--x") :]
+    code, _, stderr = call(*centre, *given(kept), *given(changed), "--resume")
+    assert code == 2, stderr
+    assert message in stderr
+
+
+def test_a_resume_with_another_file_of_directions_is_refused(call, minima, tmp_path, monkeypatch):
+    centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
+    axes = tmp_path / "axes.h5"
+    assert call(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", Signalling(2))
+        assert call(*centre, "--axes", axes, "--out", tmp_path / "b.h5")[0] == 75
+    assert call(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes, "--seed", 9, "--overwrite")[0] == 0
+    code, _, stderr = call(*centre, "--axes", axes, "--out", tmp_path / "b.h5", "--resume")
+    assert code == 2
+    assert "axes_fingerprint" in stderr
+
+
+def test_trajectories_in_another_order_are_another_result(call, minima, tmp_path, monkeypatch):
+    given = ["--points", 3, "--x", "-5:5:3", "--y", "-5:5:3", "--out", tmp_path / "t.h5"]
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", Signalling(2))
+        assert call("trajectory", minima / "way1", minima / "way2", *given)[0] == 75
+    code, _, stderr = call("trajectory", minima / "way2", minima / "way1", *given, "--resume")
+    assert code == 2
+    assert "begun with" in stderr
+
+
+def test_axes_are_saved_once_and_over_nothing_else(call, minima, tmp_path):
+    centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
+    assert call(*centre, "--out", tmp_path / "a.h5")[0] == 0
+    before = (tmp_path / "a.h5").read_bytes()
+    code, _, stderr = call(*centre, "--out", tmp_path / "b.h5", "--save-axes", tmp_path / "a.h5", "--resume")
+    assert code == 2, stderr
+    assert (tmp_path / "a.h5").read_bytes() == before
+    code, _, stderr = call(*centre, "--out", tmp_path / "c.h5", "--save-axes", tmp_path / "c.h5")
+    assert code == 2
+    assert "name two files" in stderr
+
+
+def test_states_in_the_other_layout_give_their_parameters(minima, tmp_path):
+    """A file of directions over the whole state, written here as that repository writes it."""
+    terrain = Terrain(load_checkpoint(minima / "1.safetensors"))
+    state = terrain.space.network.state_dict()
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        for group, scale in (("xdirection", 1.0), ("ydirection", -2.0)):
+            for index, tensor in enumerate(state.values()):
+                file[f"{group}/{index}"] = np.full(tensor.shape, scale * (index + 1))
+    x, y = read_directions(tmp_path / "d.h5", terrain.space)
+    assert torch.equal(y, -2 * x)
+    for segment in terrain.space.segments:
+        assert (segment.view(x) == list(state).index(segment.name) + 1).all()
+
+
+def test_an_overwriting_training_leaves_no_old_snapshots(call, tmp_path):
+    given = ["train", *PROBLEM, "--out", tmp_path / "a.safetensors", "--snapshots", tmp_path / "way"]
+    assert call(*given, "--epochs", 3)[0] == 0
+    assert call(*given, "--epochs", 1, "--overwrite")[0] == 0
+    assert sorted(file.name for file in (tmp_path / "way").iterdir()) == [
+        "epoch_0000.safetensors",
+        "epoch_0001.safetensors",
+    ]
+
+
+def test_the_current_folder_can_be_an_output(call, minima, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit = ["fit", "--a", minima / "1.safetensors", "--b", minima / "2.safetensors", "--out", ".", "--epochs", 1]
+    code, _, stderr = call(*fit, "--points", 2, "--plane-points", 0, commands=connect.cli._COMMANDS, name="connect")
+    assert code == 0, stderr
+    assert (tmp_path / "path.safetensors").exists()
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_named(call, minima, tmp_path):
+    state = dict(load_checkpoint(minima / "1.safetensors").state)
+    del state["4.bias"]
+    torch.save(state, tmp_path / "f.pt")
+    given = ["line", "--a", tmp_path / "f.pt", "--b", minima / "2.safetensors", *PROBLEM, "--trainable", "*.weight"]
+    code, _, stderr = call(*given, "--out", tmp_path / "l.h5")
+    assert code == 2
+    assert "f.pt: the tensors do not fit" in stderr
+    assert "missing: 4.bias" in stderr

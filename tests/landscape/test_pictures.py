@@ -1,5 +1,6 @@
 """Pictures of results that are known, and files of other layouts."""
 
+import io
 import json
 import xml.etree.ElementTree as ET
 from base64 import b64decode
@@ -73,7 +74,7 @@ def test_every_style_is_drawn_and_named(call, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--style", "oil"], "'oil' is none that this result has"),
+        (["--style", "oil"], "'oil' is none that this has"),
         (["--quantity", "test_loss"], "'test_loss' is not in the result; it has train_loss"),
         (["--low", "2", "--high", "1"], "the colours need low < high"),
         (["--scale", "log", "--low", "-1"], "above 0"),
@@ -122,8 +123,10 @@ def test_flat_surfaces_are_drawn(value, style):
     figure = new_figure(5, 5)
     flat = bowl(change=lambda loss: loss.fill(value))
     draw_contours(figure.add_subplot(), flat, "train_loss", style=style)
-    draw_surface(new_figure(5, 5).add_subplot(projection="3d"), flat, "train_loss")
-    figure.canvas.draw_idle()
+    solid = new_figure(5, 5)
+    draw_surface(solid.add_subplot(projection="3d"), flat, "train_loss")
+    for drawn in (figure, solid):
+        drawn.savefig(io.BytesIO(), format="png")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,9 @@ def test_flat_surfaces_are_drawn(value, style):
         (Look(low=0.1, high=0.4), [0.0, 9.0], (0.1, 0.4, False)),
         (Look(), [-3.0, 9.0], (-3.0, 9.0, False)),
         (Look(), [2.0, 2.0], (1.5, 2.5, False)),
-        (Look(scale="log", low=5.0), [1.0, 2.0], (5.0 / 1.1, 5.5, True)),
+        (Look(scale="log", low=5.0), [1.0, 2.0], (5.0, 50.0, True)),
+        (Look(high=-5.0), [1.0, 2.0], (-6.0, -5.0, False)),
+        (Look(scale="log", high=0.5), [1.0, 2.0], (0.05, 0.5, True)),
         (Look(), [np.nan], (0.0, 1.0, False)),
     ],
 )
@@ -183,8 +188,9 @@ def test_results_open_with_named_arrays(tmp_path):
 
 
 def test_compare_draws_on_one_scale_and_says_the_test_error(call, tmp_path, monkeypatch):
-    facts = {"at_centre": {"train": {"loss": 0.1, "accuracy": 0.99}, "test": {"loss": 0.2, "accuracy": 0.9375}}}
-    files = [stored(tmp_path / f"{name}.h5", bowl(), facts=facts) for name in "abc"]
+    facts = {"at_a": {"train": {"loss": 0.1, "accuracy": 0.99}, "test": {"loss": 0.2, "accuracy": 0.9375}}}
+    changes = {"a": None, "b": lambda loss: np.multiply(loss, 9, out=loss), "c": lambda loss: np.add(loss, 5, out=loss)}
+    files = [stored(tmp_path / f"{name}.h5", bowl(change=change), facts=facts) for name, change in changes.items()]
     drawn = {}
     monkeypatch.setattr("landscape.plots.rendering.save_figures", lambda figures, *rest: drawn.update(figures) or ["x"])
     code, _, stderr = call("compare", *files, "--out", tmp_path / "c.png", "--labels", "one", "two", "three")
@@ -194,7 +200,8 @@ def test_compare_draws_on_one_scale_and_says_the_test_error(call, tmp_path, monk
     assert {axes.get_xlabel() for axes in panels} == {"test error 6.25 %"}
     filled = [contours for axes in panels for contours in axes.collections if getattr(contours, "filled", False)]
     limits = {contours.get_clim() for contours in filled}
-    assert len(limits) == 1
+    (limit,) = limits
+    assert limit == pytest.approx((0.01, 36.09))
 
 
 @pytest.mark.parametrize(
@@ -205,6 +212,8 @@ def test_compare_draws_on_one_scale_and_says_the_test_error(call, tmp_path, monk
         (["a.h5", "b.h5", "--out", "c.png", "--labels", "x"], "2 results, but 1 --labels"),
         (["a.h5", "b.h5", "--out", "c.png", "--columns", "0"], "--columns is 0"),
         (["a.h5", "b.h5", "--out", "c.png", "--style", "3d"], "'3d' is none"),
+        (["a.h5", "b.h5", "--out", "c.png", "--style", "all"], "one --style"),
+        (["line.h5", "line.h5", "--out", "c.png", "--quantity", "train_loss"], "leave out --quantity"),
         (["a.h5", "no.h5", "--out", "c.png"], "no result no.h5"),
     ],
 )
@@ -234,6 +243,8 @@ def test_the_settings_are_on_every_figure():
 def test_the_other_layout_goes_round(tmp_path):
     known = bowl()
     known.done[2, 3] = False
+    for values in known.values.values():
+        values[2, 3] = np.nan
     save_foreign_result(tmp_path / "f.h5", Result("surface", {"": known}))
     with h5py.File(tmp_path / "f.h5") as file:
         assert set(file) == {"xcoordinates", "ycoordinates", "train_loss", "train_acc"}
@@ -340,3 +351,71 @@ def test_descending_axes_are_drawn_as_they_are(call, tmp_path, axes):
     np.testing.assert_allclose(measured.potential_loss, expected)
     file = stored(tmp_path / "s.h5", measured)
     assert call("plot", file, "--style", "all")[0] == 0
+
+
+def test_an_adaptive_surface_is_converted_whole(call, tmp_path):
+    whole = bowl()
+    done = np.zeros_like(whole.done)
+    done[::3, ::3] = True
+    measured = Sweep(whole.axes, {name: np.where(done, v, np.nan) for name, v in whole.values.items()}, done)
+    completed = Sweep(whole.axes, whole.values, done)
+    save_result(tmp_path / "a.h5", Result("surface", {"": measured, "interpolated": completed}))
+    assert call("convert", tmp_path / "a.h5", "--out", tmp_path / "f.h5")[0] == 0
+    assert np.array_equal(load_result(tmp_path / "f.h5").train_loss, whole.train_loss)
+
+
+def test_unknown_accuracies_of_the_other_layout_are_unknown(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["xcoordinates"], file["train_loss"] = np.arange(4.0), np.arange(4.0) + 1
+        file["train_acc"], file["test_loss"] = np.array([-1.0, -1, -1, -1]), np.array([3.0, 2, -1, -1])
+    result = load_result(tmp_path / "f.h5")
+    assert result.done.all()
+    assert np.isnan(result.train_accuracy).all()
+    np.testing.assert_array_equal(result.test_loss, [3.0, 2.0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("coordinates", [[[0.0, 1.0]], [0.0, np.nan], [0.0, 2.0, 1.0], []])
+def test_coordinates_of_the_other_layout_that_are_none_are_said(tmp_path, coordinates):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["xcoordinates"], file["train_loss"] = np.array(coordinates), np.zeros(np.shape(coordinates))
+    with pytest.raises(ResultError, match="ascending or descending"):
+        load_result(tmp_path / "f.h5")
+
+
+@pytest.mark.parametrize("name", ["x_{$ b$", "_hidden", "a$b"])
+def test_any_name_can_be_drawn(call, tmp_path, name):
+    marks = {name: np.array([[0.1, 0.2]]), "b": np.array([[-0.1, 0.2]])}
+    file = stored(tmp_path / "s.h5", bowl(), marks=marks)
+    code, _, stderr = call("plot", file)
+    assert code == 0, stderr
+    assert call("compare", file, file, "--labels", name, "b", "--out", tmp_path / "c.png")[0] == 0
+
+
+def test_a_bundle_that_is_not_whole_shows_its_whole_lines():
+    t = np.linspace(-1, 1, 5)
+    losses = np.abs(t) * np.array([[1.0], [2.0], [3.0], [np.nan]]) + 0.1
+    done = np.isfinite(losses)
+    axes = new_figure(5, 4).add_subplot()
+    (median,) = draw_line(axes, Sweep({"direction": np.arange(4.0), "t": t}, {"train_loss": losses}, done))
+    np.testing.assert_allclose(median.get_ydata(), np.abs(t) * 2 + 0.1)
+
+
+def test_compared_lines_show_every_split(call, tmp_path, monkeypatch):
+    t = np.linspace(0, 1, 5)
+    values = {"train_loss": t + 0.5, "test_loss": 4 * t + 3}
+    file = stored(tmp_path / "l.h5", Sweep({"t": t}, values, np.ones(5, dtype=bool)), "line")
+    drawn = {}
+    monkeypatch.setattr("landscape.plots.rendering.save_figures", lambda figures, *rest: drawn.update(figures) or ["x"])
+    assert call("compare", file, file, "--out", tmp_path / "c.png")[0] == 0
+    low, high = drawn[""].axes[0].get_ylim()
+    assert low < 0.5
+    assert high > 7
+
+
+def test_planes_of_one_row_are_drawn_as_lines_each(call, tmp_path):
+    sweeps = {f"seed {seed}": bowl(rows=1) for seed in (1, 2)}
+    save_result(tmp_path / "d.h5", Result("surface", sweeps))
+    assert call("plot", tmp_path / "d.h5")[0] == 0
+    assert (tmp_path / "d_line.png").exists()
+    file = stored(tmp_path / "s.h5", bowl(rows=1))
+    assert call("compare", file, file, "--out", tmp_path / "c.png")[0] == 0

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from landscape import ProblemSpecification, StudyConfig, build_problem, load_checkpoint, load_result
 from landscape.cli import _COMMANDS
 from landscape.commandline import run
-from landscape.commands.studies import _comparisons, _measures, _trainings
+from landscape.commands.studies import planned
 from landscape.problems.models import MODELS
 from landscape.study import read_problem_file
 from tests.oracles import Signalling
@@ -72,6 +74,11 @@ def test_a_stopped_study_goes_on(call, tmp_path, monkeypatch):
         assert call("study", tmp_path / "s.yaml", "--out", tmp_path / "out")[0] == 75
     code, _, stderr = call("study", tmp_path / "s.yaml", "--out", tmp_path / "out", "--resume")
     assert code == 0, stderr
+    assert call("study", tmp_path / "s.yaml", "--out", tmp_path / "whole")[0] == 0
+    for file in ("surface/small-batch.h5", "line/between.h5", "line/large-batch.h5", "trajectory/all.h5"):
+        whole, resumed = (load_result(tmp_path / folder / file) for folder in ("whole", "out"))
+        for name, sweep in whole.sweeps.items():
+            assert np.allclose(sweep.train_loss, resumed.sweeps[name].train_loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -81,26 +88,27 @@ def test_a_stopped_study_goes_on(call, tmp_path, monkeypatch):
         ("surface: {sides: 3}", "unknown key 'sides'"),
         ("surface: {points: many}", "points"),
         ("surface: 3", "surface is 3, expected a mapping"),
-        ("line: {a: nobody}", "names 'nobody', which is none of the networks one, two"),
+        ("line: {a: nobody}", "names 'nobody', which is none of the networks one, 2"),
         ("networks: {}", "there are no networks"),
         ("networks: {one: {modell: mlp}}", "unknown key 'modell'"),
         ("networks: {one: {train: {epoch: 3}}}", "unknown key 'epoch'"),
         ("compare: {}", "no two surfaces or lines"),
+        ("networks: {a b: {}, a-b: {}}", "a-b.safetensors is what"),
+        ("surface: [{points: 3}, {points: 5}]", "give each a 'name'"),
+        ("surface: {out: x.h5}", "unknown key 'out'"),
+        ('surface: {x: "1:2"}', "surface: --x is '1:2'"),
+        ("networks: {one: {}, two: {model: nothing}}", "network 'two': unknown model 'nothing'"),
+        ("networks: {one: {}, two: {train: {lr: -1}}}", "network 'two': lr is -1"),
+        ("line: {a: one, b: one}", "no line leads from one to the other"),
     ],
 )
 def test_a_study_is_checked_before_anything_is_trained(call, tmp_path, change, message):
-    study = {"data": "digits", "model": "mlp", "networks": {"one": {}, "two": {}}, **yaml_of(change)}
-    (tmp_path / "s.yaml").write_text(json.dumps(study))
+    study = {"data": "digits", "model": "mlp", "networks": {"one": {}, 2: {}}, **yaml.safe_load(change)}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
     code, _, stderr = call("study", tmp_path / "s.yaml", "--out", tmp_path / "out")
     assert code == 2
     assert message in stderr
     assert not (tmp_path / "out").exists()
-
-
-def yaml_of(text):
-    import yaml
-
-    return yaml.safe_load(text)
 
 
 STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if "networks" in read_problem_file(path))
@@ -108,18 +116,21 @@ STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if "networks" in read_p
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_in_the_folder_can_be_planned_and_its_networks_built(file, tmp_path):
-    config, plan = StudyConfig(study=file, out=tmp_path), read_problem_file(file)
-    trainings = _trainings(config, plan)
-    measures = [
-        step for section in ("line", "surface", "trajectory") for step in _measures(config, plan, section, trainings)
-    ]
-    assert measures
-    assert _comparisons(config, plan, measures)
-    for training in trainings.values():
-        shape = (1, 8, 8) if training.data == "digits" else (3, 32, 32)
+    plan = planned(StudyConfig(study=file, out=tmp_path))
+    assert plan.measures
+    assert plan.comparisons
+    for step in plan.trainings.values():
+        shape = (1, 8, 8) if step.config.data == "digits" else (3, 32, 32)
         with torch.device("meta"):
-            network = MODELS[training.model](input_shape=shape, classes=10, **(training.model_args or {}))
+            network = MODELS[step.config.model](input_shape=shape, classes=10, **(step.config.model_args or {}))
         assert sum(parameter.numel() for parameter in network.parameters()) > 1000
+
+
+def test_networks_may_have_numbers_for_names(tmp_path):
+    study = {"data": "digits", "model": "mlp", "networks": {128: {}, 8192: {}}, "line": {"a": 128, "b": 8192}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
+    (step,) = planned(StudyConfig(study=tmp_path / "s.yaml", out=tmp_path / "out")).measures
+    assert [path.stem for path in (step.config.a, step.config.b)] == ["128", "8192"]
 
 
 def test_each_study_of_the_paper_has_a_twin_on_the_digits():
