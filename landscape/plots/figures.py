@@ -74,6 +74,8 @@ def plane_figure(
         solid: Any = figure.add_subplot(projection="3d", computed_zorder=False)
         draw_surface(solid, sweep, quantity, look=look)
         _label_axes(solid, result)
+        for axis in (solid.xaxis, solid.yaxis):
+            axis.label.set_size(7)
         _caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
         return figure
     trajectory = result.kind == "trajectory"
@@ -158,7 +160,7 @@ def panels_figure(
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
     if not flat:
         names = [str(line.get_label()) for line in lines]
-        figure.legend(lines, names, fontsize=7, loc="outside lower center", ncols=min(len(lines), 4))
+        figure.legend(lines, names, fontsize=7, loc="outside lower center", ncols=min(len(lines), columns))
     if flat:
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
         caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
