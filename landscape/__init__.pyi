@@ -14,6 +14,8 @@ from .commands.lines import LineSummary as LineSummary
 from .commands.lines import line as line
 from .commands.pictures import compare as compare
 from .commands.pictures import plot as plot
+from .commands.spectra import HessianSummary as HessianSummary
+from .commands.spectra import hessian as hessian
 from .commands.studies import StudySummary as StudySummary
 from .commands.studies import run_study as run_study
 from .commands.summaries import FilesSummary as FilesSummary
@@ -29,6 +31,7 @@ from .config import CompareConfig as CompareConfig
 from .config import ComputeOptions as ComputeOptions
 from .config import ConvertConfig as ConvertConfig
 from .config import DrawingOptions as DrawingOptions
+from .config import HessianConfig as HessianConfig
 from .config import LineConfig as LineConfig
 from .config import OutputOptions as OutputOptions
 from .config import PlotConfig as PlotConfig
@@ -39,6 +42,13 @@ from .config import SurfaceConfig as SurfaceConfig
 from .config import TrainConfig as TrainConfig
 from .config import TrajectoryConfig as TrajectoryConfig
 from .config import require_seed as require_seed
+from .curvature.density import Density as Density
+from .curvature.density import spectral_density as spectral_density
+from .curvature.lanczos import Extremes as Extremes
+from .curvature.lanczos import lanczos as lanczos
+from .curvature.trace import Trace as Trace
+from .curvature.trace import hutch_plus_plus as hutch_plus_plus
+from .curvature.trace import layer_traces as layer_traces
 from .directions import normalise as normalise
 from .directions import principal_directions as principal_directions
 from .directions import random_direction as random_direction

@@ -6,6 +6,7 @@ from landscape.commandline import Command, run
 from landscape.config import (
     CompareConfig,
     ConvertConfig,
+    HessianConfig,
     LineConfig,
     PlotConfig,
     StudyConfig,
@@ -18,6 +19,7 @@ _COMMANDS = {
     "train": Command(TrainConfig, "landscape.commands.training:train"),
     "line": Command(LineConfig, "landscape.commands.lines:line"),
     "surface": Command(SurfaceConfig, "landscape.commands.surfaces:surface"),
+    "hessian": Command(HessianConfig, "landscape.commands.spectra:hessian"),
     "trajectory": Command(TrajectoryConfig, "landscape.commands.trajectories:trajectory", positional="snapshots"),
     "plot": Command(PlotConfig, "landscape.commands.pictures:plot", positional="result"),
     "compare": Command(CompareConfig, "landscape.commands.pictures:compare", positional="results"),

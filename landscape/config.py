@@ -460,3 +460,72 @@ class StudyConfig(ComputeOptions, OutputOptions):
     out: Path
     data_root: Path | None = None
     download: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureOptions:
+    """How the Hessian is looked at.
+
+    Attributes:
+        parameters: weights (tensors of more than one dimension), all, or a pattern of names.
+        tolerance: largest residual of an eigenvalue, over its own size.
+        samples: take the Hessian over a fixed random sample of so many examples; by default over all.
+    """
+
+    parameters: str = "weights"
+    tolerance: float = 1e-3
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ConfigError(f"--tolerance is {self.tolerance}, expected a number in (0, 1), such as 0.001.")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Find the ends of the Hessian's spectrum at a checkpoint, its density and its trace.
+
+    Attributes:
+        checkpoint: where.
+        out: the result to write, .h5; the eigenvectors and pictures are put beside it.
+        top: how many of the largest and of the smallest eigenvalues.
+        density: estimate how all eigenvalues are distributed.
+        trace: estimate their sum.
+        layers: also each tensor's own largest eigenvalue and trace.
+        probes: random vectors for the density.
+        steps: products for each of them.
+        trace_products: products for the trace.
+        vectors: at most so many vectors in memory, after which the search is restarted from the best.
+        seed: of random vectors.
+        split: the examples.
+    """
+
+    checkpoint: Path
+    out: Path
+    top: int = 1
+    density: bool = False
+    trace: bool = False
+    layers: bool = False
+    probes: int = 8
+    steps: int = 60
+    trace_products: int = 60
+    vectors: int | None = None
+    seed: int = 0
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        CurvatureOptions.__post_init__(self)
+        require_seed(self.seed)
+        require_suffix(self.out, ".h5")
+        least = {"top": 1, "probes": 1, "steps": 2, "trace_products": 6}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {getattr(self, name)}, expected at least {smallest}.")
+        if self.vectors is not None and self.vectors < 4 * self.top + 4:
+            raise ConfigError(
+                f"--vectors is {self.vectors}, expected at least {4 * self.top + 4} for --top {self.top}."
+            )

@@ -7,7 +7,6 @@ that ±1 on an axis means "as long as the weights themselves" (Li et al. 2018, a
 
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,11 +29,6 @@ def random_direction(space: ParameterSpace, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(space.dimension, generator=generator).to(device=space.device, dtype=space.dtype)
-
-
-def unrelated_seeds(seed: int, count: int) -> list[int]:
-    """Seeds for several directions that follow from one seed; more of them begin with the same."""
-    return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def normalise(

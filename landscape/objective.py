@@ -6,6 +6,7 @@ whatever walks on the one can be proven right on the other.
 
 import copy
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from time import perf_counter
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.batchnorm import Frozen, StatisticsPolicy
 from landscape.errors import ConfigError, ProblemError
@@ -22,7 +24,7 @@ from landscape.folding import Fold, find_folds, folded
 from landscape.parameters import ParameterSpace
 from landscape.problems.losses import per_example
 from landscape.problems.registry import Problem
-from landscape.problems.splits import Batch, Index, chunks
+from landscape.problems.splits import Batch, Index, chunks, drawn
 
 Precision = Literal["fp32", "bf16"]
 
@@ -179,6 +181,7 @@ class EmpiricalRisk:
         self.dimension, self.device, self.dtype = space.dimension, space.device, space.dtype
         self.examples = len(self._splits["train"])
         self._folds: list[Fold] | None = None
+        self._differentiates_twice = False
         self.batch_size = batch_size or self._fastest_batch_size()
 
     @property
@@ -195,6 +198,17 @@ class EmpiricalRisk:
         """The same risk, measured on other splits."""
         other = copy.copy(self)
         other._measured = self._known(splits)
+        return other
+
+    def on_sample(self, count: int, part: int = 0) -> "EmpiricalRisk":
+        """The same risk over a fixed random sample of the first split; different parts share no example.
+
+        Raises:
+            ConfigError: the split has too few examples.
+        """
+        other = self.on(self._measured[:1])
+        split = self._splits[self._measured[0]]
+        other._splits = {**self._splits, self._measured[0]: drawn(split, count, part).to(self.device)}
         return other
 
     def value(self, theta: Tensor) -> Tensor:
@@ -235,7 +249,9 @@ class EmpiricalRisk:
             once: keep nothing, for a single product.
         """
         self._move_to(theta)
-        with self._full_precision(), self._folding():
+        recurrent = any(isinstance(module, nn.RNNBase) for module in self._space.network.modules())
+        cudnn = torch.backends.cudnn.flags(enabled=not recurrent and torch.backends.cudnn.enabled, allow_tf32=False)
+        with cudnn, self._full_precision(), self._folding(), sdpa_kernel(SDPBackend.MATH):
             kept: dict[int, tuple[Tensor, ...]] = {}
             room = 0 if once else _free_bytes(self.device) // 4
 
@@ -254,9 +270,10 @@ class EmpiricalRisk:
                     varying = [(g, v) for g, v in zip(gradients, views, strict=True) if g.requires_grad]
                     if varying:
                         first, vectors = zip(*varying, strict=True)
-                        torch.autograd.backward(
-                            first, vectors, retain_graph=number in kept, inputs=self._space.parameters
-                        )
+                        with _naming_what_does_not_differentiate_twice():
+                            torch.autograd.backward(
+                                first, vectors, retain_graph=number in kept, inputs=self._space.parameters
+                            )
                 return total.clone()
 
             yield product
@@ -265,7 +282,11 @@ class EmpiricalRisk:
         """The gradient of a batch's share of the loss, one tensor a segment, as functions of the parameters."""
         losses, _ = per_example(self._loss, self._space.network, batch)
         loss = _differentiable(losses).mean() * share
-        return torch.autograd.grad(loss, self._space.parameters, create_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, self._space.parameters, create_graph=True, materialize_grads=True)
+        if not self._differentiates_twice:
+            _require_second_derivative(gradients)
+            self._differentiates_twice = True
+        return gradients
 
     def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
         network, gradient = self._space.network, self._space.gradient
@@ -379,6 +400,42 @@ class EmpiricalRisk:
             losses, _ = per_example(self._loss, self._space.network, batch)
             losses.sum().item()
             return (perf_counter() - start) / taken
+
+
+def _require_second_derivative(gradients: Sequence[Tensor]) -> None:
+    """Look through the gradient's graph for operations that autograd cannot differentiate again.
+
+    A product would leave some of them out in silence, since no path through them leads to the parameters.
+
+    Raises:
+        ProblemError: there is one.
+    """
+    nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node.name().rpartition(":")[2] in {"Error", "DelayedError"}:
+            raise ProblemError(
+                "the network cannot be differentiated twice: a custom operation is marked as once differentiable; "
+                "replace it for curvature."
+            )
+        nodes += [following for following, _ in node.next_functions if following is not None and following not in seen]
+        seen.update(nodes)
+
+
+@contextmanager
+def _naming_what_does_not_differentiate_twice() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "not implemented" not in text:
+            raise
+        found = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
+        raise ProblemError(
+            f"the network cannot be differentiated twice: {found.group() if found else 'an operation'} is in the way; "
+            f"replace that operation for curvature ({text.splitlines()[0]})."
+        ) from error
 
 
 class _Count:

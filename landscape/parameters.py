@@ -241,6 +241,25 @@ class ParameterSpace:
                     tensor.copy_(state[name])
         return network.eval()
 
+    def select(self, which: str) -> Tensor:
+        """Which coordinates belong to some of the parameters, boolean `[P]`.
+
+        Args:
+            which: "weights" for tensors of more than one dimension, "all", or a name pattern with wildcards.
+
+        Raises:
+            ProblemError: there are none.
+        """
+        chosen = torch.zeros(self.dimension, dtype=torch.bool, device=self.device)
+        for segment in self.segments:
+            names = (segment.name, *segment.aliases)
+            named = any(fnmatch.fnmatchcase(name, which) for name in names)
+            if which == "all" or (len(segment.shape) > 1 if which == "weights" else named):
+                segment.view(chosen)[...] = True
+        if not chosen.any():
+            raise ProblemError(f"no trainable parameter is among {which!r}; name weights, all, or a pattern of names.")
+        return chosen
+
     def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters of a state dictionary that are no coordinates of the space."""
         return {name: state[name] for name in self._fixed_names}

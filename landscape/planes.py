@@ -10,9 +10,9 @@ from landscape.directions import (
     principal_directions,
     random_direction,
     require_length,
-    unrelated_seeds,
 )
 from landscape.parameters import ParameterSpace
+from landscape.seeds import unrelated_seeds
 from landscape.slices import Plane
 
 

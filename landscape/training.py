@@ -15,7 +15,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from landscape.objective import Objective
 from landscape.problems.splits import chunks
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
+from landscape.seeds import mixed_seed
 from landscape.store import require_same_provenance
 
 _BUFFER = "buffer."
@@ -159,7 +159,7 @@ def _epoch(
 ) -> Iterator[None]:
     """Take the steps of the epoch that are not done yet."""
     epoch, first = divmod(state.step, steps)
-    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
     order = torch.randperm(objective.examples, generator=generator).to(objective.device)
     strata = torch.randperm(steps, generator=generator)
     t = (strata + torch.rand(steps, generator=generator, dtype=torch.float64)) / steps
@@ -171,7 +171,7 @@ def _epoch(
         for index in range(first, steps):
             weights = coefficients[index]
             torch.mv(state.points.T, weights, out=theta)
-            _reseed(objective.device, _mix(seed, epoch, index))
+            _reseed(objective.device, mixed_seed(seed, epoch, index))
             loss, gradient = next(batches)
             gradient.add_(theta, alpha=recipe.weight_decay)
             _sgd(
@@ -238,8 +238,3 @@ def _reseed(device: torch.device, seed: int) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
-
-
-def _mix(*numbers: int) -> int:
-    """One seed of several numbers; different numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

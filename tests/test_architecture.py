@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = {
     "landscape": [
         "errors",
+        "seeds",
         "grid",
         "config",
         "files",
@@ -36,6 +37,7 @@ ORDER = {
         "locks",
         "projections",
         "adaptive",
+        "curvature",
         "sweeps",
         "recipes",
         "training",

@@ -11,13 +11,14 @@ from landscape.checkpoints import load_checkpoint
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import at_point, loss_range, wrote
 from landscape.config import LineConfig
-from landscape.directions import normalise, random_direction, require_length, unrelated_seeds
+from landscape.directions import normalise, random_direction, require_length
 from landscape.errors import ConfigError
 from landscape.files import refuse_existing
 from landscape.grid import parse_axis
 from landscape.locks import alone
 from landscape.progress import Reporter, silent
 from landscape.results import Result
+from landscape.seeds import unrelated_seeds
 from landscape.slices import Line, Rays, Slice
 from landscape.store import ResultWriter
 from landscape.study import Points, Study, open_study

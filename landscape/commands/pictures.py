@@ -50,6 +50,11 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
         raise ConfigError(f"--out is the file {folder}, expected a folder.")
     if result.kind == "profile":
         raise ResultError(f"{path} holds a profile; draw it with connect plot.")
+    if result.kind == "spectrum":
+        _require_no_choice(options)
+        found = {"": figures.spectrum_figure(result)} if "ends" in result.facts else {}
+        found |= {"layers": figures.layers_figure(result)} if "layers" in result.facts else {}
+        return save_figures(found, folder, path.stem, options.format)
     flat = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]
     if result.kind == "trajectory" and not flat:
         _require_no_choice(options)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from landscape.errors import ResultError
 from landscape.plots.lines import draw_line, shown_losses
-from landscape.plots.rendering import Look, Scale, new_figure
+from landscape.plots.rendering import COLOURS, Look, Scale, new_figure
 from landscape.plots.surface import (
     FlatStyle,
     clipping_note,
@@ -28,6 +28,7 @@ from landscape.results import Array, Result, Sweep
 
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3
+_FAINTEST = 1e-8
 _WIDTH, _NO_BREAK = 84, "\u00a0"
 
 
@@ -104,6 +105,56 @@ def trajectory_figure(result: Result) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     _caption(axes, result.provenance, None)
     _draw_distances(beside, result)
+    return figure
+
+
+def spectrum_figure(result: Result) -> Figure:
+    """The density of eigenvalues on a logarithmic scale, with the ends of the spectrum, or the ends alone.
+
+    Args:
+        result: of kind "spectrum".
+    """
+    figure = new_figure(6.2, 3.6)
+    axes = figure.add_subplot()
+    ends = result.facts["ends"]
+    state = "converged" if ends["converged"] else "not converged"
+    note = ""
+    if "density" in result.sweeps:
+        sweep = result.sweeps["density"]
+        axes.semilogy(sweep["eigenvalue"], sweep["density"], color=COLOURS["path"])
+        axes.set_ylim(bottom=_FAINTEST * sweep["density"].max())
+        axes.set_ylabel("density")
+        note = f"Gaussian width {result.facts['density']['width']:.3g}"
+    else:
+        axes.set_yticks([])
+    for name, values in (("largest", ends["top"]), ("smallest", ends["bottom"])):
+        colour = COLOURS["straight" if name == "largest" else "ends"]
+        axes.plot(values, [0.03] * len(values), "|", color=colour, markersize=16, label=f"{name}, {state}",
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.set_xlabel("eigenvalue")
+    axes.legend(fontsize=7)
+    _caption(axes, result.provenance, None, [f"parameters: {result.provenance['parameters']}", note])
+    return figure
+
+
+def layers_figure(result: Result) -> Figure:
+    """The largest eigenvalue and the trace of each tensor's own block.
+
+    Args:
+        result: of kind "spectrum" with layers.
+    """
+    blocks = result.facts["layers"]["blocks"]
+    figure = new_figure(6.8, 1.3 + 0.22 * len(blocks))
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(blocks))
+    left.barh(rows, [block["top"] for block in blocks.values()], color=COLOURS["path"])
+    right.barh(rows, [block["trace"] for block in blocks.values()], color=COLOURS["path"],
+               xerr=[block["trace_error"] for block in blocks.values()])  # fmt: skip
+    left.set_yticks(rows, [plain(name) for name in blocks], fontsize=6)
+    left.invert_yaxis()
+    left.set_xlabel("largest eigenvalue")
+    right.set_xlabel("trace, with standard error")
+    figure.suptitle(describe(result.provenance), fontsize=7, color="0.35")
     return figure
 
 

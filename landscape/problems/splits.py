@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from landscape.errors import ProblemError
+from landscape.errors import ConfigError, ProblemError
 from landscape.files import fingerprint
 
 Batch = Any
@@ -121,6 +121,24 @@ class StreamedSplit:
         some = np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(int)
         examples = default_collate([self._dataset[int(i)] for i in some])
         return fingerprint([str(len(self)).encode(), TensorSplit(examples).fingerprint().encode()])
+
+
+def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
+    """A fixed random sample of a split; different parts of one size share no example.
+
+    Args:
+        split: the examples.
+        count: how many.
+        part: which of the disjoint samples.
+
+    Raises:
+        ConfigError: the split has too few examples.
+    """
+    if count < 1 or count * (part + 1) > len(split):
+        raise ConfigError(f"{count * (part + 1)} samples are asked for, but the split has {len(split)} examples.")
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    (batch,) = split.batches([order[part * count : (part + 1) * count]])
+    return TensorSplit(batch)
 
 
 def as_split(examples: Any, memory_limit: int = _MEMORY_LIMIT) -> Split:

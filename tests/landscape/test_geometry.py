@@ -23,8 +23,8 @@ from landscape import (
     random_direction,
     random_plane,
 )
-from landscape.directions import unrelated_seeds
 from landscape.grid import parse_axis
+from landscape.seeds import unrelated_seeds
 
 
 def test_a_filter_without_length_gets_nothing():

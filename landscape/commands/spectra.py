@@ -1,0 +1,251 @@
+"""The spectrum of the Hessian at a checkpoint."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.checkpoints import Checkpoint, load_checkpoint, save_tensors
+from landscape.commands.pictures import draw
+from landscape.commands.summaries import wrote
+from landscape.config import HessianConfig
+from landscape.curvature.density import spectral_density
+from landscape.curvature.lanczos import Product, lanczos
+from landscape.curvature.trace import hutch_plus_plus, layer_traces
+from landscape.errors import Interrupted
+from landscape.files import refuse_existing
+from landscape.interrupts import stoppable
+from landscape.locks import alone
+from landscape.objective import EmpiricalRisk
+from landscape.parameters import ParameterSpace
+from landscape.progress import Reporter, silent
+from landscape.results import Result, Sweep
+from landscape.seeds import mixed_seed
+from landscape.store import ResultWriter
+from landscape.study import open_study
+
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class HessianSummary:
+    """Ends of the spectrum, and what else was asked for; None for what was not.
+
+    Attributes:
+        top: the largest eigenvalues, largest first.
+        bottom: the smallest, smallest first.
+        residuals: of all of them, in that order: each is at most so far from an eigenvalue.
+        converged: whether all residuals are within the tolerance.
+        trace: the estimate.
+        trace_error: its standard error.
+        products: with the Hessian, in all.
+        seconds: that all took.
+        files: that were written.
+    """
+
+    top: Sequence[float]
+    bottom: Sequence[float]
+    residuals: Sequence[float]
+    converged: bool
+    trace: float | None
+    trace_error: float | None
+    products: int
+    seconds: float
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        told = [f"largest eigenvalues {_listed(self.top)}", f"smallest eigenvalues {_listed(self.bottom)}"]
+        told += [] if self.converged else ["not all of them converged; see residuals"]
+        if self.trace is not None:
+            told.append(f"trace {self.trace:.5g}, standard error {self.trace_error:.2g}")
+        told.append(f"{self.products} products in {self.seconds:.0f} s")
+        return "\n".join([*told, wrote(self.files)])
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+@alone
+def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
+    """Find eigenvalues at both ends of the Hessian's spectrum at a checkpoint, its density and its trace.
+
+    Each of these is on disk when it is done, and a resume goes on with the next.
+
+    Args:
+        config: checkpoint, parameters, what to find, how exactly, and files.
+        report: told of every product.
+
+    Raises:
+        ProblemError: the network cannot be differentiated twice; the operation is named.
+        LandscapeError: the subclass says what else is wrong.
+    """
+    started = perf_counter()
+    if not config.resume:
+        refuse_existing(config.out, config.overwrite, resumable=True)
+    checkpoint = load_checkpoint(config.checkpoint, trust_pickle=config.trust_pickle)
+    study = open_study(config, config, [checkpoint])
+    points = study.load_all([checkpoint])
+    theta, space = points.thetas[0], study.space
+    statistics = study.policy(config, points)
+    chosen = space.select(config.parameters).to(theta.dtype)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    risk = risk.on_sample(config.samples) if config.samples else risk
+    provenance = study.provenance(
+        {"checkpoint": checkpoint},
+        parameters=config.parameters,
+        tolerance=config.tolerance,
+        samples=config.samples,
+        top=config.top,
+        probes=config.probes,
+        steps=config.steps,
+        trace_products=config.trace_products,
+        vectors=config.vectors,
+        seed=config.seed,
+        batch_norm=statistics.name,
+        statistics_batch_size=config.statistics_batch_size,
+        split=config.split,
+        trainable=config.trainable,
+        eval_batch_size=risk.batch_size,
+    )
+    writer = ResultWriter(
+        config.out, Result("spectrum", {}, provenance=provenance), resume=config.resume, overwrite=config.overwrite
+    )
+    measured = _Stages(config, risk, theta, chosen, writer, report)
+    measured.run("ends", _MOST, partial(_ends, config, space, checkpoint))
+    if config.trace:
+        measured.run("trace", config.trace_products, partial(_trace, config))
+    if config.layers:
+        measured.run("layers", config.trace_products, partial(_layers, config, space, chosen))
+    if config.density:
+        measured.run("density", config.probes * config.steps, partial(_density, config, writer))
+    ends, trace = writer.result.facts["ends"], writer.result.facts.get("trace", {})
+    products = sum(facts["products"] for facts in writer.result.facts.values())
+    return HessianSummary(
+        top=ends["top"],
+        bottom=ends["bottom"],
+        residuals=ends["residuals"],
+        converged=ends["converged"],
+        trace=trace.get("value"),
+        trace_error=trace.get("error"),
+        products=products,
+        seconds=perf_counter() - started,
+        files=[str(config.out), str(_vectors_file(config)), *draw(config.out)],
+    )
+
+
+Probe = Callable[[int], Tensor]
+Work = Callable[[Product, Probe], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """Pieces of work with products of one Hessian, each of which is stored when it is done."""
+
+    config: HessianConfig
+    risk: EmpiricalRisk
+    theta: Tensor
+    chosen: Tensor
+    writer: ResultWriter
+    report: Reporter
+
+    def run(self, name: str, products: int, work: Work) -> None:
+        """Do a piece of work, unless the file holds it already, and store what it found and the products it took."""
+        if name in self.writer.result.facts:
+            return
+        taken = 0
+        seeds = mixed_seed(self.config.seed, *name.encode())
+
+        def probe(index: int) -> Tensor:
+            generator = torch.Generator().manual_seed(mixed_seed(seeds, index))
+            signs = torch.randint(2, (len(self.theta),), generator=generator) * 2 - 1
+            return signs.to(self.theta) * self.chosen
+
+        with (
+            stoppable() as stop,
+            self.report(name, products) as progress,
+            self.risk.curvature(self.theta) as hessian_times,
+        ):
+
+            def product(vector: Tensor) -> Tensor:
+                nonlocal taken
+                if stop.requested:
+                    raise Interrupted(f"stopped; what is done is in {self.config.out}, go on with --resume.")
+                taken += 1
+                progress.advance()
+                return hessian_times(vector * self.chosen).mul_(self.chosen)
+
+            found = work(product, probe)
+        self.writer.note({name: {**found, "products": taken}}, flush=True)
+
+
+def _ends(
+    config: HessianConfig, space: ParameterSpace, checkpoint: Checkpoint, product: Product, probe: Probe
+) -> Mapping[str, Any]:
+    """Eigenvalues at both ends; their vectors go into a file of their own."""
+    found = lanczos(
+        product,
+        probe(0),
+        top=config.top,
+        bottom=config.top,
+        tolerance=config.tolerance,
+        most_products=_MOST * config.top,
+        most_vectors=config.vectors,
+    )
+    vectors = {
+        f"{end}.{index}.{name}": tensor
+        for end, each in (("top", found.top_vectors), ("bottom", found.bottom_vectors))
+        for index, vector in enumerate(each)
+        for name, tensor in space.unflatten(vector).items()
+    }
+    save_tensors(_vectors_file(config), vectors, {"kind": "eigenvectors", "checkpoint": checkpoint.fingerprint})
+    return {
+        "top": found.top.tolist(),
+        "bottom": found.bottom.tolist(),
+        "residuals": [*found.top_residuals.tolist(), *found.bottom_residuals.tolist()],
+        "converged": found.converged,
+    }
+
+
+def _trace(config: HessianConfig, product: Product, probe: Probe) -> Mapping[str, Any]:
+    found = hutch_plus_plus(product, probe, config.trace_products)
+    return {"value": found.value, "error": found.error}
+
+
+def _layers(
+    config: HessianConfig, space: ParameterSpace, chosen: Tensor, product: Product, probe: Probe
+) -> Mapping[str, Any]:
+    """Each chosen tensor's own block: its trace, from products that all share, and its largest eigenvalue."""
+    places = {s.name: slice(s.offset, s.offset + s.size) for s in space.segments if chosen[s.offset] != 0}
+    traces = layer_traces(product, probe, places, config.trace_products)
+    blocks = {}
+    for name, place in places.items():
+        start = torch.zeros_like(chosen)
+        start[place] = probe(config.trace_products)[place]
+
+        def block(vector: Tensor, place: slice = place) -> Tensor:
+            image = torch.zeros_like(vector)
+            image[place] = product(vector)[place]
+            return image
+
+        own = lanczos(block, start, top=1, bottom=0, tolerance=config.tolerance, most_products=_MOST)
+        blocks[name] = {"top": float(own.top), "trace": traces[name].value, "trace_error": traces[name].error}
+    return {"blocks": blocks}
+
+
+def _density(config: HessianConfig, writer: ResultWriter, product: Product, probe: Probe) -> Mapping[str, Any]:
+    found = spectral_density(product, probe, probes=config.probes, steps=config.steps)
+    done = np.ones(len(found.values), dtype=bool)
+    writer.update("density", Sweep({"eigenvalue": found.values}, {"density": found.density}, done))
+    return {"width": found.width, "nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
+
+
+def _vectors_file(config: HessianConfig) -> Path:
+    return config.out.with_name(f"{config.out.stem}_vectors.safetensors")

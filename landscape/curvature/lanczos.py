@@ -1,0 +1,228 @@
+"""Eigenvalues at both ends of a symmetric operator, from one Krylov space.
+
+Block Lanczos with full reorthogonalisation (Golub and Underwood 1977): the space grows from one random vector, or from
+a block of known approximations, and both ends are read off it. The small projected matrix is held in full and in
+float64, so that a thick restart (Wu and Simon 2000) only replaces it by a diagonal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+
+_CHUNK = 8
+_DEPENDENT = 1e-5
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Eigenpairs at both ends of a spectrum.
+
+    Attributes:
+        top: the largest eigenvalues `[k]`, float64, largest first.
+        top_vectors: their unit vectors `[k, P]`.
+        top_residuals: norms ‖Hv - λv‖ `[k]`, each a bound of the distance to the nearest eigenvalue.
+        bottom: the smallest eigenvalues `[l]`, smallest first.
+        bottom_vectors: their unit vectors `[l, P]`.
+        bottom_residuals: likewise `[l]`.
+        products: how many products it took.
+        converged: whether every residual is within the tolerance.
+    """
+
+    top: Tensor
+    top_vectors: Tensor
+    top_residuals: Tensor
+    bottom: Tensor
+    bottom_vectors: Tensor
+    bottom_residuals: Tensor
+    products: int
+    converged: bool
+
+
+def lanczos(
+    product: Product,
+    start: Tensor,
+    *,
+    top: int = 1,
+    bottom: int = 1,
+    tolerance: float = 1e-3,
+    floor: float = 1e-4,
+    most_products: int = 500,
+    most_vectors: int | None = None,
+    seed: int = 0,
+) -> Extremes:
+    """Find eigenpairs at both ends.
+
+    The run ends when the residual of every wanted pair is at most `tolerance` times its own size; sizes count as at
+    least `floor` times the largest. It holds at most as many vectors `[P]` as it takes products, and ten more.
+
+    Args:
+        product: maps `[P]` to H times it.
+        start: one vector `[P]`, or a block `[b, P]`; a random one finds what a known one hides.
+        top: how many of the largest eigenvalues.
+        bottom: how many of the smallest.
+        tolerance: relative, positive.
+        floor: positive.
+        most_products: after which the run ends, converged or not.
+        most_vectors: of the basis, before it is restarted from the best of it; at least 2·(top + bottom) + 2 blocks.
+        seed: for random vectors, which are added only where the space is exhausted before enough pairs are found.
+
+    Returns:
+        The pairs; fewer than asked for when P is smaller.
+    """
+    block = list(start.reshape(-1, start.shape[-1]))
+    dimension = start.shape[-1]
+    wanted = min(top + bottom, dimension)
+    generator = torch.Generator().manual_seed(seed)
+    basis = _Basis(block[0])
+    projected = torch.zeros(0, 0, dtype=torch.float64)
+    block, _ = _orthonormal(block, basis)
+    products = 0
+    while True:
+        first = len(basis)
+        for vector in block:
+            basis.append(vector)
+        projected = _grown(projected, len(basis))
+        rests = []
+        for column in range(first, len(basis)):
+            rest = product(basis[column])
+            coefficients = basis.remove_from(rest)
+            projected[:, column] = projected[column, :] = coefficients
+            rests.append(rest)
+            products += 1
+        values, vectors = torch.linalg.eigh(projected)
+        block, couplings = _orthonormal(rests, basis, float(values.abs().max()))
+        residuals = torch.linalg.vector_norm(couplings @ vectors[first:], dim=0)
+        count = len(values)
+        best = [*range(count - 1, count - 1 - min(top, count), -1), *range(min(bottom, count))]
+        allowed = tolerance * values[best].abs().clamp_min(floor * float(values.abs().max()))
+        converged = count >= wanted and bool((residuals[best] <= allowed).all())
+        if converged or products >= most_products or count == dimension:
+            break
+        if not block:
+            fresh = torch.randn(dimension, generator=generator).to(basis[0])
+            block, _ = _orthonormal([fresh], basis)
+        elif most_vectors is not None and count + len(block) > most_vectors:
+            kept = _outermost(count, max(wanted, most_vectors // 2), top, bottom)
+            basis.replace(basis.combine(vectors[:, kept]))
+            projected = torch.diag(values[kept])
+    ends = values[best], basis.combine(vectors[:, best]), residuals[best]
+    (tops, bottoms), (top_vectors, bottom_vectors), (top_residuals, bottom_residuals) = (
+        torch.split(end, [min(top, count), min(bottom, count)]) for end in ends
+    )
+    return Extremes(
+        tops,
+        top_vectors,
+        top_residuals,
+        bottoms,
+        bottom_vectors,
+        bottom_residuals,
+        products,
+        converged or count == dimension,
+    )
+
+
+def tridiagonal(product: Product, start: Tensor, steps: int) -> Tensor:
+    """The projection of an operator on the Krylov space of one vector `[P]`, `[k, k]` tridiagonal, float64.
+
+    Args:
+        product: maps `[P]` to H times it.
+        start: not zero.
+        steps: products, and the largest k; the space may be exhausted before.
+    """
+    basis = _Basis(start)
+    basis.append(start / torch.linalg.vector_norm(start, dtype=torch.float64).to(start.dtype))
+    projected = torch.zeros(steps, steps, dtype=torch.float64)
+    for step in range(steps):
+        rest = product(basis[step])
+        projected[step, step] = basis.remove_from(rest)[step]
+        block, couplings = _orthonormal([rest], basis, float(projected.abs().max()))
+        if step + 1 == steps or not block:
+            return projected[: step + 1, : step + 1]
+        projected[step, step + 1] = projected[step + 1, step] = couplings[0, 0]
+        basis.append(block[0])
+    return projected
+
+
+class _Basis:
+    """Orthonormal vectors `[P]`, held in chunks, so that it grows without being copied."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._chunks: list[Tensor] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._chunks[index // _CHUNK][index % _CHUNK]
+
+    def append(self, vector: Tensor) -> None:
+        if self._count == len(self._chunks) * _CHUNK:
+            self._chunks.append(self._like.new_zeros(_CHUNK, len(self._like)))
+        self._chunks[self._count // _CHUNK][self._count % _CHUNK] = vector
+        self._count += 1
+
+    def remove_from(self, vector: Tensor) -> Tensor:
+        """Take the part inside the basis out of a vector, twice for full accuracy; returns its coefficients `[n]`."""
+        total = torch.zeros(self._count, dtype=torch.float64)
+        for _ in range(2):
+            parts = [chunk @ vector for chunk in self._chunks]
+            for chunk, part in zip(self._chunks, parts, strict=True):
+                vector.addmv_(chunk.T, part, alpha=-1)
+            total += torch.cat(parts)[: self._count].double().cpu() if parts else 0
+        return total
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Linear combinations of the vectors: coefficients `[n, k]` give `[k, P]`."""
+        weights = coefficients.T.to(self._like)
+        total = self._like.new_zeros(weights.shape[0], len(self._like))
+        for part, chunk in zip(torch.split(weights, _CHUNK, dim=1), self._chunks, strict=True):
+            total.addmm_(part, chunk[: part.shape[1]])
+        return total
+
+    def replace(self, vectors: Tensor) -> None:
+        """Begin again with other vectors."""
+        self._chunks, self._count = [], 0
+        for vector in vectors:
+            self.append(vector)
+
+
+def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -> tuple[list[Tensor], Tensor]:
+    """Orthonormal vectors that span what given ones add to a basis, and the coefficients `[r, b]` of these in them.
+
+    What is left of a vector counts as rounding when it is small beside the others, or beside a scale.
+    """
+    found: list[Tensor] = []
+    couplings = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
+    sizes = [float(torch.linalg.vector_norm(vector, dtype=torch.float64)) for vector in vectors]
+    for column, vector in enumerate(vectors):
+        rest = vector.clone()
+        for _ in range(2):
+            basis.remove_from(rest)
+            for row, other in enumerate(found):
+                overlap = torch.dot(other, rest)
+                couplings[row, column] += float(overlap)
+                rest.sub_(other, alpha=float(overlap))
+        size = float(torch.linalg.vector_norm(rest, dtype=torch.float64))
+        if size > max(_DEPENDENT * max(sizes), 10 * torch.finfo(rest.dtype).eps * scale):
+            couplings[len(found), column] = size
+            found.append(rest.div_(size))
+    return found, couplings[: len(found)]
+
+
+def _grown(matrix: Tensor, size: int) -> Tensor:
+    larger = torch.zeros(size, size, dtype=matrix.dtype)
+    larger[: len(matrix), : len(matrix)] = matrix
+    return larger
+
+
+def _outermost(count: int, keep: int, top: int, bottom: int) -> list[int]:
+    """Indices of the values to keep at a restart, shared between the ends as the wanted ones are."""
+    above = min(count, max(top, round(keep * top / (top + bottom))))
+    below = min(count - above, max(bottom, keep - above))
+    return [*range(below), *range(count - above, count)]

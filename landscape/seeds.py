@@ -1,0 +1,13 @@
+"""Seeds that follow from other numbers."""
+
+import numpy as np
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed of several numbers; different numbers give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def unrelated_seeds(seed: int, count: int) -> list[int]:
+    """Seeds for several draws that follow from one seed; more of them begin with the same."""
+    return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]

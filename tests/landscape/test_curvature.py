@@ -1,0 +1,396 @@
+"""Eigenvalues, densities and traces against dense matrices."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from landscape import (
+    EmpiricalRisk,
+    ParameterSpace,
+    Potential,
+    Problem,
+    ProblemError,
+    hutch_plus_plus,
+    lanczos,
+    layer_traces,
+    load_checkpoint,
+    load_result,
+    spectral_density,
+)
+from landscape.cli import _COMMANDS
+from landscape.commandline import run
+from tests.oracles import Convolutions, Signalling, Tied
+
+SIZE = 300
+
+
+def symmetric(outliers=(20.0, 10.0, 7.0, 5.0, 3.0, -2.0, -1.5, -4.0), size=SIZE, seed=0):
+    """A random symmetric matrix with a bulk around zero and some eigenvalues outside, and all its eigenvalues."""
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+    bulk = 0.3 * torch.randn(size - len(outliers), generator=generator, dtype=torch.float64)
+    values = torch.cat([bulk, torch.tensor(outliers, dtype=torch.float64)])
+    return (basis * values) @ basis.T, values.sort().values
+
+
+def random_vector(index, size=SIZE, dtype=torch.float64):
+    return torch.randn(size, generator=torch.Generator().manual_seed(index), dtype=dtype)
+
+
+def signs(index, size=SIZE):
+    generator = torch.Generator().manual_seed(1000 + index)
+    return (torch.randint(2, (size,), generator=generator) * 2 - 1).double()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "flags", [{}, {"top": 4, "bottom": 2}, {"top": 4, "bottom": 2, "most_vectors": 14}, {"most_vectors": 8}]
+)
+def test_both_ends_are_those_of_the_dense_matrix(dtype, flags):
+    matrix, values = symmetric()
+    matrix = matrix.to(dtype)
+    found = lanczos(lambda v: matrix @ v, random_vector(0, dtype=dtype), tolerance=1e-3, **flags)
+    top, bottom = flags.get("top", 1), flags.get("bottom", 1)
+    assert found.converged
+    torch.testing.assert_close(found.top, values.flip(0)[:top], rtol=1e-4, atol=0)
+    torch.testing.assert_close(found.bottom, values[:bottom], rtol=1e-4, atol=0)
+    for each, vectors, residuals in (
+        (found.top, found.top_vectors, found.top_residuals),
+        (found.bottom, found.bottom_vectors, found.bottom_residuals),
+    ):
+        left = torch.stack([matrix @ v for v in vectors]) - each.to(dtype)[:, None] * vectors
+        assert (residuals <= 1e-3 * each.abs()).all()
+        torch.testing.assert_close(left.norm(dim=1).double(), residuals, rtol=0.2, atol=2e-5)
+        torch.testing.assert_close(vectors @ vectors.T, torch.eye(len(vectors), dtype=dtype), atol=1e-5, rtol=0)
+
+
+def test_a_restart_holds_few_vectors_and_finds_the_same():
+    matrix, values = symmetric(outliers=(3.0, 2.9, 2.8, -2.0, -1.9), seed=3)
+    free = lanczos(lambda v: matrix @ v, random_vector(1), top=3, bottom=2, tolerance=1e-6)
+    tight = lanczos(lambda v: matrix @ v, random_vector(1), top=3, bottom=2, tolerance=1e-6, most_vectors=16)
+    torch.testing.assert_close(free.top, values.flip(0)[:3], rtol=1e-9, atol=0)
+    torch.testing.assert_close(tight.top, free.top, rtol=1e-9, atol=0)
+    torch.testing.assert_close(tight.bottom, free.bottom, rtol=1e-9, atol=0)
+    assert tight.products >= free.products > 16
+
+
+@pytest.mark.parametrize(("matrix", "top", "bottom"), [
+    (torch.eye(5) * 2, [2.0], [2.0]),
+    (torch.zeros(5, 5), [0.0], [0.0]),
+    (torch.diag(torch.tensor([1.0, 2.0, 3.0])), [3.0, 2.0], [1.0, 2.0]),
+    (torch.tensor([[4.0]]), [4.0], [4.0]),
+])  # fmt: skip
+def test_small_and_degenerate_matrices(matrix, top, bottom):
+    found = lanczos(lambda v: matrix @ v, torch.randn(len(matrix)), top=len(top), bottom=len(bottom))
+    assert found.top.tolist() == pytest.approx(top, abs=1e-5)
+    assert found.bottom.tolist() == pytest.approx(bottom, abs=1e-5)
+
+
+def test_an_end_that_did_not_converge_is_told():
+    matrix, _ = symmetric()
+    assert not lanczos(lambda v: matrix @ v, random_vector(0), tolerance=1e-8, most_products=6).converged
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_trace_is_within_its_stated_error(seed):
+    matrix, values = symmetric(seed=seed)
+    found = hutch_plus_plus(lambda v: matrix @ v, signs, products=90)
+    assert found.products == 90
+    assert abs(found.value - float(values.sum())) < 4 * found.error
+    plain = torch.stack([signs(i) @ matrix @ signs(i) for i in range(90)])
+    assert found.error < float(plain.std()) / 90**0.5
+
+
+def test_the_stated_error_is_the_spread_of_many_estimates():
+    matrix, _ = symmetric()
+    found = [hutch_plus_plus(lambda v: matrix @ v, lambda i, r=r: signs(100 * r + i), products=30) for r in range(60)]
+    spread = np.std([estimate.value for estimate in found])
+    assert 0.6 < spread / np.mean([estimate.error for estimate in found]) < 1.6
+
+
+def test_layer_traces_are_those_of_the_blocks():
+    matrix, _ = symmetric()
+    parts = {"a": slice(0, 100), "b": slice(100, SIZE)}
+    found = layer_traces(lambda v: matrix @ v, signs, parts, 400)
+    for name, place in parts.items():
+        assert abs(found[name].value - float(matrix.diagonal()[place].sum())) < 4 * found[name].error
+
+
+def test_the_density_has_the_moments_and_the_shape_of_the_spectrum():
+    matrix, values = symmetric()
+    found = spectral_density(lambda v: matrix @ v, random_vector, probes=20, steps=40)
+    for power in (1, 2, 3):
+        mean, error = found.moment(power)
+        assert abs(mean - float((values**power).mean())) < 4 * error
+    assert np.trapezoid(found.density, found.values) == pytest.approx(1.0, abs=1e-3)
+    exact = np.exp(-0.5 * ((found.values[:, None] - values.numpy()) / found.width) ** 2).mean(axis=1)
+    exact /= found.width * np.sqrt(2 * np.pi)
+    assert np.abs(np.cumsum(found.density - exact)).max() * np.diff(found.values)[0] < 0.05
+
+
+# ---------------------------------------------------------------------- networks
+
+
+def encoder():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.block(x).mean(dim=1))
+
+    return Encoder(), torch.randn(11, 4, 8)
+
+
+def networks():
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    return {
+        "mlp": (mlp, torch.randn(11, 5)),
+        "convolutions": (Convolutions(), torch.randn(11, 1, 6, 6)),
+        "tied": (Tied(), torch.randint(7, (11, 5))),
+        "encoder": encoder(),
+    }
+
+
+def dense(risk, theta):
+    """The Hessian, column by column."""
+    space = risk.space
+    with risk.curvature(theta) as product:
+        return torch.stack([product(unit) for unit in torch.eye(space.dimension, dtype=space.dtype)])
+
+
+def plain_hessian(model, inputs, labels, space, theta):
+    """By torch.autograd.functional over the named parameters, without the space's flat network."""
+    names = [segment.name for segment in space.segments]
+
+    def loss(flat):
+        named = {s.name: s.view(flat) for s in space.segments}
+        for segment in space.segments:
+            named |= dict.fromkeys(segment.aliases, named[segment.name])
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            outputs = torch.func.functional_call(model, named, (inputs,))
+        return nn.functional.cross_entropy(outputs, labels)
+
+    assert names
+    return torch.autograd.functional.hessian(loss, theta)
+
+
+@pytest.mark.parametrize("name", ["mlp", "convolutions", "tied", "encoder"])
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_products_and_ends_are_those_of_the_dense_hessian(name, dtype, accuracy):
+    model, inputs = networks()[name]
+    labels = torch.randint(3, (11,), generator=torch.Generator().manual_seed(1))
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    model = model.eval()
+    space = ParameterSpace(model, dtype=dtype)
+    risk = EmpiricalRisk(space, Problem.of(model, {"train": (inputs, labels)}), batch_size=4)
+    theta = space.theta.clone()
+    exact_inputs = inputs.double() if inputs.is_floating_point() else inputs
+    exact = plain_hessian(model.double(), exact_inputs, labels, space, theta.double())
+    vector = torch.randn(space.dimension, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    with risk.curvature(theta) as product:
+        found, again = product(vector), product(vector)
+        assert torch.equal(found, again)
+        error = (found.double() - exact @ vector.double()).norm() / (exact @ vector.double()).norm()
+        assert error < accuracy
+        ends = lanczos(product, vector, tolerance=1e-3)
+    values = torch.linalg.eigvalsh(exact)
+    assert float(ends.top[0]) == pytest.approx(float(values[-1]), rel=1e-4)
+    assert float(ends.bottom[0]) == pytest.approx(float(values[0]), rel=1e-4)
+
+
+def test_products_do_not_depend_on_the_batch_size_or_on_what_is_kept(monkeypatch):
+    model, inputs = networks()["convolutions"]
+    problem = Problem.of(model, {"train": (inputs.double(), torch.arange(11) % 3)})
+    space = ParameterSpace(model, dtype=torch.float64)
+    theta, vector = space.theta.clone(), torch.randn(space.dimension, dtype=torch.float64)
+    products = []
+    for batch_size, room in ((11, 10**9), (4, 10**9), (4, 0), (1, 50_000)):
+        monkeypatch.setattr("landscape.objective._free_bytes", lambda device, room=room: room)
+        with EmpiricalRisk(space, problem, batch_size=batch_size).curvature(theta) as product:
+            product(torch.randn_like(vector))
+            products.append(product(vector))
+    for other in products[1:]:
+        torch.testing.assert_close(other, products[0], rtol=1e-10, atol=1e-12)
+
+
+def test_curvilinear_potentials_have_products_too():
+    surface = Potential(lambda theta: (theta**4).sum(), 3)
+    theta, vector = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([1.0, -1.0, 2.0]).double()
+    with surface.curvature(theta) as product:
+        torch.testing.assert_close(product(vector), 12 * theta**2 * vector)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient * 2
+
+
+def test_an_operation_without_a_second_derivative_is_named():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return _Once.apply(torch.tanh(self.linear(x)))
+
+    model = Stubborn()
+    risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (torch.randn(4, 5), torch.arange(4) % 3)}))
+    with pytest.raises(ProblemError, match="cannot be differentiated twice"):
+        risk.hessian_product(risk.space.theta.clone(), torch.ones(risk.dimension))
+
+
+def test_an_aten_operation_without_a_second_derivative_is_named():
+    class Missing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(5, 3)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return torch.stack([nn.functional.ctc_loss(
+                y.log_softmax(1)[:, None], torch.tensor([[1]]), torch.tensor([len(x)]), torch.tensor([1])
+            )] * len(x))  # fmt: skip
+
+    model = Missing()
+    problem = Problem.of(
+        model, {"train": (torch.randn(4, 5), torch.zeros(4))}, lambda network, batch: network(batch[0])
+    )
+    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=4)
+    with pytest.raises(ProblemError, match=r"cannot be differentiated twice: .*ctc"):
+        risk.hessian_product(risk.space.theta.clone(), torch.ones(risk.dimension))
+
+
+def test_parameters_are_chosen_by_kind_or_name():
+    space = ParameterSpace(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)))
+    assert space.select("all").all()
+    assert int(space.select("weights").sum()) == 28
+    assert int(space.select("1.*").sum()) == 10
+    with pytest.raises(ProblemError, match=r"among '9\.\*'"):
+        space.select("9.*")
+
+
+def test_samples_are_fixed_and_disjoint():
+    inputs = torch.arange(40.0).view(20, 2)
+    model = nn.Linear(2, 2)
+    risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (inputs, torch.zeros(20).long())}))
+    parts = [risk.on_sample(8, part)._splits["train"].tensors[0][:, 0].tolist() for part in (0, 1)]
+    assert len({*parts[0], *parts[1]}) == 16
+    assert risk.on_sample(8)._splits["train"].tensors[0][:, 0].tolist() == parts[0]
+    assert risk.examples == 20
+
+
+# ---------------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    out = tmp_path_factory.mktemp("minimum") / "a.safetensors"
+    problem = ["--model", "mlp", "--model-args", '{"widths": [6], "batch_norm": true}', "--data", "digits"]
+    assert run("landscape", "", _COMMANDS, ["train", *problem, "--epochs", "2", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def call(capsys):
+    def run_program(*arguments):
+        code = run("landscape", "test", _COMMANDS, [str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, json.loads(printed.out) if printed.out.startswith("{") else None, printed.err
+
+    return run_program
+
+
+def test_the_hessian_command_finds_what_the_dense_hessian_has(call, checkpoint, tmp_path):
+    out = tmp_path / "h.h5"
+    given = ["hessian", "--checkpoint", checkpoint, "--out", out, "--samples", 100, "--top", 3, "--json"]
+    given += ["--density", "--trace", "--layers", "--probes", 4, "--steps", 20, "--trace-products", 90]
+    code, summary, stderr = call(*given)
+    assert code == 0, stderr
+    assert {"top", "bottom", "residuals", "trace", "trace_error", "products"} <= set(summary)
+    metadata = load_checkpoint(checkpoint).metadata
+    from landscape import ProblemSpecification, build_problem
+
+    problem = build_problem(ProblemSpecification.from_mapping(metadata["problem"], "test"))
+    space = ParameterSpace(problem.model, dtype=torch.float64)
+    theta = space.load(load_checkpoint(checkpoint).state)
+    data = {"train": tuple(t.double() if t.is_floating_point() else t for t in problem.data.splits["train"].tensors)}
+    risk = EmpiricalRisk(space, Problem.of(problem.model, data), batch_size=50).on_sample(100)
+    weights = space.select("weights")
+    whole = dense(risk, theta)
+    exact = whole[weights][:, weights]
+    values = torch.linalg.eigvalsh(exact)
+    assert summary["top"] == pytest.approx(values.flip(0)[:3].tolist(), rel=1e-4)
+    assert summary["bottom"] == pytest.approx(values[:3].tolist(), rel=1e-3)
+    assert abs(summary["trace"] - float(exact.trace())) < 4 * summary["trace_error"]
+    result = load_result(out)
+    first = space.segments[0]
+    block = whole[: first.size, : first.size]
+    told = result.facts["layers"]["blocks"][first.name]
+    assert told["top"] == pytest.approx(float(torch.linalg.eigvalsh(block)[-1]), rel=1e-3)
+    assert abs(told["trace"] - float(block.trace())) < 4 * told["trace_error"]
+    vectors = load_checkpoint(tmp_path / "h_vectors.safetensors").state
+    assert vectors[f"top.0.{first.name}"].shape == first.shape
+    assert [file.rsplit("/", 1)[1] for file in summary["files"]] == [
+        "h.h5", "h_vectors.safetensors", "h.png", "h_layers.png"
+    ]  # fmt: skip
+    assert call(*given, "--resume")[1]["top"] == summary["top"]
+
+
+def test_an_interrupted_spectrum_goes_on_with_the_next_part(call, checkpoint, tmp_path, monkeypatch):
+    def given(out):
+        parts = ["--trace", "--density", "--probes", 2, "--steps", 10, "--trace-products", 12]
+        return [
+            "hessian",
+            "--checkpoint",
+            checkpoint,
+            "--out",
+            out,
+            "--samples",
+            50,
+            "--eval-batch-size",
+            50,
+            *parts,
+            "--json",
+        ]
+
+    _, whole, _ = call(*given(tmp_path / "whole.h5"))
+    ends = load_result(tmp_path / "whole.h5").facts["ends"]["products"]
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.commandline.on_stderr", Signalling(ends + 5))
+        assert call(*given(tmp_path / "cut.h5"))[0] == 75
+    assert set(load_result(tmp_path / "cut.h5").facts) == {"ends"}
+    code, resumed, stderr = call(*given(tmp_path / "cut.h5"), "--resume")
+    assert code == 0, stderr
+    for name in ("top", "bottom", "residuals", "trace", "trace_error", "products"):
+        assert resumed[name] == whole[name]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top", "0"], "--top is 0"),
+        (["--tolerance", "0"], "--tolerance is 0"),
+        (["--samples", "0"], "--samples is 0"),
+        (["--samples", "100000"], "the split has 1437"),
+        (["--parameters", "nothing"], "is among 'nothing'"),
+        (["--vectors", "3"], "--vectors is 3"),
+    ],
+)
+def test_what_cannot_be_is_said(call, checkpoint, tmp_path, flags, message):
+    code, _, stderr = call("hessian", "--checkpoint", checkpoint, "--out", tmp_path / "h.h5", *flags)
+    assert code == 2
+    assert message in stderr
