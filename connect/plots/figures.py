@@ -68,6 +68,7 @@ def plane_figure(result: Result) -> Figure:
     x, y = (result.sweep.axes[name] for name in ("x", "y"))
     height = _PLANE_WIDTH * float((y[-1] - y[0]) / (x[-1] - x[0]))
     figure = new_figure(_PLANE_WIDTH + 1.6, max(2.4, height + 1.1))
+    figure.set_layout_engine("compressed")
     axes = figure.add_subplot()
     split = result.sweep.splits[0]
     draw_contours(axes, result.sweep, f"{split}_loss", f"{split} loss")

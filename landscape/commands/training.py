@@ -1,5 +1,6 @@
 """Train a minimum."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -35,11 +36,14 @@ class TrainSummary:
 
     def text(self) -> str:
         """The summary in words."""
-        return (
-            f"train loss {self.train_loss:.4f}, accuracy {self.train_accuracy:.4f}; "
-            f"test loss {self.test_loss:.4f}, accuracy {self.test_accuracy:.4f} ({self.seconds:.0f} s)\n"
-            + wrote(self.files)
-        )
+        told = {
+            "train loss": self.train_loss,
+            "train accuracy": self.train_accuracy,
+            "test loss": self.test_loss,
+            "test accuracy": self.test_accuracy,
+        }
+        known = ", ".join(f"{name} {value:.4f}" for name, value in told.items() if not math.isnan(value))
+        return f"{known} ({self.seconds:.0f} s)\n{wrote(self.files)}"
 
 
 @alone

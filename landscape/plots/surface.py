@@ -142,7 +142,7 @@ def draw_surface(
         x,
         y,
         scale.heights(values),
-        facecolors=look.colours()(scale.norm(np.ma.masked_invalid(values))),
+        facecolors=look.colours()(scale.norm(np.ma.masked_invalid(_of_faces(values, scale)))),
         rcount=120,
         ccount=120,
         linewidth=0,
@@ -154,6 +154,13 @@ def draw_surface(
         axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])
     axes.view_init(elev=38, azim=-58)
     return drawn
+
+
+def _of_faces(values: Array, scale: Scale) -> Array:
+    """The value of each face `[iy - 1, ix - 1]`: the mean of its corners, in the logarithm on a logarithmic scale."""
+    heights = np.log(np.maximum(values, scale.low)) if scale.logarithmic else values
+    means = (heights[1:, 1:] + heights[1:, :-1] + heights[:-1, 1:] + heights[:-1, :-1]) / 4
+    return np.exp(means) if scale.logarithmic else means
 
 
 def clipping_note(sweep: Sweep, quantity: str, scale: Scale) -> str:
