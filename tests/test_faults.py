@@ -193,7 +193,7 @@ def test_two_processes_on_one_output(checkpoint, tmp_path):
 
 
 @pytest.mark.fault
-def test_a_line_and_a_trajectory_survive_kills_too(checkpoint, tmp_path, processes):
+def test_a_bundle_of_lines_survives_kills_too(checkpoint, tmp_path, processes):
     given = ["line", "--a", str(checkpoint), "--directions", "40", "--range", "-1:1:61", "--eval-batch-size", "1024"]
     expected = run_to_the_end(processes, [*given, "--out", str(tmp_path / "whole.h5")])
     random, out = np.random.default_rng(1), tmp_path / "l.h5"

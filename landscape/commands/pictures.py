@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from landscape.commands.summaries import FilesSummary, distinct_names
 from landscape.config import FLAT_STYLES, PLANE_STYLES, CompareConfig, DrawingOptions, PlotConfig
@@ -10,6 +11,11 @@ from landscape.files import refuse_existing, write_atomically
 from landscape.progress import Reporter, silent
 from landscape.results import Result, Sweep
 from landscape.store import load_result
+
+if TYPE_CHECKING:  # drawing is imported where it is done, so that commands start fast
+    from matplotlib.figure import Figure
+
+    from landscape.plots.rendering import Look
 
 
 def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
@@ -37,41 +43,58 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
     Returns:
         The pictures' names: the result's name, what is drawn, and the format.
     """
-    from landscape.plots import figures
-    from landscape.plots.interactive import require_plotly, surface_page
-    from landscape.plots.paraview import surface_grid
-    from landscape.plots.rendering import Look, save_figures
+    from landscape.plots.rendering import save_figures
 
     options = options or DrawingOptions()
     result = load_result(path)
-    look = Look(options.scale, options.low, options.high, options.colour_map)
     folder = folder or path.parent
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out is the file {folder}, expected a folder.")
     if result.kind == "profile":
         raise ResultError(f"{path} holds a profile; draw it with connect plot.")
+    planes = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]
+    if result.kind == "spectrum" or not planes or min(planes[0].shape) < 2:
+        if options.style not in {None, "all", "line"} or options.quantity is not None:
+            raise ConfigError("the result has pictures of all that it holds; leave out --style and --quantity.")
+        return save_figures(_plain_pictures(result, planes, options), folder, path.stem, options.format)
+    return _plane_pictures(result, planes, options, folder / path.stem)
+
+
+def _look(options: DrawingOptions) -> "Look":
+    from landscape.plots.rendering import Look
+
+    return Look(options.scale, options.low, options.high, options.colour_map)
+
+
+def _plain_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOptions) -> dict[str, "Figure"]:
+    """The pictures of a result that leaves no choice: a spectrum, a trajectory without a surface, or lines."""
+    from landscape.plots import figures
+
     if result.kind == "spectrum":
-        _require_no_choice(options)
-        found = {"": figures.spectrum_figure(result)} if "ends" in result.facts else {}
-        found |= {"layers": figures.layers_figure(result)} if "layers" in result.facts else {}
-        return save_figures(found, folder, path.stem, options.format)
-    flat = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]
-    if result.kind == "trajectory" and not flat:
-        _require_no_choice(options)
-        found = {"": figures.trajectory_figure(result)}
-        return save_figures(found, folder, path.stem, options.format)
+        ends = {"": figures.spectrum_figure(result)} if "ends" in result.facts else {}
+        return ends | ({"layers": figures.layers_figure(result)} if "layers" in result.facts else {})
+    if result.kind == "trajectory" and not planes:
+        return {"": figures.trajectory_figure(result)}
     for sweep in result.measured.values():
         figures.require_measured(sweep)
-    if not flat:
-        _require_no_choice(options)
-        return save_figures({"": figures.line_figure(result, look)}, folder, path.stem, options.format)
-    if min(flat[0].shape) < 2:
-        _require_no_choice(options)
-        line = Result("line", {"": figures.as_lines(flat)}, {}, result.provenance, result.facts)
-        fixed = " · ".join(f"{name} = {values[0]:.3g}" for name, values in flat[0].axes.items() if len(values) == 1)
-        return save_figures({"line": figures.line_figure(line, look, fixed)}, folder, path.stem, options.format)
-    quantity = _quantity(options.quantity, flat[0])
-    if len(flat) > 1:
+    if not planes:
+        return {"": figures.line_figure(result, _look(options))}
+    line = Result("line", {"": figures.as_lines(planes)}, {}, result.provenance, result.facts)
+    fixed = " · ".join(f"{name} = {values[0]:.3g}" for name, values in planes[0].axes.items() if len(values) == 1)
+    return {"line": figures.line_figure(line, _look(options), fixed)}
+
+
+def _plane_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOptions, stem: Path) -> list[str]:
+    """The pictures of one surface in the styles that are asked for, or panels of several; returns the files' names."""
+    from landscape.plots import figures
+    from landscape.plots.interactive import has_plotly, surface_page
+    from landscape.plots.paraview import surface_grid
+    from landscape.plots.rendering import save_figures
+
+    look, quantity = _look(options), _quantity(options.quantity, planes[0])
+    for sweep in planes:
+        figures.require_measured(sweep)
+    if len(planes) > 1:
         names = list(result.measured)
         panels = {
             style: figures.panels_figure(
@@ -85,24 +108,19 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
             )
             for style in options.styles(FLAT_STYLES, ["filled"])
         }
-        return save_figures(panels, folder, path.stem, options.format)
+        return save_figures(panels, stem.parent, stem.name, options.format)
     styles = options.styles(PLANE_STYLES, ["filled", "3d"])
-    if "html" in styles:
-        require_plotly()
-    drawn = {s: figures.plane_figure(result, quantity, s, look) for s in styles if s not in {"html", "vts"}}
-    files = save_figures(drawn, folder, path.stem, options.format)
+    if options.style == "all" and not has_plotly():
+        styles.remove("html")
     contents = {"html": surface_page, "vts": surface_grid}
-    for style, content in contents.items():
-        if style in styles:
-            file = folder / f"{path.stem}.{style}"
-            write_atomically(file, content(result, quantity, look))
-            files.append(str(file))
+    others = {style: content(result, quantity, look) for style, content in contents.items() if style in styles}
+    drawn = {s: figures.plane_figure(result, quantity, s, look) for s in styles if s not in contents}
+    files = save_figures(drawn, stem.parent, stem.name, options.format)
+    for style, content in others.items():
+        file = stem.with_name(f"{stem.name}.{style}")
+        write_atomically(file, content)
+        files.append(str(file))
     return files
-
-
-def _require_no_choice(options: DrawingOptions) -> None:
-    if options.style not in {None, "all", "line"} or options.quantity is not None:
-        raise ConfigError("the result has one picture, of all that it holds; leave out --style and --quantity.")
 
 
 def _quantity(name: str | None, sweep: Sweep) -> str:
@@ -132,7 +150,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
         ConfigError, ResultError: a file or a name is wrong, or the results are not of one kind.
     """
     from landscape.plots import figures
-    from landscape.plots.rendering import Look, save_figures
+    from landscape.plots.rendering import save_figures
 
     refuse_existing(config.out, config.overwrite)
     results = [load_result(path) for path in config.results]
@@ -153,7 +171,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
         [figures.error_note(result) for result in results],
         quantity,
         style=style,
-        look=Look(config.scale, config.low, config.high, config.colour_map),
+        look=_look(config),
         columns=config.columns,
         caption=_common(results, None if flat == {False} else quantity),
     )

@@ -1,5 +1,6 @@
 """A surface to look around on: one HTML file that needs nothing else, neither a network nor another file."""
 
+import importlib.util
 from itertools import cycle
 from typing import Any
 
@@ -14,18 +15,9 @@ from landscape.results import Array, Result, heights_at
 _LIFT = 0.01
 
 
-def require_plotly() -> None:
-    """Check that plotly can be imported.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import plotly.graph_objects  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "interactive pictures need plotly: pip install plotly, or mode-connectivity[html]."
-        ) from error
+def has_plotly() -> bool:
+    """Whether plotly is installed, which the page needs."""
+    return importlib.util.find_spec("plotly") is not None
 
 
 def surface_page(result: Result, quantity: str, look: Look | None = None, name: str = "") -> bytes:
@@ -43,8 +35,12 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
     Raises:
         ConfigError: plotly is not installed.
     """
-    require_plotly()
-    import plotly.graph_objects as go
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise ConfigError(
+            "interactive pictures need plotly: pip install plotly, or mode-connectivity[html]."
+        ) from error
 
     look = look or Look()
     measured, sweep = require_measured(result.sweeps[name]), result.completed(name)

@@ -419,3 +419,19 @@ def test_planes_of_one_row_are_drawn_as_lines_each(call, tmp_path):
     assert (tmp_path / "d_line.png").exists()
     file = stored(tmp_path / "s.h5", bowl(rows=1))
     assert call("compare", file, file, "--out", tmp_path / "c.png")[0] == 0
+
+
+def test_all_styles_are_those_that_can_be_made(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("landscape.plots.interactive.has_plotly", lambda: False)
+    code, stdout, stderr = call("plot", stored(tmp_path / "s.h5", bowl()), "--style", "all", "--json")
+    assert code == 0, stderr
+    assert not any(name.endswith("html") for name in json.loads(stdout)["files"])
+
+
+@pytest.mark.parametrize("flags", [["--style", "3d"], ["--quantity", "test_loss"]])
+def test_a_line_leaves_no_choice(call, tmp_path, flags):
+    t = np.linspace(0, 1, 5)
+    file = stored(tmp_path / "l.h5", Sweep({"t": t}, {"train_loss": t + 1}, np.ones(5, dtype=bool)), "line")
+    code, _, stderr = call("plot", file, *flags)
+    assert code == 2
+    assert "leave out --style and --quantity" in stderr
