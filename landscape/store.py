@@ -150,9 +150,10 @@ class ResultWriter:
         self._flush(flush)
 
     def note(self, facts: Mapping[str, Any], *, flush: bool = False) -> None:
-        """Add facts, and write when a second has passed or `flush` is set."""
+        """Add facts; they are written with the next update of a sweep, or at once if `flush` is set."""
         self._result = replace(self._result, facts={**self._result.facts, **facts})
-        self._flush(flush)
+        if flush:
+            self._flush(True)
 
     def _flush(self, now: bool) -> None:
         if now or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:

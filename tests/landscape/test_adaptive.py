@@ -9,7 +9,7 @@ import torch
 from landscape import Interrupted, Plane, Potential, Refined, Result, ResultWriter, Sweep, load_result, sweep
 from tests.oracles import Signalling
 
-RECORDED = Path(__file__).parent.parent / "data" / "digits_surfaces.npz"
+RECORDED = Path(__file__).parent.parent / "recorded" / "digits_surfaces.npz"
 """Training losses of networks on the digits, 51×51 over [-1, 1]² on filter-normalised axes, measured densely."""
 
 
