@@ -209,12 +209,11 @@ def panels_figure(
     if flat:
         clipped = bool((values[np.isfinite(values)] > scale.high).any())
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
-    if not flat:
-        names = [str(line.get_label()) for line in lines]
-        figure.legend(lines, names, fontsize=7, loc="outside lower center", ncols=min(len(lines), columns))
-    if flat:
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
         caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
+    else:
+        names = [str(line.get_label()) for line in lines]
+        figure.legend(lines, names, fontsize=7, loc="outside lower center", ncols=min(len(lines), columns))
     figure.suptitle(textwrap.fill(caption, 34 * columns + 10), fontsize=7, color="0.35")
     return figure
 

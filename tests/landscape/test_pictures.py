@@ -126,7 +126,9 @@ def test_flat_surfaces_are_drawn(value, style):
     solid = new_figure(5, 5)
     draw_surface(solid.add_subplot(projection="3d"), flat, "train_loss")
     for drawn in (figure, solid):
-        drawn.savefig(io.BytesIO(), format="png")
+        content = io.BytesIO()
+        drawn.savefig(content, format="png")
+        assert content.getbuffer().nbytes > 1000
 
 
 @pytest.mark.parametrize(
