@@ -46,9 +46,12 @@ from .curvature.density import Density as Density
 from .curvature.density import spectral_density as spectral_density
 from .curvature.lanczos import Extremes as Extremes
 from .curvature.lanczos import lanczos as lanczos
+from .curvature.restriction import Restriction as Restriction
 from .curvature.trace import Trace as Trace
 from .curvature.trace import hutch_plus_plus as hutch_plus_plus
 from .curvature.trace import layer_traces as layer_traces
+from .curvature.walk import CurvatureWalk as CurvatureWalk
+from .curvature.walk import Search as Search
 from .directions import normalise as normalise
 from .directions import principal_directions as principal_directions
 from .directions import random_direction as random_direction
@@ -116,6 +119,7 @@ from .study import Study as Study
 from .study import open_study as open_study
 from .study import recipe_section as recipe_section
 from .sweeps import Everywhere as Everywhere
+from .sweeps import Gauge as Gauge
 from .sweeps import Strategy as Strategy
 from .sweeps import sweep as sweep
 from .training import Descent as Descent

@@ -490,6 +490,7 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
     Attributes:
         checkpoint: where.
         out: the result to write, .h5; the eigenvectors and pictures are put beside it.
+        matrix: the Hessian, or the Gauss-Newton matrix, its part that is as convex as the loss in the outputs.
         top: how many of the largest and of the smallest eigenvalues.
         density: estimate how all eigenvalues are distributed.
         trace: estimate their sum.
@@ -504,6 +505,7 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
 
     checkpoint: Path
     out: Path
+    matrix: Literal["hessian", "gauss_newton"] = "hessian"
     top: int = 1
     density: bool = False
     trace: bool = False

@@ -7,7 +7,7 @@ LandscapeError
 ├── CheckpointError        a checkpoint cannot be used
 │   ├── CorruptFileError       truncated, altered, or not a checkpoint at all
 │   ├── UntrustedPickleError   loading it would run code that it brings along
-│   └── NonFiniteError         it holds NaN or infinity
+│   └── NonFiniteError         it holds NaN or infinity, or its Hessian does
 ├── LayoutError            tensors do not fit each other or the model
 ├── ResultError            a result file cannot be used
 │   └── ProvenanceError        it was measured under other settings
@@ -46,7 +46,7 @@ class UntrustedPickleError(CheckpointError):
 
 
 class NonFiniteError(CheckpointError):
-    """A checkpoint holds NaN or infinity."""
+    """A checkpoint holds NaN or infinity, or the Hessian of its loss does."""
 
 
 class LayoutError(LandscapeError):

@@ -5,8 +5,6 @@ whatever walks on the one can be proven right on the other.
 """
 
 import copy
-import os
-import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,11 +23,18 @@ from landscape.parameters import ParameterSpace
 from landscape.problems.losses import per_example
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Batch, Index, chunks, drawn
+from landscape.products import Products, differentiable, gauss_newton_products, hessian_products
 
 Precision = Literal["fp32", "bf16"]
 
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 _LONG_BATCH, _ROUNDS, _HARDLY_LONGER = 0.2, 5, 1.08
+
+Matrix = Literal["hessian", "gauss_newton"]
+_PRODUCTS: Mapping[Matrix, Callable[..., Products]] = {
+    "hessian": hessian_products,
+    "gauss_newton": gauss_newton_products,
+}
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,6 @@ class EmpiricalRisk:
         self.dimension, self.device, self.dtype = space.dimension, space.device, space.dtype
         self.examples = len(self._splits["train"])
         self._folds: list[Fold] | None = None
-        self._differentiates_twice = False
         self.batch_size = batch_size or self._fastest_batch_size()
 
     @property
@@ -230,7 +234,7 @@ class EmpiricalRisk:
         with self._full_precision(), self._folding():
             for batch, share in self._shares(self._measured[0]):
                 losses, _ = per_example(self._loss, self._space.network, batch)
-                (_differentiable(losses).mean() * share).backward()
+                (differentiable(losses).mean() * share).backward()
         return total.clone()
 
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
@@ -238,55 +242,24 @@ class EmpiricalRisk:
             return product(vector)
 
     @contextmanager
-    def curvature(self, theta: Tensor, *, once: bool = False) -> Iterator[Callable[[Tensor], Tensor]]:
+    def curvature(
+        self, theta: Tensor, *, matrix: Matrix = "hessian", once: bool = False
+    ) -> Iterator[Callable[[Tensor], Tensor]]:
         """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context.
 
-        The gradient's graph does not depend on the vector, so it is kept from one product to the next, for as many
-        batches as fit into a quarter of the free memory.
+        The network must stay at θ meanwhile: nothing else may be asked of this risk.
 
         Args:
             theta: the point.
+            matrix: "gauss_newton" for that matrix instead; see `products`.
             once: keep nothing, for a single product.
         """
         self._move_to(theta)
         recurrent = any(isinstance(module, nn.RNNBase) for module in self._space.network.modules())
         cudnn = torch.backends.cudnn.flags(enabled=not recurrent and torch.backends.cudnn.enabled, allow_tf32=False)
         with cudnn, self._full_precision(), self._folding(), sdpa_kernel(SDPBackend.MATH):
-            kept: dict[int, tuple[Tensor, ...]] = {}
-            room = 0 if once else _free_bytes(self.device) // 4
-
-            def product(vector: Tensor) -> Tensor:
-                nonlocal room
-                views = [segment.view(vector) for segment in self._space.segments]
-                total = self._space.gradient.zero_()
-                for number, (batch, share) in enumerate(self._shares(self._measured[0])):
-                    gradients = kept.get(number)
-                    if gradients is None:
-                        with _counting_bytes() as count:
-                            gradients = self._gradients(batch, share)
-                        if count.bytes <= room:
-                            kept[number] = gradients
-                            room -= count.bytes
-                    varying = [(g, v) for g, v in zip(gradients, views, strict=True) if g.requires_grad]
-                    if varying:
-                        first, vectors = zip(*varying, strict=True)
-                        with _naming_what_does_not_differentiate_twice():
-                            torch.autograd.backward(
-                                first, vectors, retain_graph=number in kept, inputs=self._space.parameters
-                            )
-                return total.clone()
-
-            yield product
-
-    def _gradients(self, batch: Batch, share: float) -> tuple[Tensor, ...]:
-        """The gradient of a batch's share of the loss, one tensor a segment, as functions of the parameters."""
-        losses, _ = per_example(self._loss, self._space.network, batch)
-        loss = _differentiable(losses).mean() * share
-        gradients = torch.autograd.grad(loss, self._space.parameters, create_graph=True, materialize_grads=True)
-        if not self._differentiates_twice:
-            _require_second_derivative(gradients)
-            self._differentiates_twice = True
-        return gradients
+            shares = partial(self._shares, self._measured[0])
+            yield _PRODUCTS[matrix](self._space, self._loss, shares, keep=not once)
 
     def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
         network, gradient = self._space.network, self._space.gradient
@@ -302,7 +275,7 @@ class EmpiricalRisk:
     def _backward(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch's mean loss to the space's gradient, and return that loss."""
         losses, _ = per_example(self._loss, self._space.network, batch)
-        loss = _differentiable(losses).mean()
+        loss = differentiable(losses).mean()
         loss.backward()
         return loss.detach()
 
@@ -400,77 +373,3 @@ class EmpiricalRisk:
             losses, _ = per_example(self._loss, self._space.network, batch)
             losses.sum().item()
             return (perf_counter() - start) / taken
-
-
-def _require_second_derivative(gradients: Sequence[Tensor]) -> None:
-    """Look through the gradient's graph for operations that autograd cannot differentiate again.
-
-    A product would leave some of them out in silence, since no path through them leads to the parameters.
-
-    Raises:
-        ProblemError: there is one.
-    """
-    nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
-    seen = set(nodes)
-    while nodes:
-        node = nodes.pop()
-        if node.name().rpartition(":")[2] in {"Error", "DelayedError"}:
-            raise ProblemError(
-                "the network cannot be differentiated twice: a custom operation is marked as once differentiable; "
-                "replace it for curvature."
-            )
-        nodes += [following for following, _ in node.next_functions if following is not None and following not in seen]
-        seen.update(nodes)
-
-
-@contextmanager
-def _naming_what_does_not_differentiate_twice() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if "not implemented" not in text:
-            raise
-        found = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
-        raise ProblemError(
-            f"the network cannot be differentiated twice: {found.group() if found else 'an operation'} is in the way; "
-            f"replace that operation for curvature ({text.splitlines()[0]})."
-        ) from error
-
-
-class _Count:
-    """How many bytes a graph keeps."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._seen: set[int] = set()
-
-    def add(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor
-
-
-@contextmanager
-def _counting_bytes() -> Iterator[_Count]:
-    """Count the tensors that autograd saves, each memory once."""
-    count = _Count()
-    with torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
-        yield count
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _differentiable(losses: Tensor) -> Tensor:
-    if not losses.requires_grad:
-        raise ProblemError(
-            "the loss does not depend on the parameters by differentiable operations, so it has no gradient."
-        )
-    return losses

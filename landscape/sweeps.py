@@ -1,18 +1,21 @@
 """Measure an objective over a grid of coordinates: resumable, with progress, in any order the same."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from landscape.errors import Interrupted
-from landscape.interrupts import stoppable
+from landscape.interrupts import Stop, stoppable
 from landscape.objective import Measurement, Objective
 from landscape.progress import Reporter, silent
 from landscape.results import Array, Sweep
 from landscape.slices import Slice
 from landscape.store import ResultWriter
+
+Place = tuple[int, ...]
 
 
 class Strategy(Protocol):
@@ -23,6 +26,23 @@ class Strategy(Protocol):
 
         It must follow from `known` alone, whose `done` are the points of all rounds before, so that a sweep that is
         stopped and resumed takes the same points.
+        """
+        ...
+
+
+class Gauge(Protocol):
+    """Measures more than the loss at the points of a grid."""
+
+    def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
+        """Further quantities at a point.
+
+        Args:
+            place: its indices.
+            theta_at: gives θ `[P]` at indices.
+            stop: whether a signal came.
+
+        Raises:
+            Interrupted: a signal came before the point was done.
         """
         ...
 
@@ -40,6 +60,7 @@ def sweep(
     axes: Mapping[str, Array],
     *,
     strategy: Strategy | None = None,
+    gauges: Mapping[str, Gauge] | None = None,
     writer: ResultWriter | None = None,
     name: str = "",
     report: Reporter = silent,
@@ -51,6 +72,7 @@ def sweep(
         where: the map from coordinates to θ; it is called with the axes' names.
         axes: values of each coordinate, in the order of the arrays' dimensions (`{"y": …, "x": …}` gives `[iy, ix]`).
         strategy: which points; by default every one.
+        gauges: what else to measure at each point; a name is put before the names of its quantities.
         writer: keeps what is done on disk; points that it knows are not measured again.
         name: of the sweep in the writer's result.
         report: told of every point.
@@ -67,21 +89,36 @@ def sweep(
     current = Sweep(begun.axes, values, done)
     strategy = strategy or Everywhere()
     asked = np.zeros_like(done)
+    wanted = asked
+
+    def theta_at(index: Place) -> Tensor:
+        return where(**{axis: float(axes[axis][i]) for axis, i in zip(axes, index, strict=True)})
+
+    def stopped() -> str:
+        kept = f"; what is done is in {writer.path}, go on with --resume" if writer and done.any() else ""
+        return f"stopped after {int(done.sum())} of {int((asked | wanted).sum())} points{kept}."
+
     with stoppable() as stop:
         while (wanted := strategy.choose(_seen(current, asked)) & ~asked).any():
             with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
                 for index in map(tuple, np.argwhere(wanted & ~done)):
-                    coordinates = {axis: float(axes[axis][i]) for axis, i in zip(axes, index, strict=True)}
-                    for quantity, value in _quantities(objective.measure(where(**coordinates))).items():
+                    try:
+                        found = _quantities(objective.measure(theta_at(index)))
+                        for prefix, gauge in (gauges or {}).items():
+                            further = gauge(index, theta_at, stop)
+                            found |= {f"{prefix}{quantity}": value for quantity, value in further.items()}
+                    except Interrupted:
+                        if writer and done.any():
+                            writer.update(name, current, flush=True)
+                        raise Interrupted(stopped()) from None
+                    for quantity, value in found.items():
                         values.setdefault(quantity, np.full(done.shape, np.nan))[index] = value
                     done[index] = True
                     progress.advance()
                     if writer:
                         writer.update(name, current, flush=stop.requested)
                     if stop.requested:
-                        kept = f"; what is done is in {writer.path}, go on with --resume" if writer else ""
-                        count = int((asked | wanted).sum())
-                        raise Interrupted(f"stopped after {int(done.sum())} of {count} points{kept}.")
+                        raise Interrupted(stopped())
             asked |= wanted
         if writer:
             writer.update(name, current, flush=True)

@@ -24,6 +24,7 @@ ORDER = {
         "problems",
         "batchnorm",
         "folding",
+        "products",
         "objective",
         "directions",
         "slices",

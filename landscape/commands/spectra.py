@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,8 @@ from landscape.commands.pictures import draw
 from landscape.commands.summaries import wrote
 from landscape.config import HessianConfig
 from landscape.curvature.density import spectral_density
-from landscape.curvature.lanczos import Product, lanczos
+from landscape.curvature.lanczos import lanczos
+from landscape.curvature.restriction import Product, Restriction
 from landscape.curvature.trace import hutch_plus_plus, layer_traces
 from landscape.errors import Interrupted
 from landscape.files import refuse_existing
@@ -95,11 +97,12 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     points = study.load_all([checkpoint])
     theta, space = points.thetas[0], study.space
     statistics = study.policy(config, points)
-    chosen = space.select(config.parameters).to(theta.dtype)
+    restriction = Restriction(space.select(config.parameters))
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
     risk = risk.on_sample(config.samples) if config.samples else risk
     provenance = study.provenance(
         {"checkpoint": checkpoint},
+        matrix=config.matrix,
         parameters=config.parameters,
         tolerance=config.tolerance,
         samples=config.samples,
@@ -118,12 +121,12 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     writer = ResultWriter(
         config.out, Result("spectrum", {}, provenance=provenance), resume=config.resume, overwrite=config.overwrite
     )
-    measured = _Stages(config, risk, theta, chosen, writer, report)
-    measured.run("ends", _MOST, partial(_ends, config, space, checkpoint))
+    measured = _Stages(config, risk, theta, restriction, writer, report)
+    measured.run("ends", _MOST, partial(_ends, config, space, restriction, checkpoint))
     if config.trace:
         measured.run("trace", config.trace_products, partial(_trace, config))
     if config.layers:
-        measured.run("layers", config.trace_products, partial(_layers, config, space, chosen))
+        measured.run("layers", config.trace_products, partial(_layers, config, space))
     if config.density:
         measured.run("density", config.probes * config.steps, partial(_density, config, writer))
     ends, trace = writer.result.facts["ends"], writer.result.facts.get("trace", {})
@@ -152,7 +155,7 @@ class _Stages:
     config: HessianConfig
     risk: EmpiricalRisk
     theta: Tensor
-    chosen: Tensor
+    restriction: Restriction
     writer: ResultWriter
     report: Reporter
 
@@ -164,14 +167,12 @@ class _Stages:
         seeds = mixed_seed(self.config.seed, *name.encode())
 
         def probe(index: int) -> Tensor:
-            generator = torch.Generator().manual_seed(mixed_seed(seeds, index))
-            signs = torch.randint(2, (len(self.theta),), generator=generator) * 2 - 1
-            return signs.to(self.theta) * self.chosen
+            return self.restriction.random(torch.Generator().manual_seed(mixed_seed(seeds, index)), self.theta)
 
         with (
             stoppable() as stop,
             self.report(name, products) as progress,
-            self.risk.curvature(self.theta) as hessian_times,
+            self.risk.curvature(self.theta, matrix=self.config.matrix) as matrix_times,
         ):
 
             def product(vector: Tensor) -> Tensor:
@@ -180,14 +181,19 @@ class _Stages:
                     raise Interrupted(f"stopped; what is done is in {self.config.out}, go on with --resume.")
                 taken += 1
                 progress.advance()
-                return hessian_times(vector * self.chosen).mul_(self.chosen)
+                return matrix_times(vector)
 
-            found = work(product, probe)
+            found = work(self.restriction.block(product), probe)
         self.writer.note({name: {**found, "products": taken}}, flush=True)
 
 
 def _ends(
-    config: HessianConfig, space: ParameterSpace, checkpoint: Checkpoint, product: Product, probe: Probe
+    config: HessianConfig,
+    space: ParameterSpace,
+    restriction: Restriction,
+    checkpoint: Checkpoint,
+    product: Product,
+    probe: Probe,
 ) -> Mapping[str, Any]:
     """Eigenvalues at both ends; their vectors go into a file of their own."""
     found = lanczos(
@@ -203,7 +209,7 @@ def _ends(
         f"{end}.{index}.{name}": tensor
         for end, each in (("top", found.top_vectors), ("bottom", found.bottom_vectors))
         for index, vector in enumerate(each)
-        for name, tensor in space.unflatten(vector).items()
+        for name, tensor in space.unflatten(restriction.extend(vector)).items()
     }
     save_tensors(_vectors_file(config), vectors, {"kind": "eigenvectors", "checkpoint": checkpoint.fingerprint})
     return {
@@ -219,24 +225,23 @@ def _trace(config: HessianConfig, product: Product, probe: Probe) -> Mapping[str
     return {"value": found.value, "error": found.error}
 
 
-def _layers(
-    config: HessianConfig, space: ParameterSpace, chosen: Tensor, product: Product, probe: Probe
-) -> Mapping[str, Any]:
+def _layers(config: HessianConfig, space: ParameterSpace, product: Product, probe: Probe) -> Mapping[str, Any]:
     """Each chosen tensor's own block: its trace, from products that all share, and its largest eigenvalue."""
-    places = {s.name: slice(s.offset, s.offset + s.size) for s in space.segments if chosen[s.offset] != 0}
+    chosen = space.select(config.parameters)
+    segments = [segment for segment in space.segments if chosen[segment.offset]]
+    edges = np.cumsum([0, *(segment.size for segment in segments)]).tolist()
+    places = {segment.name: slice(*ends) for segment, ends in zip(segments, pairwise(edges), strict=True)}
     traces = layer_traces(product, probe, places, config.trace_products)
     blocks = {}
     for name, place in places.items():
-        start = torch.zeros_like(chosen)
-        start[place] = probe(config.trace_products)[place]
-
-        def block(vector: Tensor, place: slice = place) -> Tensor:
-            image = torch.zeros_like(vector)
-            image[place] = product(vector)[place]
-            return image
-
-        own = lanczos(block, start, top=1, bottom=0, tolerance=config.tolerance, most_products=_MOST)
-        blocks[name] = {"top": float(own.top), "trace": traces[name].value, "trace_error": traces[name].error}
+        start = probe(config.trace_products)
+        inside = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        inside[place] = True
+        own = Restriction(inside)
+        found = lanczos(
+            own.block(product), own.restrict(start), top=1, bottom=0, tolerance=config.tolerance, most_products=_MOST
+        )
+        blocks[name] = {"top": float(found.top), "trace": traces[name].value, "trace_error": traces[name].error}
     return {"blocks": blocks}
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.curvature.lanczos import Product, tridiagonal
+from landscape.curvature.lanczos import tridiagonal
+from landscape.curvature.restriction import Product
 from landscape.results import Array
 
 _SMOOTH = 0.01

@@ -5,13 +5,14 @@ a block of known approximations, and both ends are read off it. The small projec
 float64, so that a thick restart (Wu and Simon 2000) only replaces it by a diagonal.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Product = Callable[[Tensor], Tensor]
+from landscape.curvature.restriction import Product
+from landscape.errors import NonFiniteError
 
 _CHUNK = 8
 _DEPENDENT = 1e-5
@@ -28,6 +29,7 @@ class Extremes:
         bottom: the smallest eigenvalues `[l]`, smallest first.
         bottom_vectors: their unit vectors `[l, P]`.
         bottom_residuals: likewise `[l]`.
+        next_vectors: Ritz vectors `[m, P]` beside them, on their way to the next eigenvalues at both ends.
         products: how many products it took.
         converged: whether every residual is within the tolerance.
     """
@@ -38,6 +40,7 @@ class Extremes:
     bottom: Tensor
     bottom_vectors: Tensor
     bottom_residuals: Tensor
+    next_vectors: Tensor
     products: int
     converged: bool
 
@@ -50,6 +53,7 @@ def lanczos(
     bottom: int = 1,
     tolerance: float = 1e-3,
     floor: float = 1e-4,
+    least_products: int = 0,
     most_products: int = 500,
     most_vectors: int | None = None,
     seed: int = 0,
@@ -61,17 +65,22 @@ def lanczos(
 
     Args:
         product: maps `[P]` to H times it.
-        start: one vector `[P]`, or a block `[b, P]`; a random one finds what a known one hides.
+        start: one vector `[P]`, or a block `[b, P]`. Only what a start holds a part of can be found: a random one
+            holds a part of everything, known eigenvectors hide the others.
         top: how many of the largest eigenvalues.
         bottom: how many of the smallest.
         tolerance: relative, positive.
         floor: positive.
+        least_products: before which the run does not end, unless the space is exhausted.
         most_products: after which the run ends, converged or not.
         most_vectors: of the basis, before it is restarted from the best of it; at least 2·(top + bottom) + 2 blocks.
         seed: for random vectors, which are added only where the space is exhausted before enough pairs are found.
 
     Returns:
         The pairs; fewer than asked for when P is smaller.
+
+    Raises:
+        NonFiniteError: a product holds NaN or infinity.
     """
     block = list(start.reshape(-1, start.shape[-1]))
     dimension = start.shape[-1]
@@ -90,6 +99,8 @@ def lanczos(
         for column in range(first, len(basis)):
             rest = product(basis[column])
             coefficients = basis.remove_from(rest)
+            if not coefficients.isfinite().all():
+                raise NonFiniteError("a product with the Hessian holds NaN or infinity; there are no eigenvalues.")
             projected[:, column] = projected[column, :] = coefficients
             rests.append(rest)
             products += 1
@@ -100,7 +111,7 @@ def lanczos(
         best = [*range(count - 1, count - 1 - min(top, count), -1), *range(min(bottom, count))]
         allowed = tolerance * values[best].abs().clamp_min(floor * float(values.abs().max()))
         converged = count >= wanted and bool((residuals[best] <= allowed).all())
-        if converged or products >= most_products or count == dimension:
+        if (converged and products >= least_products) or products >= most_products or count == dimension:
             break
         if not block:
             fresh = torch.randn(dimension, generator=generator).to(basis[0])
@@ -109,6 +120,7 @@ def lanczos(
             kept = _outermost(count, max(wanted, most_vectors // 2), top, bottom)
             basis.replace(basis.combine(vectors[:, kept]))
             projected = torch.diag(values[kept])
+    beside = [place for place in (count - 1 - top, bottom) if 0 <= place < count and place not in best]
     ends = values[best], basis.combine(vectors[:, best]), residuals[best]
     (tops, bottoms), (top_vectors, bottom_vectors), (top_residuals, bottom_residuals) = (
         torch.split(end, [min(top, count), min(bottom, count)]) for end in ends
@@ -120,6 +132,7 @@ def lanczos(
         bottoms,
         bottom_vectors,
         bottom_residuals,
+        basis.combine(vectors[:, sorted(set(beside))]),
         products,
         converged or count == dimension,
     )

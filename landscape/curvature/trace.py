@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.curvature.lanczos import Product
+from landscape.curvature.restriction import Product
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,158 @@
+"""Both ends of the Hessian's spectrum over a grid, where each point starts from what its neighbour found.
+
+Eigenvectors turn slowly from point to point, so a run that starts from the neighbour's ends half as many products as
+one that starts from a random vector. Such a start hides what the neighbour did not see, against which there are four
+safeguards: the start also holds the vectors next to the neighbour's ends, which are the ones to overtake them; it
+holds a part of a new random vector, that is of every eigenvector; no run ends before that part had some products to
+grow in; and every row begins with a random start of its own, so nothing is missed for longer than a row.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.curvature.lanczos import Extremes, lanczos
+from landscape.curvature.restriction import Product, Restriction
+from landscape.curvature.trace import hutch_plus_plus
+from landscape.errors import Interrupted, NonFiniteError
+from landscape.interrupts import Stop
+from landscape.objective import Objective
+from landscape.seeds import mixed_seed
+
+Place = tuple[int, ...]
+
+_BESIDE, _RANDOM = 0.3, 0.1
+_LEAST, _MOST = 8, 300
+_TRACES = 2**32
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for at a point, and how exactly.
+
+    Attributes:
+        chosen: the parameters, boolean `[P]`.
+        tolerance: largest residual of an eigenvalue, over its own size. The error of the eigenvalue itself goes with
+            the square of the residual.
+        trace_products: products for the trace, at least 6; 0 leaves it out.
+        most_vectors: in memory, before a run is restarted from the best.
+        seed: of random vectors.
+    """
+
+    chosen: Tensor
+    tolerance: float = 1e-2
+    trace_products: int = 0
+    most_vectors: int | None = None
+    seed: int = 0
+
+
+class CurvatureWalk:
+    """Measures the curvature at the points of a grid, row by row along the last axis.
+
+    What it finds at a point follows from the row up to there alone. It walks a row again from its beginning when it is
+    asked for a point whose left neighbour it does not remember, so that a resumed run finds the same to the bit.
+
+    Args:
+        objective: the height whose Hessian it is.
+        search: what is looked for.
+    """
+
+    def __init__(self, objective: Objective, search: Search) -> None:
+        self._objective, self._search = objective, search
+        self._restriction = Restriction(search.chosen)
+        self._last: tuple[Place, Extremes | None] | None = None
+
+    def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
+        """Measure a point.
+
+        Args:
+            place: its indices.
+            theta_at: gives θ `[P]` at indices.
+            stop: is looked at before every product.
+
+        Returns:
+            `max_eig` and `min_eig`, `ratio` (the absolute value of the smallest over the largest), `max_eig_residual`
+            and `min_eig_residual` (norms), `steps` (products), and with a trace `trace` and `trace_error` (standard
+            error). All but the steps are NaN where the Hessian is not finite.
+
+        Raises:
+            Interrupted: a signal came before the point was done.
+        """
+        *row, column = place
+        first = column
+        if self._last is None or self._last[0] != (*row, column - 1):
+            self._last, first = None, 0
+        for walked in range(first, column):
+            self._ends((*row, walked), theta_at, stop)
+        return self._ends(place, theta_at, stop, trace=self._search.trace_products > 0)
+
+    def _ends(
+        self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop, *, trace: bool = False
+    ) -> dict[str, float]:
+        taken = 0
+        found: Extremes | None = None
+        told = dict.fromkeys(("max_eig", "min_eig", "ratio", "max_eig_residual", "min_eig_residual"), float("nan"))
+        told |= dict.fromkeys(("trace", "trace_error"), float("nan")) if trace else {}
+        theta = theta_at(place)
+        with self._objective.curvature(theta) as hessian_times:
+
+            def counted(vector: Tensor) -> Tensor:
+                nonlocal taken
+                if stop.requested:
+                    raise Interrupted("stopped inside a point, which is not kept.")
+                taken += 1
+                return hessian_times(vector)
+
+            product = self._restriction.block(counted)
+            try:
+                found = self._search_ends(product, place, theta)
+                told |= _figures(found)
+                told |= self._trace(product, theta) if trace else {}
+            except NonFiniteError:
+                found = None
+        self._last = (place, found)
+        return {**told, "steps": float(taken)}
+
+    def _search_ends(self, product: Product, place: Place, theta: Tensor) -> Extremes:
+        before = self._last[1] if self._last else None
+        return lanczos(
+            product,
+            self._start(before, place, theta),
+            tolerance=self._search.tolerance,
+            least_products=_LEAST,
+            most_products=_MOST,
+            most_vectors=self._search.most_vectors,
+            seed=self._search.seed,
+        )
+
+    def _start(self, before: Extremes | None, place: Place, theta: Tensor) -> Tensor:
+        """A random vector, or the sum of the neighbour's vectors with a random one."""
+        generator = torch.Generator().manual_seed(mixed_seed(self._search.seed, *place))
+        drawn = self._restriction.random(generator, theta)
+        if before is None:
+            return drawn
+        ends = before.top_vectors[0] + before.bottom_vectors[0] + _BESIDE * before.next_vectors.sum(0)
+        return ends.add_(drawn, alpha=_RANDOM / len(drawn) ** 0.5)
+
+    def _trace(self, product: Product, theta: Tensor) -> Mapping[str, float]:
+        """The trace, from the same probes at every point, so that differences between points are not the draw's."""
+
+        def probe(index: int) -> Tensor:
+            generator = torch.Generator().manual_seed(mixed_seed(self._search.seed, _TRACES, index))
+            return self._restriction.random(generator, theta)
+
+        found = hutch_plus_plus(product, probe, self._search.trace_products)
+        return {"trace": found.value, "trace_error": found.error}
+
+
+def _figures(found: Extremes) -> dict[str, float]:
+    top, bottom = float(found.top), float(found.bottom)
+    return {
+        "max_eig": top,
+        "min_eig": bottom,
+        "ratio": abs(bottom / top) if top else float("nan"),
+        "max_eig_residual": float(found.top_residuals),
+        "min_eig_residual": float(found.bottom_residuals),
+    }

@@ -1,0 +1,263 @@
+"""Products of vectors with second derivatives of a mean loss over batches: the Hessian and the Gauss-Newton matrix.
+
+Both are exact (Pearlmutter 1994; Schraudolph 2002), reverse over reverse. What does not depend on the vector is kept
+from one product to the next, for as many batches as memory allows: a product then costs little more than half.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ProblemError
+from landscape.parameters import ParameterSpace
+from landscape.problems.losses import Loss, per_example
+from landscape.problems.splits import Batch, leaf_tensors
+
+Shares = Callable[[], Iterable[tuple[Batch, float]]]
+"""Gives all batches anew, each with its share of the mean."""
+
+_SHARE_OF_MEMORY = 4
+_ROUNDING = 1e-3
+
+
+def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, *, keep: bool = True) -> "Products":
+    """Products with the Hessian of the mean loss where the space's network stands.
+
+    Args:
+        space: the network; it must stay where it is.
+        loss: its loss.
+        shares: the batches.
+        keep: keep the gradient's graph for the next product.
+
+    Returns:
+        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
+    """
+
+    def linearise(batch: Batch, share: float) -> Linear:
+        mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
+        gradients = torch.autograd.grad(mean, space.parameters, create_graph=True, materialize_grads=True)
+        _require_second_derivative(gradients)
+
+        def add(vector: Sequence[Tensor], *, again: bool) -> None:
+            _backward(gradients, vector, space, again=again)
+
+        return add
+
+    return Products(space, shares, linearise, keep=keep)
+
+
+def gauss_newton_products(space: ParameterSpace, loss: Loss, shares: Shares, *, keep: bool = True) -> "Products":
+    """Products with the generalised Gauss-Newton matrix JᵀBJ of the mean loss where the space's network stands.
+
+    J is the Jacobian of the network's outputs and B the Hessian of the loss in them. For the cross-entropy this is the
+    Fisher matrix, and it has no negative eigenvalue wherever the loss is convex in the outputs.
+
+    Args:
+        space: the network; it must stay where it is.
+        loss: its loss, which calls the network once and depends on the parameters through its outputs alone.
+        shares: the batches.
+        keep: keep the graphs for the next product.
+
+    Returns:
+        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss is not of that kind, or cannot be
+        differentiated twice.
+    """
+
+    def linearise(batch: Batch, share: float) -> Linear:
+        with _outputs_of(space.network) as outputs:
+            mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
+        slopes = torch.autograd.grad(mean, outputs, create_graph=True, retain_graph=True, materialize_grads=True)
+        _require_outputs_alone(mean, outputs, slopes, space)
+        weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+        pulled = torch.autograd.grad(outputs, space.parameters, weights, create_graph=True, materialize_grads=True)
+        _require_second_derivative([*slopes, *pulled])
+
+        def add(vector: Sequence[Tensor], *, again: bool) -> None:
+            pushed = _pulled_back(pulled, vector, weights)
+            curved = _pulled_back(slopes, pushed, outputs)
+            _backward(outputs, curved, space, again=again)
+
+        return add
+
+    return Products(space, shares, linearise, keep=keep)
+
+
+Linear = Callable[..., None]
+"""Adds a batch's product with a vector, one tensor a segment, to the space's gradient."""
+
+
+class Products:
+    """A linear map from `[P]` to `[P]` that is a sum over batches.
+
+    Args:
+        space: whose gradient buffer takes the sum.
+        shares: the batches.
+        linearise: makes a batch's map.
+        keep: keep these maps, as far as a quarter of the free memory goes.
+    """
+
+    def __init__(
+        self, space: ParameterSpace, shares: Shares, linearise: Callable[[Batch, float], Linear], *, keep: bool
+    ) -> None:
+        self._space, self._shares, self._linearise = space, shares, linearise
+        self._kept: dict[int, Linear] = {}
+        self._room = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """The product with a vector `[P]`, a new `[P]`."""
+        views = [segment.view(vector) for segment in self._space.segments]
+        total = self._space.gradient.zero_()
+        for number, (batch, share) in enumerate(self._shares()):
+            add = self._kept.get(number)
+            if add is None:
+                with _counting_bytes() as count:
+                    add = self._linearise(batch, share)
+                if count.bytes <= self._room:
+                    self._kept[number] = add
+                    self._room -= count.bytes
+            with _naming_what_does_not_differentiate_twice():
+                add(views, again=number in self._kept)
+        return total.clone()
+
+
+def _backward(functions: Sequence[Tensor], vector: Sequence[Tensor], space: ParameterSpace, *, again: bool) -> None:
+    """Add the functions' Jacobian in the parameters, transposed, times a vector to the space's gradient."""
+    varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
+    if varying:
+        found, vectors = zip(*varying, strict=True)
+        torch.autograd.backward(found, vectors, retain_graph=again, inputs=space.parameters)
+
+
+def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The functions' Jacobian in the inputs, transposed, times a vector."""
+    varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
+    if not varying:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    found, vectors = zip(*varying, strict=True)
+    return torch.autograd.grad(found, inputs, vectors, retain_graph=True, materialize_grads=True)
+
+
+@contextmanager
+def _outputs_of(network: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """Gather the differentiable tensors that the network gives back, of its one call."""
+    outputs: list[Tensor] = []
+    calls = 0
+
+    def note(module: Any, inputs: Any, result: Any) -> None:
+        nonlocal calls
+        calls += 1
+        outputs.extend(tensor for tensor in leaf_tensors(result) if isinstance(tensor, Tensor) and tensor.requires_grad)
+
+    handle = network.register_forward_hook(note)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+    if calls != 1:
+        raise ProblemError(
+            f"the loss calls the network {calls} times a batch; the Gauss-Newton matrix needs a loss with one call."
+        )
+
+
+def _require_outputs_alone(
+    mean: Tensor, outputs: Sequence[Tensor], slopes: Sequence[Tensor], space: ParameterSpace
+) -> None:
+    """Check that the loss depends on the parameters through the outputs, or the matrix would leave something out.
+
+    Raises:
+        ProblemError: it depends on them otherwise too.
+    """
+    given: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
+    whole = torch.autograd.grad(mean, space.parameters, **given)
+    through = torch.autograd.grad(outputs, space.parameters, slopes, **given)
+    left = sum(float((a - b).double().square().sum()) for a, b in zip(whole, through, strict=True))
+    size = sum(float(a.double().square().sum()) for a in whole)
+    if left > _ROUNDING**2 * size:
+        raise ProblemError(
+            "the loss depends on the parameters beside the network's outputs, such as by a penalty on the weights; "
+            "the Gauss-Newton matrix is not defined for it."
+        )
+
+
+def _require_second_derivative(gradients: Sequence[Tensor]) -> None:
+    """Look through the gradient's graph for operations that autograd cannot differentiate again.
+
+    A product would leave some of them out in silence, since no path through them leads to the parameters.
+
+    Raises:
+        ProblemError: there is one.
+    """
+    nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node.name().rpartition(":")[2] in {"Error", "DelayedError"}:
+            raise ProblemError(
+                "the network cannot be differentiated twice: a custom operation is marked as once differentiable; "
+                "replace it for curvature."
+            )
+        nodes += [following for following, _ in node.next_functions if following is not None and following not in seen]
+        seen.update(nodes)
+
+
+@contextmanager
+def _naming_what_does_not_differentiate_twice() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "not implemented" not in text:
+            raise
+        found = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
+        raise ProblemError(
+            f"the network cannot be differentiated twice: {found.group() if found else 'an operation'} is in the way; "
+            f"replace that operation for curvature ({text.splitlines()[0]})."
+        ) from error
+
+
+class _Count:
+    """How many bytes a graph keeps."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._seen: set[int] = set()
+
+    def add(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+@contextmanager
+def _counting_bytes() -> Iterator[_Count]:
+    """Count the tensors that autograd saves, each memory once."""
+    count = _Count()
+    with torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
+        yield count
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def differentiable(losses: Tensor) -> Tensor:
+    """The losses themselves, if they have a gradient.
+
+    Raises:
+        ProblemError: they have none.
+    """
+    if not losses.requires_grad:
+        raise ProblemError(
+            "the loss does not depend on the parameters by differentiable operations, so it has no gradient."
+        )
+    return losses
