@@ -176,14 +176,16 @@ class _Formatter(DefaultHelpFormatter):
 
 def _add_fields(parser: ArgumentParser, command: Command) -> None:
     hints = get_type_hints(command.config)
+    added: set[str] = set()
     for owner in _owners(command.config):
         documented = parse_docstring(owner.__doc__ or "")
         helps = {param.arg_name: " ".join((param.description or "").split()) for param in documented.params}
         title = "command" if owner is command.config else owner.__name__.removesuffix("Options").lower()
         group = parser.add_argument_group(title)
         for field in fields(owner):
-            if field.name not in inspect.get_annotations(owner):
+            if field.name not in inspect.get_annotations(owner) or field.name in added:
                 continue
+            added.add(field.name)
             required = field.default is MISSING
             settings: dict[str, Any] = {"help": helps[field.name]} | ({} if required else {"default": field.default})
             if hints[field.name] is bool:

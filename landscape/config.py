@@ -13,8 +13,10 @@ from landscape.errors import ConfigError
 from landscape.grid import MOST_POINTS, parse_axis
 
 _SEEDS = 2**63
+_LEAST_FOR_TRACE = 6
 FLAT_STYLES = ("contour", "filled", "heatmap")
 PLANE_STYLES = (*FLAT_STYLES, "3d", "html", "vts")
+EIGENVECTOR_AXES = ("eigenvectors", "top-eigenvectors")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -170,7 +172,73 @@ class DirectionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+class CurvatureOptions:
+    """How the Hessian is looked at.
+
+    Attributes:
+        parameters: of which parameters: weights (tensors of more than one dimension), all, or a pattern of names.
+        tolerance: largest residual of an eigenvalue, over its own size.
+        samples: take the Hessian over a fixed random sample of so many examples; by default over all.
+        vectors: hold at most so many vectors of the parameters' size in memory, and restart the search from the best of
+            them; by default one for each product, and ten more.
+    """
+
+    parameters: str = "weights"
+    tolerance: float = 1e-3
+    samples: int | None = None
+    vectors: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ConfigError(f"--tolerance is {self.tolerance}, expected a number in (0, 1), such as 0.001.")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
+        self._require_vectors(1)
+
+    def _require_vectors(self, top: int) -> None:
+        least = 4 * top + 4
+        if self.vectors is not None and self.vectors < least:
+            raise ConfigError(f"--vectors is {self.vectors}, expected at least {least} for {top} at either end.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(CurvatureOptions):
+    """Both ends of the Hessian's spectrum at every point of a grid.
+
+    Attributes:
+        curvature: find them.
+        tolerance: largest residual of an eigenvalue, over its own size; its error goes with the square of the residual.
+        second_sample: find them also over a second sample, which shares no example with the first, to tell how much of
+            them is the sample.
+        trace_products: also estimate the trace, with so many products a point; 0 leaves it out.
+    """
+
+    curvature: bool = False
+    tolerance: float = 1e-2
+    second_sample: bool = False
+    trace_products: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_sample and self.samples is None:
+            raise ConfigError("--second-sample needs --samples, the size of both.")
+        if self.second_sample and not self.curvature:
+            raise ConfigError("--second-sample is for --curvature.")
+        if self.trace_products != 0 and self.trace_products < _LEAST_FOR_TRACE:
+            raise ConfigError(f"--trace-products is {self.trace_products}, expected 0 or at least {_LEAST_FOR_TRACE}.")
+        if not self.curvature and not self._uses_hessian:
+            needless = next((flag for flag in ("samples", "vectors") if getattr(self, flag) is not None), None)
+            if needless:
+                raise ConfigError(f"--{needless} is for --curvature; add it, or leave --{needless} out.")
+
+    @property
+    def _uses_hessian(self) -> bool:
+        """Whether the Hessian serves anything else."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Measure the loss along a line: between two checkpoints, or away from one in random directions.
 
     Attributes:
@@ -179,7 +247,9 @@ class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOpt
         out: the result to write, .h5; pictures are put beside it.
         range: values along the line, start:stop:count (-0.5:1.5:401 between two, -1:1:51 around one).
         directions: number of random directions, which are drawn as a band.
-        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
+            curvature is that of the first.
+        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
     """
 
     a: Path
@@ -188,9 +258,11 @@ class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOpt
     range: str | None = None
     directions: int = 1
     split: str = "all"
+    trace_products: int = 30
 
     def __post_init__(self) -> None:
         CheckpointOptions.__post_init__(self)
+        MapOptions.__post_init__(self)
         DirectionOptions.__post_init__(self)
         require_suffix(self.out, ".h5")
         require_axes(range=self.range)
@@ -205,7 +277,7 @@ class LineConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOpt
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+class SurfaceConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Measure the loss on a plane around one checkpoint or through three, and draw it.
 
     Attributes:
@@ -216,11 +288,13 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
         y: range of the second axis.
         points: points along the longer side, where a range is not given.
         axes: "random"; "difference", towards one or two checkpoints; "pca", the principal components of --towards
-            around the centre; or a file of directions in the layout of the loss-landscape repository.
+            around the centre; "eigenvectors" of the Hessian's largest and smallest eigenvalue, or "top-eigenvectors" of
+            its two largest, of length 1; or a file of directions in the layout of the loss-landscape repository.
         towards: checkpoints for the axes "difference" and "pca".
         through: two further checkpoints; the plane goes through all three, with distances in weight space on its axes.
         project: checkpoints and paths to mark on the plane, with their distance from it.
-        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
+            curvature is that of the first.
         draws: repeat with the seeds seed, seed + 1, and so on, and draw small multiples.
         adaptive: measure only as many points as the loss needs to be known to this share of its logarithmic range,
             such as 0.01.
@@ -243,6 +317,7 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
 
     def __post_init__(self) -> None:
         CheckpointOptions.__post_init__(self)
+        MapOptions.__post_init__(self)
         DirectionOptions.__post_init__(self)
         require_suffix(self.out, ".h5")
         require_points(self.points)
@@ -251,7 +326,8 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
             raise ConfigError("--through takes two checkpoints, which with --checkpoint fix the plane and its axes.")
         if (self.through or self.axes not in {"random", "difference", "pca"}) and (self.normalise or self.biases):
             raise ConfigError(
-                "axes --through checkpoints or from a file have a length of their own; leave out --normalise."
+                "axes --through checkpoints, along eigenvectors or from a file have a length of their own; "
+                "leave out --normalise and --biases."
             )
         if self.axes in {"difference", "pca"} and self.biases and self.normalise in {None, "none"}:
             raise ConfigError(f"--axes {self.axes} moves biases as it is; --biases is for --normalise filter or layer.")
@@ -265,12 +341,18 @@ class SurfaceConfig(DirectionOptions, ProblemOptions, CheckpointOptions, Compute
             raise ConfigError(f"--draws is {self.draws}, expected at least 1.")
         if self.draws > 1 and (self.through or self.axes != "random" or self.project or self.save_axes):
             raise ConfigError("--draws repeats random axes only, and without --project and --save-axes.")
+        if self.adaptive is not None and self.curvature:
+            raise ConfigError("--adaptive interpolates the loss alone; leave out --adaptive or --curvature.")
         if self.adaptive is not None and not 0 < self.adaptive < 1:
             raise ConfigError(f"--adaptive is {self.adaptive}, expected a share of the range in (0, 1), such as 0.01.")
         if self.save_axes is not None:
             require_suffix(self.save_axes, ".h5", "--save-axes")
             if self.save_axes.absolute() == self.out.absolute():
                 raise ConfigError(f"--save-axes and --out are both {self.out}; name two files.")
+
+    @property
+    def _uses_hessian(self) -> bool:
+        return self.axes in EIGENVECTOR_AXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -463,27 +545,6 @@ class StudyConfig(ComputeOptions, OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurvatureOptions:
-    """How the Hessian is looked at.
-
-    Attributes:
-        parameters: weights (tensors of more than one dimension), all, or a pattern of names.
-        tolerance: largest residual of an eigenvalue, over its own size.
-        samples: take the Hessian over a fixed random sample of so many examples; by default over all.
-    """
-
-    parameters: str = "weights"
-    tolerance: float = 1e-3
-    samples: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1:
-            raise ConfigError(f"--tolerance is {self.tolerance}, expected a number in (0, 1), such as 0.001.")
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Find the ends of the Hessian's spectrum at a checkpoint, its density and its trace.
 
@@ -498,7 +559,6 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
         probes: random vectors for the density.
         steps: products for each of them.
         trace_products: products for the trace.
-        vectors: at most so many vectors in memory, after which the search is restarted from the best.
         seed: of random vectors.
         split: the examples.
     """
@@ -513,7 +573,6 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
     probes: int = 8
     steps: int = 60
     trace_products: int = 60
-    vectors: int | None = None
     seed: int = 0
     split: str = "train"
 
@@ -522,12 +581,9 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
         CurvatureOptions.__post_init__(self)
         require_seed(self.seed)
         require_suffix(self.out, ".h5")
-        least = {"top": 1, "probes": 1, "steps": 2, "trace_products": 6}
+        least = {"top": 1, "probes": 1, "steps": 2, "trace_products": _LEAST_FOR_TRACE}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} is {getattr(self, name)}, expected at least {smallest}.")
-        if self.vectors is not None and self.vectors < 4 * self.top + 4:
-            raise ConfigError(
-                f"--vectors is {self.vectors}, expected at least {4 * self.top + 4} for --top {self.top}."
-            )
+        self._require_vectors(self.top)

@@ -57,10 +57,16 @@ class Sweep:
         return self.done.shape
 
     def __getitem__(self, name: str) -> Array:
-        """The array of a quantity or of an axis; errors such as `test_error` follow from the accuracies."""
+        """The array of a quantity or of an axis.
+
+        Errors such as `test_error` follow from the accuracies, and `signed_ratio` from `min_eig` and `max_eig`.
+        """
         found = self.values.get(name, self.axes.get(name))
         if found is None and (accuracy := name.removesuffix("_error") + "_accuracy") in self.values:
             return np.subtract(1, self.values[accuracy])
+        if found is None and (sample := name.removesuffix("signed_ratio")) + "min_eig" in self.values:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.divide(self.values[f"{sample}min_eig"], self.values[f"{sample}max_eig"])
         if found is None:
             raise KeyError(f"there is no {name!r}; there are {', '.join([*self.axes, *self.values])}")
         return found

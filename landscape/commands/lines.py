@@ -8,6 +8,12 @@ import numpy as np
 import torch
 
 from landscape.checkpoints import load_checkpoint
+from landscape.commands.curvatures import (
+    CurvatureFigures,
+    curvature_figures,
+    curvature_gauges,
+    curvature_provenance,
+)
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import at_point, loss_range, wrote
 from landscape.config import LineConfig
@@ -27,8 +33,8 @@ from landscape.sweeps import sweep
 BETWEEN, AROUND = "-0.5:1.5:401", "-1:1:51"
 
 
-@dataclass(frozen=True)
-class LineSummary:
+@dataclass(frozen=True, kw_only=True)
+class LineSummary(CurvatureFigures):
     """A measured line: number of points, time, and the range of its finite losses on the first split."""
 
     points: int
@@ -41,6 +47,7 @@ class LineSummary:
         """The summary in words."""
         return (
             f"{self.points} points in {self.seconds:.0f} s; loss from {self.min_loss:.4g} to {self.max_loss:.4g}\n"
+            + self.curvature_text()
             + wrote(self.files)
         )
 
@@ -68,13 +75,15 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     statistics = study.policy(config, points)
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
     where, how = _slice(config, study, points)
+    gauges = curvature_gauges(config, risk, config.seed)
     provenance = study.provenance(
         checkpoints,
         range=values,
         directions=config.directions,
         normalise=how,
         biases=config.biases,
-        seed=None if config.b else config.seed,
+        seed=None if config.b and not config.curvature else config.seed,
+        **curvature_provenance(config),
         batch_norm=statistics.name,
         statistics_batch_size=config.statistics_batch_size,
         split=config.split,
@@ -87,7 +96,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
     writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, points.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
-    measured = sweep(risk, where, axes, writer=writer, name="", report=report)
+    measured = sweep(risk, where, axes, gauges=gauges, writer=writer, report=report)
     low, high = loss_range([measured])
     return LineSummary(
         points=measured.done.size,
@@ -95,6 +104,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         min_loss=low,
         max_loss=high,
         files=[str(config.out), *draw(config.out)],
+        **curvature_figures(config, [measured]),
     )
 
 

@@ -109,12 +109,19 @@ def _plane_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOpt
             for style in options.styles(FLAT_STYLES, ["filled"])
         }
         return save_figures(panels, stem.parent, stem.name, options.format)
-    styles = options.styles(PLANE_STYLES, ["filled", "3d"])
+    own = ["curvature"] if "max_eig" in planes[0].values and options.quantity is None else []
+    styles = options.styles([*PLANE_STYLES, *own], ["filled", "3d", *own] if options.quantity is None else ["filled"])
     if options.style == "all" and not has_plotly():
         styles.remove("html")
     contents = {"html": surface_page, "vts": surface_grid}
     others = {style: content(result, quantity, look) for style, content in contents.items() if style in styles}
-    drawn = {s: figures.plane_figure(result, quantity, s, look) for s in styles if s not in contents}
+    drawn = {
+        style: figures.curvature_figure(result, look)
+        if style == "curvature"
+        else figures.plane_figure(result, quantity, style, look)
+        for style in styles
+        if style not in contents
+    }
     files = save_figures(drawn, stem.parent, stem.name, options.format)
     for style, content in others.items():
         file = stem.with_name(f"{stem.name}.{style}")
@@ -134,9 +141,10 @@ def _quantity(name: str | None, sweep: Sweep) -> str:
 
 
 def _quantities(sweep: Sweep) -> list[str]:
-    """What a sweep can show: what was measured, and the errors that follow from accuracies."""
+    """What a sweep can show: what was measured, and the errors and signed ratios that follow from it."""
     errors = [name.removesuffix("_accuracy") + "_error" for name in sweep.values if name.endswith("_accuracy")]
-    return [*sweep.values, *errors]
+    ratios = [name.removesuffix("ratio") + "signed_ratio" for name in sweep.values if name.endswith("ratio")]
+    return [*sweep.values, *errors, *ratios]
 
 
 def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:

@@ -11,15 +11,25 @@ import torch
 
 from landscape.adaptive import Refined
 from landscape.checkpoints import Checkpoint, fingerprint_tensors, load_checkpoint
+from landscape.commands.curvatures import (
+    CurvatureFigures,
+    curvature_figures,
+    curvature_gauges,
+    curvature_provenance,
+    sampled,
+)
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import at_point, distinct_names, loss_range, wrote
-from landscape.config import SurfaceConfig
+from landscape.config import EIGENVECTOR_AXES, SurfaceConfig
+from landscape.curvature.lanczos import lanczos
+from landscape.curvature.restriction import Restriction
 from landscape.errors import ConfigError
 from landscape.files import refuse_existing
 from landscape.foreign import read_directions, write_directions
 from landscape.grid import axes_around, parse_axis
 from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
+from landscape.parameters import ParameterSpace
 from landscape.planes import Scaling, plane_towards, principal_plane, random_plane
 from landscape.progress import Reporter, silent
 from landscape.projections import Projection, project
@@ -27,11 +37,11 @@ from landscape.results import Array, Result, Sweep, interpolated
 from landscape.slices import Plane
 from landscape.store import ResultWriter
 from landscape.study import Points, Study, open_study
-from landscape.sweeps import sweep
+from landscape.sweeps import Gauge, sweep
 
 
-@dataclass(frozen=True)
-class SurfaceSummary:
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSummary(CurvatureFigures):
     """A measured surface: number of points, time, and the range of the finite losses on the first split.
 
     `points` counts what was measured; `grid` all points of the grid. `error` is None unless the surface is adaptive:
@@ -52,7 +62,7 @@ class SurfaceSummary:
         error = "" if self.error is None else f"; interpolated to {self.error:.2%} of the logarithmic range"
         return (
             f"{self.points}{of_grid} points in {self.seconds:.0f} s; "
-            f"loss from {self.min_loss:.4g} to {self.max_loss:.4g}{error}\n" + wrote(self.files)
+            f"loss from {self.min_loss:.4g} to {self.max_loss:.4g}{error}\n" + self.curvature_text() + wrote(self.files)
         )
 
 
@@ -80,7 +90,8 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     points = study.load_all([centre, *rest])
     statistics = study.policy(config, points)
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
-    planes = _planes(config, study, points)
+    planes, eigenvalues = _planes(config, study, risk, points)
+    gauged = curvature_gauges(config, risk, config.seed)
     plane = next(iter(planes.values()))
     projections = _projections(config, plane, study, points, marked)
     marks = {name: found.coordinates for name, found in projections.items()}
@@ -99,6 +110,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         draws=config.draws,
         split=config.split,
         adaptive=config.adaptive,
+        **curvature_provenance(config),
         precision=config.precision,
         trainable=config.trainable,
         eval_batch_size=risk.batch_size,
@@ -106,6 +118,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     facts = {
         "distances": {name: found.distances.tolist() for name, found in projections.items()},
         "polylines": [name for name, found in projections.items() if found.is_curve],
+        **eigenvalues,
     }
     writer = ResultWriter(
         config.out, Result("surface", {}, marks, provenance, facts), resume=config.resume, overwrite=config.overwrite
@@ -113,18 +126,20 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     if config.save_axes:
         _save_axes(config.save_axes, config, study, plane)
     writer.note({"at_a": at_point(risk, points.thetas[0])})
-    measured = [_measure(config, risk, drawn, axes, writer, name, report) for name, drawn in planes.items()]
-    low, high = loss_range([swept for swept, _ in measured])
+    measured = [_measure(config, risk, drawn, gauged, axes, writer, name, report) for name, drawn in planes.items()]
+    sweeps = [swept for swept, _ in measured]
+    low, high = loss_range(sweeps)
     errors = [error for _, error in measured if error is not None]
     saved = [str(config.save_axes)] if config.save_axes else []
     return SurfaceSummary(
-        points=sum(int(swept.done.sum()) for swept, _ in measured),
+        points=sum(int(swept.done.sum()) for swept in sweeps),
         seconds=perf_counter() - started,
         min_loss=low,
         max_loss=high,
         files=[str(config.out), *saved, *draw(config.out)],
-        grid=sum(swept.done.size for swept, _ in measured),
+        grid=sum(swept.done.size for swept in sweeps),
         error=max(errors) if errors else None,
+        **curvature_figures(config, sweeps),
     )
 
 
@@ -132,6 +147,7 @@ def _measure(
     config: SurfaceConfig,
     risk: EmpiricalRisk,
     plane: Plane,
+    gauges: Mapping[str, Gauge],
     axes: Mapping[str, Array],
     writer: ResultWriter,
     name: str,
@@ -139,7 +155,7 @@ def _measure(
 ) -> tuple[Sweep, float | None]:
     """Measure one plane; with `adaptive`, also note the interpolated surface and the error that it may have."""
     if config.adaptive is None:
-        return sweep(risk, plane, axes, writer=writer, name=name, report=report), None
+        return sweep(risk, plane, axes, gauges=gauges, writer=writer, name=name, report=report), None
     refined = Refined(config.adaptive)
     measured = sweep(risk, plane, axes, strategy=refined, writer=writer, name=name, report=report)
     whole, error = refined.complete(measured)
@@ -155,21 +171,46 @@ def _scaling(config: SurfaceConfig) -> Scaling | None:
     return Scaling(config.normalise or "filter", config.biases)
 
 
-def _planes(config: SurfaceConfig, study: Study, points: Points) -> dict[str, Plane]:
-    """The planes by the names of their sweeps."""
-    thetas, space, scaling = points.thetas, study.space, _scaling(config)
-    if config.through:
-        return {"": Plane.through(*thetas)}
+def _planes(
+    config: SurfaceConfig, study: Study, risk: EmpiricalRisk, points: Points
+) -> tuple[dict[str, Plane], dict[str, Any]]:
+    """The planes by the names of their sweeps, and the eigenvalues that axes along eigenvectors belong to."""
+    theta, space, scaling = points.thetas[0], study.space, _scaling(config)
     if config.draws > 1:
         seeds = range(config.seed, config.seed + config.draws)
-        return {f"seed {seed}": random_plane(thetas[0], space, seed, scaling) for seed in seeds}
+        return {f"seed {seed}": random_plane(theta, space, seed, scaling) for seed in seeds}, {}
+    if config.axes in EIGENVECTOR_AXES:
+        directions, values = _eigenvectors(config, risk, theta)
+        return {"": Plane(theta, *directions)}, {"eigenvalues": values}
+    return {"": _plane(config, space, points.thetas, scaling)}, {}
+
+
+def _plane(config: SurfaceConfig, space: ParameterSpace, thetas: torch.Tensor, scaling: Scaling | None) -> Plane:
+    if config.through:
+        return Plane.through(*thetas)
     if config.axes == "random":
-        return {"": random_plane(thetas[0], space, config.seed, scaling)}
+        return random_plane(thetas[0], space, config.seed, scaling)
     if config.axes == "difference":
-        return {"": plane_towards(thetas, space, config.seed, scaling)}
+        return plane_towards(thetas, space, config.seed, scaling)
     if config.axes == "pca":
-        return {"": principal_plane(thetas, space, scaling)[0]}
-    return {"": Plane(thetas[0], *read_directions(Path(config.axes), space))}
+        return principal_plane(thetas, space, scaling)[0]
+    return Plane(thetas[0], *read_directions(Path(config.axes), space))
+
+
+def _eigenvectors(
+    config: SurfaceConfig, risk: EmpiricalRisk, theta: torch.Tensor
+) -> tuple[tuple[torch.Tensor, torch.Tensor], list[float]]:
+    """Two unit eigenvectors of the Hessian at the centre, of the two largest eigenvalues or of both ends, and these."""
+    restriction = Restriction(risk.space.select(config.parameters))
+    start = restriction.random(torch.Generator().manual_seed(config.seed), theta)
+    top = 2 if config.axes == "top-eigenvectors" else 1
+    with sampled(config.samples, risk).curvature(theta) as product:
+        found = lanczos(restriction.block(product), start, top=top, bottom=2 - top, tolerance=config.tolerance)
+    values = torch.cat([found.top, found.bottom])
+    if len(values) < 2 or not found.converged:
+        raise ConfigError(f"--axes {config.axes}: no two eigenvectors were found; choose other --parameters.")
+    x, y = restriction.extend(torch.cat([found.top_vectors, found.bottom_vectors]))
+    return (x, y), values.tolist()
 
 
 def _save_axes(file: Path, config: SurfaceConfig, study: Study, plane: Plane) -> None:
@@ -190,13 +231,18 @@ def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
     """What the axes follow from, as files and figures state it."""
     scaling = _scaling(config)
     drawn = not config.through and (config.axes == "random" or len(config.towards) == 1)
-    known = config.axes in {"random", "difference", "pca"}
+    known = config.axes in {"random", "difference", "pca", *EIGENVECTOR_AXES}
     named = "difference, random" if len(config.towards) == 1 else config.axes if known else "from a file"
     return {
         "axes": "through" if config.through else named,
         "axes_fingerprint": None if known else fingerprint_tensors(dict(zip("xy", plane.axes, strict=True))),
         "normalise": scaling.how if scaling else "filter" if config.axes == "random" and drawn else "none",
-        "seed": config.seed if drawn else None,
+        "seed": config.seed if drawn or config.curvature or config.axes in EIGENVECTOR_AXES else None,
+        **(
+            {"hessian": [config.parameters, config.samples, config.tolerance]}
+            if config.axes in EIGENVECTOR_AXES
+            else {}
+        ),
     }
 
 

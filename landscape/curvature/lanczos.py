@@ -16,6 +16,7 @@ from landscape.errors import NonFiniteError
 
 _CHUNK = 8
 _DEPENDENT = 1e-5
+_ROUNDING = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def lanczos(
     """Find eigenpairs at both ends.
 
     The run ends when the residual of every wanted pair is at most `tolerance` times its own size; sizes count as at
-    least `floor` times the largest. It holds at most as many vectors `[P]` as it takes products, and ten more.
+    least `floor` times the largest, and a residual of ten roundings of the largest is not asked to shrink further. It
+    holds at most as many vectors `[P]` as it takes products, and ten more.
 
     Args:
         product: maps `[P]` to H times it.
@@ -109,7 +111,9 @@ def lanczos(
         residuals = torch.linalg.vector_norm(couplings @ vectors[first:], dim=0)
         count = len(values)
         best = [*range(count - 1, count - 1 - min(top, count), -1), *range(min(bottom, count))]
-        allowed = tolerance * values[best].abs().clamp_min(floor * float(values.abs().max()))
+        largest = float(values.abs().max())
+        allowed = tolerance * values[best].abs().clamp_min(floor * largest)
+        allowed = allowed.clamp_min(_ROUNDING * torch.finfo(start.dtype).eps * largest)
         converged = count >= wanted and bool((residuals[best] <= allowed).all())
         if (converged and products >= least_products) or products >= most_products or count == dimension:
             break
@@ -222,7 +226,7 @@ def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -
                 couplings[row, column] += float(overlap)
                 rest.sub_(other, alpha=float(overlap))
         size = float(torch.linalg.vector_norm(rest, dtype=torch.float64))
-        if size > max(_DEPENDENT * max(sizes), 10 * torch.finfo(rest.dtype).eps * scale):
+        if size > max(_DEPENDENT * max(sizes), _ROUNDING * torch.finfo(rest.dtype).eps * scale):
             couplings[len(found), column] = size
             found.append(rest.div_(size))
     return found, couplings[: len(found)]

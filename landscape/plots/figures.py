@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.errors import ResultError
+from landscape.plots.curvature import MAPS, draw_eigenvalues, draw_map, draw_map_bar, is_map, map_norm
 from landscape.plots.lines import draw_line, shown_losses
 from landscape.plots.rendering import COLOURS, Look, Scale, new_figure
 from landscape.plots.surface import (
@@ -40,9 +42,10 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
         look: scale and range of the loss.
         note: a further line above it.
     """
-    figure = new_figure(6.2, 3.9)
-    axes = figure.add_subplot()
     sweep = require_measured(result.sweep)
+    curved = "max_eig" in sweep.values
+    figure = new_figure(6.2, 6.2 if curved else 3.9)
+    axes, *beneath = figure.subplots(2 if curved else 1, sharex=True, squeeze=False)[:, 0]
     if not sweep.splits:
         raise ResultError(f"the result holds {', '.join(sweep.values)}, but no loss to draw along the line.")
     lines = draw_line(axes, sweep, look)
@@ -50,7 +53,11 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
     figure.legend(lines, names_of_lines, fontsize=7, loc="outside lower center", ncols=min(len(lines), 2))
     names = result.facts.get("names", {})
     between = f"t (0: {names['a']}, 1: {names['b']})" if "b" in names else _along(result)
-    axes.set_xlabel(plain(between))
+    axes.set_xlabel("" if beneath else plain(between))
+    if beneath:
+        draw_eigenvalues(beneath[0], sweep)
+        beneath[0].set_xlabel(plain(between))
+        note = "\n".join(filter(None, [note, curvature_note(result)]))
     broken = sum(not np.isfinite(loss) for loss in shown_losses(sweep))
     _caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
     return figure
@@ -82,7 +89,10 @@ def plane_figure(
     trajectory = result.kind == "trajectory"
     figure = new_figure(8.4 if trajectory else 5.8, 4.8)
     axes, *beside = figure.subplots(1, 2, width_ratios=[2.4, 1]) if trajectory else [figure.add_subplot()]
-    colours = draw_contours(axes, sweep, quantity, style=style, look=look)
+    if is_map(quantity):
+        colours = draw_map(axes, sweep, quantity, look=look)
+    else:
+        colours = draw_contours(axes, sweep, quantity, style=style, look=look)
     if not measured.done.all():
         unfinished = sweep is measured and result.provenance.get("adaptive")
         draw_measured(axes, measured, colours if unfinished else None, quantity)
@@ -90,10 +100,43 @@ def plane_figure(
     for limits, values in ((axes.set_xlim, sweep["x"]), (axes.set_ylim, sweep["y"])):
         limits(values.min(), values.max())
     _label_axes(axes, result)
-    _caption(axes, result.provenance, quantity, _notes(result, name, quantity, look))
+    notes = [curvature_note(result), f"lines: {sweep.splits[0]} loss"] if is_map(quantity) else []
+    _caption(axes, result.provenance, quantity, notes or _notes(result, name, quantity, look))
     if beside:
         _draw_distances(beside[0], result)
     return figure
+
+
+def curvature_figure(result: Result, look: Look | None = None, name: str = "") -> Figure:
+    """Four maps of both ends of the Hessian's spectrum: their ratio, that with its sign, and each end.
+
+    Args:
+        result: of kind "surface", measured with curvature.
+        look: colours.
+        name: of the sweep.
+    """
+    sweep = require_measured(result.sweeps[name])
+    look = replace(look or Look(), low=None, high=None)
+    figure = new_figure(8.6, 7.0)
+    for axes, quantity in zip(figure.subplots(2, 2).ravel(), MAPS, strict=True):
+        draw_map(axes, sweep, quantity, look=look)
+        _label_axes(axes, result)
+    notes = [describe(result.provenance), curvature_note(result), f"lines: {sweep.splits[0]} loss"]
+    broken = int((sweep.done & ~np.isfinite(sweep["max_eig"])).sum())
+    notes += [f"hatched: Hessian not finite at {broken} points"] if broken else []
+    figure.suptitle(f"{notes[0]}\n{' · '.join(notes[1:])}", fontsize=7, color="0.35")
+    return figure
+
+
+def curvature_note(result: Result) -> str:
+    """Whose Hessian it is, and how exactly its ends are known."""
+    known = result.provenance.get("curvature")
+    if not known:
+        return ""
+    samples = f"{known['samples']} examples" if known["samples"] else "all examples"
+    return plain(
+        f"Hessian of {known['parameters']} over {samples} · residuals at most {known['tolerance']:.3g} of each"
+    )
 
 
 def trajectory_figure(result: Result) -> Figure:
@@ -185,6 +228,7 @@ def panels_figure(
     columns = min(columns or math.ceil(math.sqrt(len(sweeps))), len(sweeps))
     rows = math.ceil(len(sweeps) / columns)
     flat = set(sweeps[0].dims) == {"y", "x"}
+    mapped = flat and is_map(quantity)
     figure = new_figure(2.9 * columns + 0.9, (2.9 if flat else 2.6) * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=not flat)
     shown = [require_measured(sweep) for sweep in sweeps]
@@ -195,7 +239,10 @@ def panels_figure(
     lines: list[Line2D] = []
     for axes, sweep, title, note in zip(grid.ravel()[: len(shown)], shown, titles, notes, strict=True):
         if flat:
-            drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
+            if mapped:
+                drawn = draw_map(axes, sweep, quantity, look=look, norm=map_norm(quantity, values, look), bar=False)
+            else:
+                drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
             axes.set_box_aspect(1)
         else:
             lines = draw_line(axes, sweep, look)
@@ -206,7 +253,10 @@ def panels_figure(
         axes.tick_params(labelsize=6)
     for axes in grid.ravel()[len(sweeps) :]:
         axes.set_visible(False)
-    if flat:
+    if mapped:
+        draw_map_bar(grid, drawn, quantity, values)
+        caption = " · ".join(filter(None, [caption, f"lines: {shown[0].splits[0]} loss"]))
+    elif flat:
         clipped = bool((values[np.isfinite(values)] > scale.high).any())
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
@@ -345,6 +395,8 @@ def _label_axes(axes: Axes, result: Result) -> None:
     elif kind.startswith("difference") and result.provenance.get("normalise") == "none":
         reached = [plain(name) for name in list(result.marks)[1:3]]
         named = [f"x (1: {reached[0]})", "y (random, filter lengths)" if "random" in kind else f"y (1: {reached[-1]})"]
+    elif "eigenvalues" in result.facts:
+        named = [f"along the eigenvector of {value:.4g}" for value in result.facts["eigenvalues"]]
     elif kind in {"through", "pca"} or result.kind == "plane":
         named = ["distance in weight space"] * 2
     elif result.provenance.get("normalise") == "filter":

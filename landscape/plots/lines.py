@@ -31,7 +31,7 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
     scale = look.scale_of(shown_losses(sweep))
     second: Any = None
     for split, style in zip(sweep.splits, _STYLES, strict=False):
-        lines += _draw(axes, t, _measured(sweep, f"{split}_loss"), style, COLOURS["path"], f"{split} loss")
+        lines += draw_quantity(axes, sweep, f"{split}_loss", style, COLOURS["path"], f"{split} loss")
         if f"{split}_accuracy" in sweep.values:
             second = second or axes.twinx()
             accuracy = 100 * _measured(sweep, f"{split}_accuracy")
@@ -51,6 +51,20 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
         second.set_ylim(-2, 102)
         second.spines["right"].set_visible(True)
     return lines
+
+
+def draw_quantity(axes: Axes, sweep: Sweep, quantity: str, style: str, colour: str, label: str) -> list[Line2D]:
+    """One quantity along a line, or as a band along a bundle of lines.
+
+    Args:
+        axes: where to draw.
+        sweep: measurements `[it]` or `[n, it]`.
+        quantity: which array of the sweep.
+        style: of the line.
+        colour: of the line and the band.
+        label: for the legend.
+    """
+    return _draw(axes, sweep[sweep.dims[-1]], _measured(sweep, quantity), style, colour, label)
 
 
 def shown_losses(sweep: Sweep) -> Array:

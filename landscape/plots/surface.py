@@ -63,10 +63,9 @@ def draw_contours(
     norm = scale.norm
     finite = np.ma.masked_invalid(values)
     x, y = sweep.axes["x"], sweep.axes["y"]
-    axes.set_facecolor(MISSING)
-    axes.patch.set(hatch="////", edgecolor="0.5")
+    shade_missing(axes)
     above = bool((finite > scale.high).any())
-    levels, marked = _levels(scale)
+    levels, marked = _steps(scale), marked_levels(scale)
     with np.errstate(invalid="ignore"):
         if style == "heatmap":
             drawn: Any = axes.pcolormesh(x, y, finite, norm=norm, cmap=look.colours(), shading="nearest")
@@ -101,7 +100,7 @@ def draw_bar(axes: Any, drawn: Any, scale: Scale, label: str, *, clipped: bool =
     """
     figure: Any = (axes if isinstance(axes, Axes) else np.ravel(axes)[0]).get_figure()
     bar = figure.colorbar(drawn, ax=axes, label=label, extend="max" if clipped else "neither")
-    _, marked = _levels(scale)
+    marked = marked_levels(scale)
     bar.set_ticks(list(marked), labels=[f"{value:.3g}" for value in marked])
     bar.minorticks_off()
     return bar
@@ -150,7 +149,7 @@ def draw_surface(
     )
     axes.set(xlabel="x", ylabel="y", zlabel=label or label_of(quantity))
     if scale.logarithmic:
-        _, marked = _levels(scale)
+        marked = marked_levels(scale)
         axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])
     axes.view_init(elev=38, azim=-58)
     return drawn
@@ -174,10 +173,20 @@ def clipping_note(sweep: Sweep, quantity: str, scale: Scale) -> str:
     return " · ".join(told)
 
 
-def _levels(scale: Scale) -> tuple[Array, Array]:
-    """Steps of the colours, and round values among them such as 0.1, 0.3, 1, 3 on a logarithmic scale."""
+def marked_levels(scale: Scale) -> Array:
+    """Round values inside a scale, such as 0.1, 0.3, 1, 3 on a logarithmic one."""
     low, high = scale.low, scale.high
-    steps = np.geomspace(low, high, _LEVELS) if scale.logarithmic else np.linspace(low, high, _LEVELS)
     locator = LogLocator(subs=(1.0, 3.0), numticks=30) if scale.logarithmic and high / low > 30 else MaxNLocator(_LINES)
     values = np.asarray(locator.tick_values(low, high))
-    return steps, values[(values > low) & (values < high)]
+    return values[(values > low) & (values < high)]
+
+
+def _steps(scale: Scale) -> Array:
+    """Where colours change."""
+    return (np.geomspace if scale.logarithmic else np.linspace)(scale.low, scale.high, _LEVELS)
+
+
+def shade_missing(axes: Axes) -> None:
+    """Hatch in grey whatever nothing is drawn over."""
+    axes.set_facecolor(MISSING)
+    axes.patch.set(hatch="////", edgecolor="0.5")

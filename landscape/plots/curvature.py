@@ -1,0 +1,170 @@
+"""The Hessian's extreme eigenvalues: over a plane with contours of the loss, and along a line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.lines import Line2D
+
+from landscape.plots.lines import draw_quantity
+from landscape.plots.rendering import COLOURS, Look
+from landscape.plots.surface import marked_levels, shade_missing, shown_values
+from landscape.results import Array, Sweep
+
+MAPS = ("ratio", "signed_ratio", "max_eig", "min_eig")
+_LABELS = {
+    "ratio": "|smallest / largest eigenvalue|",
+    "signed_ratio": "smallest / largest eigenvalue",
+    "max_eig": "largest eigenvalue",
+    "min_eig": "smallest eigenvalue",
+}
+_MOST_RATIO, _LOGARITHMIC_FROM, _FAINTEST = 0.5, 10.0, 1e-3
+_DIVERGING = "PuOr_r"
+
+
+def is_map(quantity: str) -> bool:
+    """Whether a quantity is an eigenvalue or a ratio of two, also of the second sample."""
+    return quantity.removeprefix("second_") in MAPS
+
+
+def map_label(quantity: str) -> str:
+    """The words for an eigenvalue or a ratio of two."""
+    own = quantity.removeprefix("second_")
+    return _LABELS[own] + (", second sample" if own != quantity else "")
+
+
+def map_norm(quantity: str, values: Array, look: Look | None = None) -> Normalize:
+    """How values become colours: ratios up to 1/2 unless told otherwise; what may be negative around zero.
+
+    Args:
+        quantity: which.
+        values: all that are to be drawn on one scale, of any shape.
+        look: ends of the colours, where they are given.
+    """
+    look = look or Look()
+    own = quantity.removeprefix("second_")
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max()) if finite.size and finite.any() else 1.0
+    if own == "ratio":
+        return Normalize(look.low or 0.0, _MOST_RATIO if look.high is None else look.high)
+    if own == "signed_ratio":
+        most = _MOST_RATIO if look.high is None else look.high
+        return Normalize(-most if look.low is None else look.low, most)
+    if own == "max_eig" and finite.size and float(finite.min()) > 0:
+        low, high = look.low or float(finite.min()), look.high or float(finite.max())
+        if low < high:
+            return LogNorm(low, high) if high / low >= _LOGARITHMIC_FROM else Normalize(low, high)
+        return Normalize(low / 1.1, low * 1.1)
+    most = largest if look.high is None else look.high
+    return SymLogNorm(_FAINTEST * largest, vmin=-most if look.low is None else look.low, vmax=most)
+
+
+def draw_map(
+    axes: Axes,
+    sweep: Sweep,
+    quantity: str,
+    *,
+    look: Look | None = None,
+    norm: Normalize | None = None,
+    bar: bool = True,
+) -> Any:
+    """An eigenvalue or a ratio of two as a heat map, with contours of the loss on it.
+
+    What is not finite or not measured is hatched grey.
+
+    Args:
+        axes: where to draw.
+        sweep: measurements `[iy, ix]`, at least two points each way.
+        quantity: such as "ratio"; see `MAPS`.
+        look: colours.
+        norm: that several pictures share, instead of the quantity's own.
+        bar: whether to add a colour bar.
+
+    Returns:
+        What carries the colours.
+    """
+    look = look or Look()
+    values = shown_values(sweep, quantity)
+    norm = norm or map_norm(quantity, values, look)
+    x, y = sweep["x"], sweep["y"]
+    shade_missing(axes)
+    colours = look.colours() if quantity.endswith(("max_eig", "ratio")) and not _diverges(norm) else _DIVERGING
+    drawn = axes.pcolormesh(x, y, np.ma.masked_invalid(values), norm=norm, cmap=colours, shading="nearest")
+    _draw_loss(axes, sweep)
+    if bar:
+        draw_map_bar(axes, drawn, quantity, values)
+    return drawn
+
+
+def draw_map_bar(axes: Any, drawn: ScalarMappable, quantity: str, values: Array) -> Any:
+    """The colour bar of a map beside axes, of which there may be several, with points where values lie beyond it."""
+    figure = np.ravel(np.asarray(axes, dtype=object))[0].get_figure()
+    finite = values[np.isfinite(values)]
+    above, below = bool((finite > drawn.norm.vmax).any()), bool((finite < drawn.norm.vmin).any())
+    extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((above, below), "neither")
+    bar = figure.colorbar(drawn, ax=axes, label=map_label(quantity), extend=extend)
+    if isinstance(drawn.norm, SymLogNorm):
+        low, high = drawn.norm.vmin or 0.0, drawn.norm.vmax or 0.0
+        most = max(-low, high)
+        decades = 10.0 ** np.arange(np.floor(np.log10(most)) - 2, np.floor(np.log10(most)) + 1)
+        ticks = np.concatenate([-decades[::-1], [0], decades])
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
+    return bar
+
+
+def _diverges(norm: Normalize) -> bool:
+    return norm.vmin is not None and norm.vmin < 0
+
+
+def _draw_loss(axes: Axes, sweep: Sweep) -> None:
+    """Contours of the loss of the first split."""
+    if not sweep.splits:
+        return
+    loss = np.where(sweep.done, sweep[f"{sweep.splits[0]}_loss"], np.nan)
+    levels = marked_levels(Look().scale_of(loss))
+    if len(levels):
+        with np.errstate(invalid="ignore"):
+            found = axes.contour(
+                sweep["x"], sweep["y"], np.ma.masked_invalid(loss), levels=levels, colors="black", linewidths=0.7
+            )
+        axes.clabel(found, fmt=lambda value: f"{value:.3g}", fontsize=6)
+
+
+def draw_eigenvalues(axes: Axes, sweep: Sweep) -> list[Line2D]:
+    """The largest and the smallest eigenvalue along a line, and the trace with its standard error, where known.
+
+    Args:
+        axes: where to draw.
+        sweep: measurements `[it]`, or `[n, it]` along a bundle of lines.
+
+    Returns:
+        The lines.
+    """
+    t = sweep[sweep.dims[-1]]
+    styles: Mapping[str, tuple[str, str]] = {
+        "max_eig": ("-", COLOURS["straight"]),
+        "min_eig": ("-", COLOURS["path"]),
+        "trace": ("--", COLOURS["ends"]),
+    }
+    lines = []
+    known = [name for name in styles if name in sweep.values]
+    for name in known:
+        style, colour = styles[name]
+        lines += draw_quantity(axes, sweep, name, style, colour, _LABELS.get(name, name))
+    if "trace" in known and sweep.done.ndim == 1:
+        trace, error = sweep["trace"], sweep["trace_error"]
+        axes.fill_between(t, trace - error, trace + error, color=COLOURS["ends"], alpha=0.15, linewidth=0)
+    sizes = np.abs(np.concatenate([sweep[name][sweep.done] for name in known]))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if sizes.size and sizes.max() > _LOGARITHMIC_FROM * sizes.min():
+        axes.set_yscale("symlog", linthresh=max(float(np.quantile(sizes, 0.1)), _FAINTEST * float(sizes.max())))
+    axes.axhline(0, color="0.6", linewidth=0.6)
+    axes.set_ylabel("curvature")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    return lines
