@@ -23,8 +23,9 @@ demo: venv  ## train two minima on the digits, connect them, draw the path
 	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 2 --out $(DEMO)/b.safetensors --overwrite
 	$(BIN)/connect fit --a $(DEMO)/a.safetensors --b $(DEMO)/b.safetensors --out $(DEMO)/a-b --overwrite
 
-gallery: venv  ## train and draw networks of several depths, with and without shortcuts
+gallery: venv  ## train and draw networks of several depths, with and without shortcuts, and map their curvature
 	$(BIN)/landscape study configs/depth_and_shortcuts_digits.yaml --out runs/gallery --resume
+	$(BIN)/landscape study configs/curvature_digits.yaml --out runs/curvature --resume
 	$(BIN)/python -m pytest -m gallery
 
 test: venv  ## run the tests
@@ -41,6 +42,7 @@ lint: venv  ## check style and types
 bench: venv  ## measure speed, as ratios against plain reference loops
 	$(BIN)/python benchmarks/curve_step.py
 	$(BIN)/python benchmarks/surface_point.py
+	$(BIN)/python benchmarks/curvature_map.py
 
 clean:  ## remove the environment and all results
 	rm -rf $(VENV) runs

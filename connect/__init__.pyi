@@ -1,7 +1,10 @@
 from .commands import FitSummary as FitSummary
+from .commands import ProfileSummary as ProfileSummary
 from .commands import fit as fit
 from .commands import plot as plot
+from .commands import profile_path as profile_path
 from .config import FitConfig as FitConfig
+from .config import ProfileConfig as ProfileConfig
 from .curves import Bezier as Bezier
 from .curves import Curve as Curve
 from .curves import PolygonalChain as PolygonalChain

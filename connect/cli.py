@@ -2,11 +2,12 @@
 
 import sys
 
-from connect.config import FitConfig, PlotConfig
+from connect.config import FitConfig, PlotConfig, ProfileConfig
 from landscape import Command, run
 
 _COMMANDS = {
     "fit": Command(FitConfig, "connect.commands:fit"),
+    "profile": Command(ProfileConfig, "connect.commands:profile_path", positional="path"),
     "plot": Command(PlotConfig, "connect.commands:plot", positional="result"),
 }
 

@@ -1,25 +1,27 @@
 """The commands of `connect`, as functions: a configuration in, files and a summary out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import torch
 
-from connect.config import FitConfig, PlotConfig
+from connect.config import FitConfig, PlotConfig, ProfileConfig
 from connect.curves import CURVES, Curve
 from connect.fitting import DEFAULT_RECIPE, fit_curve
 from connect.path import Path, load_path, save_path
 from connect.profiles import Along, lengths, profile, summarise
 from landscape import (
     ConfigError,
+    CurvatureFigures,
     EmpiricalRisk,
     FilesSummary,
     Keeping,
     Plane,
     Recipe,
+    Recomputed,
     Reporter,
     Result,
     ResultError,
@@ -27,6 +29,10 @@ from landscape import (
     Study,
     alone,
     axes_around,
+    claimed,
+    curvature_figures,
+    curvature_gauges,
+    curvature_provenance,
     load_checkpoint,
     load_result,
     open_study,
@@ -51,7 +57,7 @@ _ROWS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitSummary:
     """The learned path against the straight line, and the files that were written."""
 
@@ -61,12 +67,24 @@ class FitSummary:
 
     def text(self) -> str:
         """The summary as a table."""
+        return "\n".join([*self._rows(), wrote(self.files)])
+
+    def _rows(self) -> list[str]:
         lines = [f"{'':22}{'path':>10}{'straight':>10}"]
         for label, (name, form) in _ROWS.items():
             lines.append(
                 f"{label:22}" + "".join(f"{getattr(way, name):>10{form}}" for way in (self.path, self.straight))
             )
-        return "\n".join([*lines, wrote(self.files)])
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileSummary(FitSummary, CurvatureFigures):
+    """A path that was measured again, against the straight line; eigenvalues are those along both."""
+
+    def text(self) -> str:
+        """The summary as a table."""
+        return "\n".join([*self._rows(), self.curvature_text() + wrote(self.files)])
 
 
 @alone
@@ -127,6 +145,67 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     pictures = [picture for file in results for picture in plot(PlotConfig(result=file)).files]
     files = [str(config.out / _PATH), *map(str, results), *pictures]
     return FitSummary(**summarise(measured), files=files)
+
+
+def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSummary:
+    """Measure a saved path and the straight line between its ends, and draw both.
+
+    Batch-norm statistics are recomputed from the training data at every point.
+
+    Args:
+        config: the path, splits, curvature and files.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    out = config.out or config.path.with_name(f"{config.path.stem}_profile.h5")
+    with claimed(out):
+        return _profiled(config, out, report)
+
+
+def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> ProfileSummary:
+    if not config.resume:
+        refuse_existing(out, config.overwrite, resumable=True)
+    saved = load_checkpoint(config.path)
+    base = load_checkpoint(config.base, trust_pickle=config.trust_pickle) if config.base else None
+    provenance = saved.metadata.get("provenance", {})
+    config = replace(config, trainable=config.trainable or provenance.get("trainable"))
+    study = open_study(config, config, [saved, *([base] if base else [])])
+    if base:
+        study.load(base)
+    path = load_path(config.path, study.space)
+    if not base and study.space.fixed(study.space.state_dict(path(0.0))):
+        raise ConfigError(f"{config.path} holds only some of the parameters; name a checkpoint with all: --base FILE.")
+    statistics = Recomputed(study.problem.data.splits["train"], study.problem.loss, config.statistics_batch_size)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
+    measuring = study.provenance(
+        {"path": saved} | ({"base": base} if base else {}),
+        curve=path.curve.name,
+        control_points=path.curve.control_points,
+        fitted=dict(path.provenance),
+        trainable=config.trainable,
+        precision=config.precision,
+        points=config.points,
+        split=config.split,
+        seed=config.seed if config.curvature else None,
+        batch_norm=statistics.name,
+        statistics_batch_size=config.statistics_batch_size,
+        eval_batch_size=risk.batch_size,
+        **curvature_provenance(config),
+    )
+    gauges = curvature_gauges(config, risk, config.seed)
+    begun = Result("profile", {}, provenance=measuring, facts=lengths(path))
+    writer = ResultWriter(out, begun, resume=config.resume, overwrite=config.overwrite)
+    t = np.linspace(0, 1, config.points)
+    measured = profile(path, risk, t, gauges=gauges, writer=writer, report=report)
+    ways = summarise(measured)
+    return ProfileSummary(
+        path=ways["path"],
+        straight=ways["straight"],
+        files=[str(out), *plot(PlotConfig(result=out)).files],
+        **curvature_figures(config, list(measured.sweeps.values())),
+    )
 
 
 def _fitted(
@@ -211,7 +290,9 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
     if result.kind not in draw:
         raise ResultError(f"{config.result} holds a {result.kind}; draw it with landscape plot.")
     if not result.sweeps or not all(measured.done.all() for measured in result.sweeps.values()):
-        raise ResultError(f"{config.result} is not complete; go on with connect fit … --resume.")
+        raise ResultError(f"{config.result} is not complete; go on with connect … --resume.")
     figure, stem = draw[result.kind]
+    if config.result.name not in _OUTPUTS:  # the pictures of a fit have names of their own
+        stem = config.result.stem
     folder = config.out or config.result.parent
     return FilesSummary(files=save_figures({"": figure(result)}, FilePath(folder), stem, config.format))

@@ -1,12 +1,12 @@
 """Measure losses along a path and along the straight line between its ends, and say how high the wall is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from connect.path import Path, straight_line
-from landscape import Array, Objective, Reporter, Result, ResultWriter, Sweep, silent, sweep
+from landscape import Array, Gauge, Objective, Reporter, Result, ResultWriter, Sweep, silent, sweep
 
 WAYS = ("path", "straight")
 
@@ -33,6 +33,7 @@ def profile(
     objective: Objective,
     t: Sequence[float] | Array | None = None,
     *,
+    gauges: Mapping[str, Gauge] | None = None,
     writer: ResultWriter | None = None,
     report: Reporter = silent,
 ) -> Result:
@@ -42,6 +43,7 @@ def profile(
         path: the path.
         objective: what is measured; for networks with batch norm, one whose statistics are recomputed.
         t: where; by default 61 values from 0 to 1.
+        gauges: what else to measure at each point, such as a `CurvatureWalk`.
         writer: keeps what is measured on disk.
         report: told of every point.
 
@@ -51,7 +53,7 @@ def profile(
     values = np.linspace(0, 1, 61) if t is None else np.asarray(t, dtype=np.float64)
     ways = {"path": path, "straight": straight_line(path)}
     sweeps = {
-        name: sweep(objective, way, {"t": values}, writer=writer, name=name, report=report)
+        name: sweep(objective, way, {"t": values}, gauges=gauges, writer=writer, name=name, report=report)
         for name, way in ways.items()
     }
     return Result("profile", sweeps, facts=lengths(path), provenance=writer.result.provenance if writer else {})

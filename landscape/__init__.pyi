@@ -10,6 +10,10 @@ from .checkpoints import save_tensors as save_tensors
 from .commandline import Command as Command
 from .commandline import run as run
 from .commands.conversion import convert as convert
+from .commands.curvatures import CurvatureFigures as CurvatureFigures
+from .commands.curvatures import curvature_figures as curvature_figures
+from .commands.curvatures import curvature_gauges as curvature_gauges
+from .commands.curvatures import curvature_provenance as curvature_provenance
 from .commands.lines import LineSummary as LineSummary
 from .commands.lines import line as line
 from .commands.pictures import compare as compare
@@ -33,6 +37,7 @@ from .config import ConvertConfig as ConvertConfig
 from .config import DrawingOptions as DrawingOptions
 from .config import HessianConfig as HessianConfig
 from .config import LineConfig as LineConfig
+from .config import MapOptions as MapOptions
 from .config import OutputOptions as OutputOptions
 from .config import PlotConfig as PlotConfig
 from .config import ProblemOptions as ProblemOptions
@@ -42,6 +47,7 @@ from .config import SurfaceConfig as SurfaceConfig
 from .config import TrainConfig as TrainConfig
 from .config import TrajectoryConfig as TrajectoryConfig
 from .config import require_seed as require_seed
+from .config import require_suffix as require_suffix
 from .curvature.density import Density as Density
 from .curvature.density import spectral_density as spectral_density
 from .curvature.lanczos import Extremes as Extremes
@@ -76,6 +82,7 @@ from .foreign import save_foreign_result as save_foreign_result
 from .foreign import write_directions as write_directions
 from .grid import axes_around as axes_around
 from .locks import alone as alone
+from .locks import claimed as claimed
 from .objective import EmpiricalRisk as EmpiricalRisk
 from .objective import Measurement as Measurement
 from .objective import Objective as Objective
@@ -86,6 +93,8 @@ from .planes import Scaling as Scaling
 from .planes import plane_towards as plane_towards
 from .planes import principal_plane as principal_plane
 from .planes import random_plane as random_plane
+from .plots.curvature import draw_eigenvalues as draw_eigenvalues
+from .plots.figures import curvature_note as curvature_note
 from .plots.figures import describe as describe
 from .plots.rendering import COLOURS as COLOURS
 from .plots.rendering import Look as Look

@@ -421,8 +421,7 @@ class DrawingOptions:
     Attributes:
         style: pictures to draw, such as filled,3d; all stands for every kind that the result has, and html and vts are
             for looking around on a screen. By default what suits the result.
-        format: of the pictures.
-        quantity: what to draw, such as test_loss or train_error; by default the loss of the first split.
+        quantity: what to draw, such as test_loss, train_error or ratio; by default the loss of the first split.
         scale: of the colours; by default logarithmic where the values span a factor of ten.
         low: where the colours begin; what lies below is shown in their first.
         high: where the colours end; what lies above is shown in a colour of its own.
@@ -430,7 +429,6 @@ class DrawingOptions:
     """
 
     style: str | None = None
-    format: Literal["png", "pdf", "svg"] = "png"
     quantity: str | None = None
     scale: Literal["auto", "linear", "log"] = "auto"
     low: float | None = None
@@ -473,10 +471,12 @@ class PlotConfig(DrawingOptions):
     Attributes:
         result: the result's file, .h5; the layout of the loss-landscape repository is read too.
         out: folder for the pictures; by default the result's own.
+        format: of the pictures.
     """
 
     result: Path
     out: Path | None = None
+    format: Literal["png", "pdf", "svg"] = "png"
 
 
 @dataclass(frozen=True, kw_only=True)

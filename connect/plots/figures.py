@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape import COLOURS, Result, describe, draw_contours, new_figure
+from landscape import COLOURS, Result, curvature_note, describe, draw_contours, draw_eigenvalues, new_figure
 
 _PLANE_WIDTH = 4.6
 _IN_PLANE = 1e-3
@@ -18,15 +18,20 @@ def profile_figure(result: Result) -> Figure:
     """
     splits = result.sweeps["path"].splits
     has_error = any(f"{split}_accuracy" in result.sweeps["path"].values for split in splits)
-    figure = new_figure(5.6, 5.2 if has_error else 3.4)
-    rows = figure.subplots(2 if has_error else 1, 1, sharex=True, squeeze=False)[:, 0]
+    curved = "max_eig" in result.sweeps["path"].values
+    count = 1 + has_error + curved
+    figure = new_figure(5.6, 1.6 + 1.8 * count)
+    rows = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     draw_profile(rows[0], result, "loss")
     if all((measured.values[f"{split}_loss"] > 0).all() for measured in result.sweeps.values() for split in splits):
         rows[0].set_yscale("log")
-    rows[0].set_title(describe(result.provenance), fontsize=7, color="0.35")
+    told = [describe(result.provenance), curvature_note(result.provenance)]
+    rows[0].set_title("\n".join(filter(None, told)), fontsize=7, color="0.35")
     rows[0].legend(fontsize=7, ncols=2)
     if has_error:
         draw_profile(rows[1], result, "error")
+    if curved:
+        draw_curvature(rows[-1], result)
     rows[-1].set_xlabel("t")
     rows[-1].set_xlim(0, 1)
     return figure
@@ -54,6 +59,23 @@ def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
     axes.set_ylabel("loss" if quantity == "loss" else "error (%)")
     axes.grid(alpha=0.25)
     return lines
+
+
+def draw_curvature(axes: Axes, result: Result) -> list[object]:
+    """The Hessian's ends and trace along both ways: solid, dashed and dotted, in the ways' colours.
+
+    Args:
+        axes: where to draw.
+        result: of kind "profile", measured with curvature.
+
+    Returns:
+        The lines.
+    """
+    return [
+        line
+        for way, name in _NAMES.items()
+        for line in draw_eigenvalues(axes, result.sweeps[way], colour=COLOURS[way], name=name)
+    ]
 
 
 def plane_figure(result: Result) -> Figure:

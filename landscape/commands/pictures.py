@@ -29,16 +29,19 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
         ResultError: the file is no result that is drawn here, or nothing is measured yet.
         ConfigError: a style or a quantity is none that the result has.
     """
-    return FilesSummary(files=draw(config.result, config, config.out))
+    return FilesSummary(files=draw(config.result, config, config.out, config.format))
 
 
-def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None = None) -> list[str]:
+def draw(
+    path: Path, options: DrawingOptions | None = None, folder: Path | None = None, format: str = "png"
+) -> list[str]:
     """Draw a result file.
 
     Args:
         path: the file.
-        options: styles, scale and format.
+        options: styles, quantity and colours.
         folder: for the pictures; by default the file's own.
+        format: of the pictures.
 
     Returns:
         The pictures' names: the result's name, what is drawn, and the format.
@@ -56,8 +59,8 @@ def draw(path: Path, options: DrawingOptions | None = None, folder: Path | None 
     if result.kind == "spectrum" or not planes or min(planes[0].shape) < 2:
         if options.style not in {None, "all", "line"} or options.quantity is not None:
             raise ConfigError("the result has pictures of all that it holds; leave out --style and --quantity.")
-        return save_figures(_plain_pictures(result, planes, options), folder, path.stem, options.format)
-    return _plane_pictures(result, planes, options, folder / path.stem)
+        return save_figures(_plain_pictures(result, planes, options), folder, path.stem, format)
+    return _plane_pictures(result, planes, options, folder / path.stem, format)
 
 
 def _look(options: DrawingOptions) -> "Look":
@@ -84,7 +87,9 @@ def _plain_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOpt
     return {"line": figures.line_figure(line, _look(options), fixed)}
 
 
-def _plane_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOptions, stem: Path) -> list[str]:
+def _plane_pictures(
+    result: Result, planes: Sequence[Sweep], options: DrawingOptions, stem: Path, format: str
+) -> list[str]:
     """The pictures of one surface in the styles that are asked for, or panels of several; returns the files' names."""
     from landscape.plots import figures
     from landscape.plots.interactive import has_plotly, surface_page
@@ -108,7 +113,7 @@ def _plane_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOpt
             )
             for style in options.styles(FLAT_STYLES, ["filled"])
         }
-        return save_figures(panels, stem.parent, stem.name, options.format)
+        return save_figures(panels, stem.parent, stem.name, format)
     own = ["curvature"] if "max_eig" in planes[0].values and options.quantity is None else []
     styles = options.styles([*PLANE_STYLES, *own], ["filled", "3d", *own] if options.quantity is None else ["filled"])
     if options.style == "all" and not has_plotly():
@@ -122,7 +127,7 @@ def _plane_pictures(result: Result, planes: Sequence[Sweep], options: DrawingOpt
         for style in styles
         if style not in contents
     }
-    files = save_figures(drawn, stem.parent, stem.name, options.format)
+    files = save_figures(drawn, stem.parent, stem.name, format)
     for style, content in others.items():
         file = stem.with_name(f"{stem.name}.{style}")
         write_atomically(file, content)
@@ -201,10 +206,13 @@ def _single(result: Result, path: Path) -> Sweep:
 
 def _common(results: Sequence[Result], quantity: str | None) -> str:
     """The settings that all results share."""
-    from landscape.plots.figures import describe
+    from landscape.plots.curvature import is_map
+    from landscape.plots.figures import curvature_note, describe
 
     first, *others = (result.provenance for result in results)
     shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     problems = [result.provenance.get("problem", {}) for result in results]
     common = {key: value for key, value in problems[0].items() if all(p.get(key) == value for p in problems)}
-    return describe({**shared, "problem": common}, quantity).replace("\n", " ")
+    told = describe({**shared, "problem": common}, quantity).replace("\n", " ")
+    note = curvature_note(shared) if quantity and is_map(quantity) else ""
+    return " · ".join(filter(None, [told, note]))

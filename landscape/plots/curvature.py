@@ -1,6 +1,5 @@
 """The Hessian's extreme eigenvalues: over a plane with contours of the loss, and along a line."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -135,36 +134,36 @@ def _draw_loss(axes: Axes, sweep: Sweep) -> None:
         axes.clabel(found, fmt=lambda value: f"{value:.3g}", fontsize=6)
 
 
-def draw_eigenvalues(axes: Axes, sweep: Sweep) -> list[Line2D]:
+def draw_eigenvalues(axes: Axes, sweep: Sweep, *, colour: str | None = None, name: str = "") -> list[Line2D]:
     """The largest and the smallest eigenvalue along a line, and the trace with its standard error, where known.
 
     Args:
         axes: where to draw.
         sweep: measurements `[it]`, or `[n, it]` along a bundle of lines.
+        colour: of all lines, where several sweeps share the axes; by default each quantity has its own.
+        name: of the sweep, for the legend.
 
     Returns:
         The lines.
     """
     t = sweep[sweep.dims[-1]]
-    styles: Mapping[str, tuple[str, str]] = {
-        "max_eig": ("-", COLOURS["straight"]),
-        "min_eig": ("-", COLOURS["path"]),
-        "trace": ("--", COLOURS["ends"]),
-    }
+    own = {"max_eig": COLOURS["straight"], "min_eig": COLOURS["path"], "trace": COLOURS["ends"]}
+    shared = {"max_eig": "-", "min_eig": "--", "trace": ":"}
     lines = []
-    known = [name for name in styles if name in sweep.values]
-    for name in known:
-        style, colour = styles[name]
-        lines += draw_quantity(axes, sweep, name, style, colour, _LABELS.get(name, name))
+    known = [quantity for quantity in own if quantity in sweep.values]
+    for quantity in known:
+        drawn, style = (colour, shared[quantity]) if colour else (own[quantity], "-")
+        label = ", ".join(filter(None, [name, _LABELS.get(quantity, quantity)]))
+        lines += draw_quantity(axes, sweep, quantity, style, drawn, label)
     if "trace" in known and sweep.done.ndim == 1:
         trace, error = sweep["trace"], sweep["trace_error"]
-        axes.fill_between(t, trace - error, trace + error, color=COLOURS["ends"], alpha=0.15, linewidth=0)
-    sizes = np.abs(np.concatenate([sweep[name][sweep.done] for name in known]))
+        axes.fill_between(t, trace - error, trace + error, color=colour or own["trace"], alpha=0.15, linewidth=0)
+    sizes = np.abs(np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     if sizes.size and sizes.max() > _LOGARITHMIC_FROM * sizes.min():
         axes.set_yscale("symlog", linthresh=max(float(np.quantile(sizes, 0.1)), _FAINTEST * float(sizes.max())))
     axes.axhline(0, color="0.6", linewidth=0.6)
     axes.set_ylabel("curvature")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=6 if colour else 7, ncols=2 if colour else 1)
     return lines

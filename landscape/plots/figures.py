@@ -57,7 +57,7 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
     if beneath:
         draw_eigenvalues(beneath[0], sweep)
         beneath[0].set_xlabel(plain(between))
-        note = "\n".join(filter(None, [note, curvature_note(result)]))
+        note = "\n".join(filter(None, [note, curvature_note(result.provenance)]))
     broken = sum(not np.isfinite(loss) for loss in shown_losses(sweep))
     _caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
     return figure
@@ -100,7 +100,7 @@ def plane_figure(
     for limits, values in ((axes.set_xlim, sweep["x"]), (axes.set_ylim, sweep["y"])):
         limits(values.min(), values.max())
     _label_axes(axes, result)
-    notes = [curvature_note(result), f"lines: {sweep.splits[0]} loss"] if is_map(quantity) else []
+    notes = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss"] if is_map(quantity) else []
     _caption(axes, result.provenance, quantity, notes or _notes(result, name, quantity, look))
     if beside:
         _draw_distances(beside[0], result)
@@ -121,16 +121,16 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
     for axes, quantity in zip(figure.subplots(2, 2).ravel(), MAPS, strict=True):
         draw_map(axes, sweep, quantity, look=look)
         _label_axes(axes, result)
-    notes = [describe(result.provenance), curvature_note(result), f"lines: {sweep.splits[0]} loss"]
+    notes = [describe(result.provenance), curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss"]
     broken = int((sweep.done & ~np.isfinite(sweep["max_eig"])).sum())
     notes += [f"hatched: Hessian not finite at {broken} points"] if broken else []
     figure.suptitle(f"{notes[0]}\n{' · '.join(notes[1:])}", fontsize=7, color="0.35")
     return figure
 
 
-def curvature_note(result: Result) -> str:
+def curvature_note(provenance: Mapping[str, Any]) -> str:
     """Whose Hessian it is, and how exactly its ends are known."""
-    known = result.provenance.get("curvature")
+    known = provenance.get("curvature")
     if not known:
         return ""
     samples = f"{known['samples']} examples" if known["samples"] else "all examples"
@@ -176,8 +176,12 @@ def spectrum_figure(result: Result) -> Figure:
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set_xlabel("eigenvalue")
     axes.legend(fontsize=7)
-    _caption(axes, result.provenance, None, [f"parameters: {result.provenance['parameters']}", note])
+    _caption(axes, result.provenance, None, [f"{_matrix(result)} of {plain(result.provenance['parameters'])}", note])
     return figure
+
+
+def _matrix(result: Result) -> str:
+    return {"gauss_newton": "Gauss-Newton matrix"}.get(result.provenance.get("matrix", ""), "Hessian")
 
 
 def layers_figure(result: Result) -> Figure:

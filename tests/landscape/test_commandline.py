@@ -16,20 +16,6 @@ from landscape import ProblemSpecification, StorageError, build_problem, load_ch
 from landscape.commandline import _join_ranges
 from tests.oracles import Signalling, plain_loss
 
-
-@pytest.fixture
-def call(capsys):
-    """Run a program; returns the exit code and what it printed."""
-
-    def run_program(*arguments, program=landscape.cli):
-        name = program.__name__.split(".")[0]
-        code = run(name, "test", program._COMMANDS, [str(a) for a in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run_program
-
-
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [8], "batch_norm": true}', "--data", "digits"]
 
 

@@ -1,6 +1,6 @@
 """Eigenvalues, densities and traces against dense matrices."""
 
-import json
+import warnings
 
 import numpy as np
 import pytest
@@ -9,10 +9,12 @@ from torch import nn
 
 from landscape import (
     EmpiricalRisk,
+    NonFiniteError,
     ParameterSpace,
     Potential,
     Problem,
     ProblemError,
+    Restriction,
     hutch_plus_plus,
     lanczos,
     layer_traces,
@@ -304,21 +306,11 @@ def checkpoint(tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def call(capsys):
-    def run_program(*arguments):
-        code = run("landscape", "test", _COMMANDS, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, json.loads(printed.out) if printed.out.startswith("{") else None, printed.err
-
-    return run_program
-
-
-def test_the_hessian_command_finds_what_the_dense_hessian_has(call, checkpoint, tmp_path):
+def test_the_hessian_command_finds_what_the_dense_hessian_has(ask, checkpoint, tmp_path):
     out = tmp_path / "h.h5"
     given = ["hessian", "--checkpoint", checkpoint, "--out", out, "--samples", 100, "--top", 3, "--json"]
     given += ["--density", "--trace", "--layers", "--probes", 4, "--steps", 20, "--trace-products", 90]
-    code, summary, stderr = call(*given)
+    code, summary, stderr = ask(*given)
     assert code == 0, stderr
     assert {"top", "bottom", "residuals", "trace", "trace_error", "products"} <= set(summary)
     metadata = load_checkpoint(checkpoint).metadata
@@ -347,10 +339,10 @@ def test_the_hessian_command_finds_what_the_dense_hessian_has(call, checkpoint, 
     assert [file.rsplit("/", 1)[1] for file in summary["files"]] == [
         "h.h5", "h_vectors.safetensors", "h.png", "h_layers.png"
     ]  # fmt: skip
-    assert call(*given, "--resume")[1]["top"] == summary["top"]
+    assert ask(*given, "--resume")[1]["top"] == summary["top"]
 
 
-def test_an_interrupted_spectrum_goes_on_with_the_next_part(call, checkpoint, tmp_path, monkeypatch):
+def test_an_interrupted_spectrum_goes_on_with_the_next_part(ask, checkpoint, tmp_path, monkeypatch):
     def given(out):
         parts = ["--trace", "--density", "--probes", 2, "--steps", 10, "--trace-products", 12]
         return [
@@ -367,13 +359,13 @@ def test_an_interrupted_spectrum_goes_on_with_the_next_part(call, checkpoint, tm
             "--json",
         ]
 
-    _, whole, _ = call(*given(tmp_path / "whole.h5"))
+    _, whole, _ = ask(*given(tmp_path / "whole.h5"))
     ends = load_result(tmp_path / "whole.h5").facts["ends"]["products"]
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(ends + 5))
-        assert call(*given(tmp_path / "cut.h5"))[0] == 75
+        assert ask(*given(tmp_path / "cut.h5"))[0] == 75
     assert set(load_result(tmp_path / "cut.h5").facts) == {"ends"}
-    code, resumed, stderr = call(*given(tmp_path / "cut.h5"), "--resume")
+    code, resumed, stderr = ask(*given(tmp_path / "cut.h5"), "--resume")
     assert code == 0, stderr
     for name in ("top", "bottom", "residuals", "trace", "trace_error", "products"):
         assert resumed[name] == whole[name]
@@ -390,7 +382,144 @@ def test_an_interrupted_spectrum_goes_on_with_the_next_part(call, checkpoint, tm
         (["--vectors", "3"], "--vectors is 3"),
     ],
 )
-def test_what_cannot_be_is_said(call, checkpoint, tmp_path, flags, message):
-    code, _, stderr = call("hessian", "--checkpoint", checkpoint, "--out", tmp_path / "h.h5", *flags)
+def test_what_cannot_be_is_said(ask, checkpoint, tmp_path, flags, message):
+    code, _, stderr = ask("hessian", "--checkpoint", checkpoint, "--out", tmp_path / "h.h5", *flags)
     assert code == 2
     assert message in stderr
+
+
+# ---------------------------------------------------------------------- Gauss-Newton, and an independent oracle
+
+
+def gauss_newton(model, inputs, labels, space, theta):
+    """JᵀBJ summed example by example, from the outputs' Jacobian and the Hessian of the loss in them."""
+
+    def outputs(flat):
+        named = {s.name: s.view(flat) for s in space.segments}
+        for segment in space.segments:
+            named |= dict.fromkeys(segment.aliases, named[segment.name])
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return torch.func.functional_call(model, named, (inputs,))
+
+    slopes = torch.autograd.functional.jacobian(outputs, theta)
+    shares = torch.softmax(outputs(theta), dim=1).detach()
+    inner = torch.diag_embed(shares) - shares[:, :, None] * shares[:, None, :]
+    return torch.einsum("nap,nab,nbq->pq", slopes, inner, slopes) / len(inputs)
+
+
+def exact_problem(name):
+    model, inputs = networks()[name]
+    labels = torch.randint(3, (11,), generator=torch.Generator().manual_seed(1))
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    model = model.double().eval()
+    space = ParameterSpace(model, dtype=torch.float64)
+    risk = EmpiricalRisk(space, Problem.of(model, {"train": (inputs, labels)}), batch_size=4)
+    return model, inputs, labels, risk
+
+
+@pytest.mark.parametrize("name", ["mlp", "convolutions", "tied", "encoder"])
+def test_gauss_newton_products_are_those_of_the_dense_matrix(name):
+    model, inputs, labels, risk = exact_problem(name)
+    theta = risk.space.theta.clone()
+    exact = gauss_newton(model, inputs, labels, risk.space, theta)
+    vector = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with risk.curvature(theta, matrix="gauss_newton") as product:
+        found, again = product(vector), product(vector)
+        smallest = lanczos(product, vector, tolerance=1e-6).bottom
+    torch.testing.assert_close(found, exact @ vector, rtol=1e-10, atol=1e-12)
+    assert torch.equal(found, again)
+    assert float(smallest) > -1e-9
+
+
+def twice(network, batch):
+    return nn.functional.cross_entropy(network(batch[0]) + network(batch[0]), batch[1], reduction="none")
+
+
+def penalised(network, batch):
+    losses = nn.functional.cross_entropy(network(batch[0]), batch[1], reduction="none")
+    return losses + sum(parameter.square().sum() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("loss", "message"), [(twice, "calls the network 2 times"), (penalised, "beside the network")])
+def test_a_loss_without_a_gauss_newton_matrix_is_refused(loss, message):
+    model, inputs = networks()["mlp"]
+    problem = Problem.of(model, {"train": (inputs, torch.arange(11) % 3)}, loss)
+    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=4)
+    theta = risk.space.theta.clone()
+    with (
+        pytest.raises(ProblemError, match=message),
+        risk.curvature(theta, matrix="gauss_newton") as product,
+    ):
+        product(torch.ones_like(theta))
+    risk.hessian_product(theta, torch.ones_like(theta))
+
+
+@pytest.mark.parametrize("name", ["mlp", "convolutions"])
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+def test_products_are_those_of_curvlinops(name, matrix):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports what torch is about to drop
+        from curvlinops import GGNLinearOperator, HessianLinearOperator
+
+        model, inputs, labels, risk = exact_problem(name)
+        kind = {"hessian": HessianLinearOperator, "gauss_newton": GGNLinearOperator}[matrix]
+        data = [(inputs[:6], labels[:6]), (inputs[6:], labels[6:])]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        operator = kind(model, nn.CrossEntropyLoss(), parameters, data)
+        theta = risk.space.flatten(model.state_dict())
+        named = dict(model.named_parameters())
+        vector = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        parts = risk.space.unflatten(vector)
+        theirs = operator @ [parts[key] for key in named]
+    with risk.curvature(theta, matrix=matrix) as product:
+        ours = risk.space.unflatten(product(vector))
+    for key, other in zip(named, theirs, strict=True):
+        torch.testing.assert_close(ours[key], other, rtol=1e-9, atol=1e-11)
+
+
+def test_a_restriction_is_the_block_of_the_chosen_coordinates():
+    matrix, _ = symmetric()
+    chosen = torch.arange(SIZE) % 3 == 0
+    restriction = Restriction(chosen)
+    vector = random_vector(0)[chosen]
+    torch.testing.assert_close(
+        restriction.block(lambda v: matrix @ v)(vector), matrix[chosen][:, chosen] @ vector, rtol=1e-12, atol=1e-12
+    )
+    assert torch.equal(restriction.restrict(restriction.extend(vector)), vector)
+    assert restriction.dimension == 100
+
+
+def test_a_positive_block_has_no_eigenvalue_zero_from_outside_it():
+    matrix = torch.diag(torch.tensor([5.0, 4.0, 3.0, -9.0, -9.0, -9.0], dtype=torch.float64))
+    restriction = Restriction(torch.tensor([True, True, True, False, False, False]))
+    start = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    found = lanczos(restriction.block(lambda v: matrix @ v), start, least_products=8)
+    assert (float(found.top), float(found.bottom)) == pytest.approx((5, 3))
+
+
+def test_a_run_takes_at_least_as_many_products_as_it_is_told_to():
+    matrix, _ = symmetric()
+    known = lanczos(lambda v: matrix @ v, random_vector(0), tolerance=1e-8)
+    start = known.top_vectors[0] + known.bottom_vectors[0]
+    assert lanczos(lambda v: matrix @ v, start).products < 5
+    assert lanczos(lambda v: matrix @ v, start, least_products=9).products == 9
+
+
+def test_the_vectors_next_to_the_ends_are_those_of_the_next_eigenvalues():
+    matrix, values = symmetric()
+    found = lanczos(lambda v: matrix @ v, random_vector(0), tolerance=1e-10)
+    quotients = torch.einsum("ip,pq,iq->i", found.next_vectors, matrix, found.next_vectors)
+    torch.testing.assert_close(quotients, torch.stack([values[1], values[-2]]), rtol=1e-3, atol=0)
+
+
+def test_a_residual_below_rounding_is_not_asked_for():
+    matrix, values = symmetric(outliers=(1000.0, -2.0))
+    matrix = matrix.float()
+    found = lanczos(lambda v: matrix @ v, random_vector(0, dtype=torch.float32), tolerance=1e-9, most_products=290)
+    assert found.converged
+    assert float(found.bottom) == pytest.approx(float(values[0]), abs=1e-3)
+
+
+def test_products_that_are_not_finite_are_said_to_be():
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
+        lanczos(lambda v: v * float("nan"), random_vector(0))

@@ -1,7 +1,5 @@
 """The commands that measure lines, planes and trajectories, against the plain loss at the same weights."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
@@ -26,18 +24,6 @@ from landscape.locks import claimed
 from tests.oracles import Signalling
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [8], "batch_norm": true}', "--data", "digits"]
-
-
-@pytest.fixture
-def call(capsys):
-    """Run `landscape`; returns the exit code, the summary or None, and what went to standard error."""
-
-    def run_program(*arguments, commands=_COMMANDS, name="landscape"):
-        code = run(name, "test", commands, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, json.loads(printed.out) if printed.out.startswith("{") else None, printed.err
-
-    return run_program
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +63,11 @@ def thetas(terrain, folder):
     return [terrain.space.flatten(load_checkpoint(folder / f"{i}.safetensors").state) for i in (1, 2, 3)]
 
 
-def test_a_line_between_two_checkpoints(call, minima, tmp_path):
+def test_a_line_between_two_checkpoints(ask, minima, tmp_path):
     out = tmp_path / "l.h5"
     a, b = minima / "1.safetensors", minima / "2.safetensors"
     given = ["line", "--a", a, "--b", b, "--range", "-0.5:1.5:9", "--batch-norm", "frozen", "--out", out, "--json"]
-    code, summary, stderr = call(*given)
+    code, summary, stderr = ask(*given)
     assert code == 0, stderr
     assert summary["points"] == 9
     assert summary["files"] == [str(out), str(out.with_suffix(".png"))]
@@ -98,28 +84,28 @@ def test_a_line_between_two_checkpoints(call, minima, tmp_path):
     assert (summary["min_loss"], summary["max_loss"]) == (result.train_loss.min(), result.train_loss.max())
 
 
-def test_the_ends_of_a_line_with_recomputed_or_interpolated_statistics(call, minima, tmp_path):
+def test_the_ends_of_a_line_with_recomputed_or_interpolated_statistics(ask, minima, tmp_path):
     a, b = minima / "1.safetensors", minima / "2.safetensors"
     losses = {}
     for policy in ("recomputed", "interpolated"):
         out = tmp_path / f"{policy}.h5"
         given = ["--range", "0:1:3", "--out", out, "--batch-norm", policy]
-        assert call("line", "--a", a, "--b", b, *given)[0] == 0
+        assert ask("line", "--a", a, "--b", b, *given)[0] == 0
         losses[policy] = load_result(out).train_loss
     own = [load_checkpoint(path).metadata["train_loss"] for path in (a, b)]
     assert losses["interpolated"][[0, 2]] == pytest.approx(own, rel=1e-4)
     assert losses["recomputed"][[0, 2]] == pytest.approx(own, rel=0.2)
     assert losses["recomputed"][0] != losses["interpolated"][0]
     assert load_result(tmp_path / "recomputed.h5").provenance["batch_norm"] == "recomputed"
-    code, _, stderr = call("line", "--a", a, "--out", tmp_path / "x.h5", "--batch-norm", "interpolated")
+    code, _, stderr = ask("line", "--a", a, "--out", tmp_path / "x.h5", "--batch-norm", "interpolated")
     assert code == 2
     assert "needs several checkpoints" in stderr
 
 
-def test_lines_in_random_directions_meet_in_the_checkpoint_and_differ_elsewhere(call, minima, tmp_path):
+def test_lines_in_random_directions_meet_in_the_checkpoint_and_differ_elsewhere(ask, minima, tmp_path):
     out = tmp_path / "l.h5"
     given = ["line", "--a", minima / "1.safetensors", "--directions", 4, "--range", "-1:1:5", "--out", out, "--json"]
-    code, summary, stderr = call(*given, "--seed", 7)
+    code, summary, stderr = ask(*given, "--seed", 7)
     assert code == 0, stderr
     assert summary["points"] == 20
     result = load_result(out)
@@ -130,15 +116,15 @@ def test_lines_in_random_directions_meet_in_the_checkpoint_and_differ_elsewhere(
     assert len(set(result.train_loss[:, 0])) == 4
     assert result.provenance["normalise"] == "filter"
     fewer = tmp_path / "m.h5"
-    assert call("line", "--a", minima / "1.safetensors", "--range", "-1:1:5", "--out", fewer, "--seed", 7)[0] == 0
+    assert ask("line", "--a", minima / "1.safetensors", "--range", "-1:1:5", "--out", fewer, "--seed", 7)[0] == 0
     assert np.array_equal(load_result(fewer).train_loss[0], result.train_loss[0])
 
 
-def test_the_plane_through_three_checkpoints_holds_and_marks_them(call, minima, tmp_path):
+def test_the_plane_through_three_checkpoints_holds_and_marks_them(ask, minima, tmp_path):
     out = tmp_path / "s.h5"
     named = [minima / f"{i}.safetensors" for i in (1, 2, 3)]
     given = ["surface", "--checkpoint", named[0], "--through", *named[1:], "--points", 6, "--out", out]
-    code, _, stderr = call(*given, "--split", "train,test", "--project", minima / "way1" / "epoch_0001.safetensors")
+    code, _, stderr = ask(*given, "--split", "train,test", "--project", minima / "way1" / "epoch_0001.safetensors")
     assert code == 0, stderr
     result = load_result(out)
     assert list(result.marks) == ["1", "2", "3", "epoch_0001"]
@@ -155,22 +141,22 @@ def test_the_plane_through_three_checkpoints_holds_and_marks_them(call, minima, 
     spacing = [np.diff(axis).mean() for axis in (result.x, result.y)]
     assert spacing[0] == pytest.approx(spacing[1], rel=0.3)
     assert {"train_loss", "test_loss"} <= set(result.sweep.values)
-    assert call("plot", out, "--quantity", "test_error", "--style", "heatmap,contour")[0] == 0
+    assert ask("plot", out, "--quantity", "test_error", "--style", "heatmap,contour")[0] == 0
     assert (tmp_path / "s_heatmap.png").exists()
 
 
-def test_difference_axes_reach_the_other_checkpoints(call, minima, tmp_path):
+def test_difference_axes_reach_the_other_checkpoints(ask, minima, tmp_path):
     out = tmp_path / "s.h5"
     named = [minima / f"{i}.safetensors" for i in (1, 2, 3)]
     given = ["surface", "--checkpoint", named[0], "--axes", "difference", "--towards", *named[1:], "--out", out]
-    code, _, stderr = call(*given, "--x", "0:1:2", "--y", "0:1:2", "--batch-norm", "frozen")
+    code, _, stderr = ask(*given, "--x", "0:1:2", "--y", "0:1:2", "--batch-norm", "frozen")
     assert code == 0, stderr
     result = load_result(out)
     terrain = Terrain(load_checkpoint(named[0]))
     points = thetas(terrain, minima)
     corners = [result.train_loss[0, 0], result.train_loss[0, 1], result.train_loss[1, 0]]
     assert corners == pytest.approx([terrain.at(theta)["train_loss"] for theta in points], rel=1e-4)
-    code, _, stderr = call(
+    code, _, stderr = ask(
         "surface", "--checkpoint", named[0], "--axes", "difference", "--towards", named[1], "--out", tmp_path / "r.h5",
         "--points", 5,
     )  # fmt: skip
@@ -178,9 +164,9 @@ def test_difference_axes_reach_the_other_checkpoints(call, minima, tmp_path):
     assert load_result(tmp_path / "r.h5").marks["2"] == pytest.approx(np.array([[1.0, 0.0]]), abs=1e-5)
 
 
-def test_a_trajectory_lies_on_its_plane_as_least_squares_say(call, minima, tmp_path):
+def test_a_trajectory_lies_on_its_plane_as_least_squares_say(ask, minima, tmp_path):
     out = tmp_path / "t.h5"
-    code, summary, stderr = call("trajectory", minima / "way1", minima / "way2", "--points", 5, "--out", out, "--json")
+    code, summary, stderr = ask("trajectory", minima / "way1", minima / "way2", "--points", 5, "--out", out, "--json")
     assert code == 0, stderr
     assert summary["snapshots"] == {"way1": 4, "way2": 4}
     result = load_result(out)
@@ -199,26 +185,26 @@ def test_a_trajectory_lies_on_its_plane_as_least_squares_say(call, minima, tmp_p
     assert told == pytest.approx(distances, abs=1e-4)
     longest = np.linalg.norm(offsets, axis=1).max()
     assert summary["largest_distance"] == pytest.approx(distances.max() / longest, rel=1e-3)
-    assert call("trajectory", minima / "way1", "--points", 0, "--out", tmp_path / "u.h5")[0] == 0
+    assert ask("trajectory", minima / "way1", "--points", 0, "--out", tmp_path / "u.h5")[0] == 0
     assert (tmp_path / "u.png").exists()
 
 
-def test_draws_are_what_each_seed_gives(call, minima, tmp_path):
+def test_draws_are_what_each_seed_gives(ask, minima, tmp_path):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
-    code, summary, stderr = call(*centre, "--draws", 3, "--seed", 5, "--out", tmp_path / "d.h5", "--json")
+    code, summary, stderr = ask(*centre, "--draws", 3, "--seed", 5, "--out", tmp_path / "d.h5", "--json")
     assert code == 0, stderr
     assert summary["points"] == 27
-    assert call(*centre, "--seed", 6, "--out", tmp_path / "s.h5")[0] == 0
+    assert ask(*centre, "--seed", 6, "--out", tmp_path / "s.h5")[0] == 0
     draws, single = load_result(tmp_path / "d.h5"), load_result(tmp_path / "s.h5")
     assert list(draws.sweeps) == ["seed 5", "seed 6", "seed 7"]
     assert np.array_equal(draws.sweeps["seed 6"].train_loss, single.train_loss)
 
 
-def test_directions_travel_through_the_other_layout(call, minima, tmp_path):
+def test_directions_travel_through_the_other_layout(ask, minima, tmp_path):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
     axes = tmp_path / "axes.h5"
-    assert call(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes)[0] == 0
-    assert call(*centre, "--out", tmp_path / "b.h5", "--axes", axes)[0] == 0
+    assert ask(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes)[0] == 0
+    assert ask(*centre, "--out", tmp_path / "b.h5", "--axes", axes)[0] == 0
     first, second = (load_result(tmp_path / name) for name in ("a.h5", "b.h5"))
     assert np.array_equal(first.train_loss, second.train_loss)
     with h5py.File(axes) as file:
@@ -227,18 +213,18 @@ def test_directions_travel_through_the_other_layout(call, minima, tmp_path):
         ).model
         shapes = [tuple(p.shape) for p in model.parameters()]
         assert [file["xdirection"][str(i)].shape for i in range(len(shapes))] == shapes
-    code, _, stderr = call(*centre, "--out", tmp_path / "c.h5", "--axes", tmp_path / "a.h5")
+    code, _, stderr = ask(*centre, "--out", tmp_path / "c.h5", "--axes", tmp_path / "a.h5")
     assert code == 2
     assert "holds no xdirection" in stderr
 
 
-def test_a_learned_path_is_projected_with_its_distance(call, minima, tmp_path):
+def test_a_learned_path_is_projected_with_its_distance(ask, minima, tmp_path):
     named = [minima / f"{i}.safetensors" for i in (1, 2, 3)]
     fit = ["fit", "--a", named[0], "--b", named[1], "--out", tmp_path / "ab", "--epochs", 1, "--points", 2]
-    assert call(*fit, "--plane-points", 0, commands=connect.cli._COMMANDS, name="connect")[0] == 0
+    assert ask(*fit, "--plane-points", 0, program=connect.cli)[0] == 0
     path = tmp_path / "ab" / "path.safetensors"
     given = ["surface", "--checkpoint", named[0], "--through", *named[1:], "--points", 3, "--project", path]
-    code, _, stderr = call(*given, "--out", tmp_path / "s.h5", "--split", "train")
+    code, _, stderr = ask(*given, "--out", tmp_path / "s.h5", "--split", "train")
     assert code == 0, stderr
     result = load_result(tmp_path / "s.h5")
     assert result.marks["path"].shape == (65, 2)
@@ -249,13 +235,13 @@ def test_a_learned_path_is_projected_with_its_distance(call, minima, tmp_path):
     assert max(distances[0], distances[-1]) < 1e-3 < max(distances)
 
 
-def test_an_adaptive_surface_keeps_measured_and_interpolated_points_apart(call, minima, tmp_path):
+def test_an_adaptive_surface_keeps_measured_and_interpolated_points_apart(ask, minima, tmp_path):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 41]
-    code, summary, stderr = call(*centre, "--adaptive", 0.02, "--out", tmp_path / "a.h5", "--json")
+    code, summary, stderr = ask(*centre, "--adaptive", 0.02, "--out", tmp_path / "a.h5", "--json")
     assert code == 0, stderr
     assert summary["points"] < summary["grid"] == 41**2
     assert 0 < summary["error"] <= 0.02
-    assert call(*centre, "--out", tmp_path / "d.h5")[0] == 0
+    assert ask(*centre, "--out", tmp_path / "d.h5")[0] == 0
     adaptive, dense = load_result(tmp_path / "a.h5"), load_result(tmp_path / "d.h5")
     measured, whole = adaptive.sweep, adaptive.completed()
     assert measured.done.sum() == summary["points"]
@@ -266,16 +252,16 @@ def test_an_adaptive_surface_keeps_measured_and_interpolated_points_apart(call, 
     assert ((whole.train_accuracy >= 0) & (whole.train_accuracy <= 1)).all()
 
 
-def test_a_resumed_adaptive_surface_is_the_same_to_the_bit(call, minima, tmp_path, monkeypatch):
+def test_a_resumed_adaptive_surface_is_the_same_to_the_bit(ask, minima, tmp_path, monkeypatch):
     def given(out):
         centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 31, "--eval-batch-size", 256]
         return [*centre, "--adaptive", 0.02, "--out", out]
 
-    assert call(*given(tmp_path / "whole.h5"))[0] == 0
+    assert ask(*given(tmp_path / "whole.h5"))[0] == 0
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(100))
-        assert call(*given(tmp_path / "cut.h5"))[0] == 75
-    assert call(*given(tmp_path / "cut.h5"), "--resume")[0] == 0
+        assert ask(*given(tmp_path / "cut.h5"))[0] == 75
+    assert ask(*given(tmp_path / "cut.h5"), "--resume")[0] == 0
     whole, cut = load_result(tmp_path / "whole.h5"), load_result(tmp_path / "cut.h5")
     for name in ("", "interpolated"):
         assert np.array_equal(whole.sweeps[name].done, cut.sweeps[name].done)
@@ -283,26 +269,26 @@ def test_a_resumed_adaptive_surface_is_the_same_to_the_bit(call, minima, tmp_pat
     assert whole.facts == cut.facts
 
 
-def test_biases_move_only_when_asked(call, minima, tmp_path):
+def test_biases_move_only_when_asked(ask, minima, tmp_path):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
-    assert call(*centre, "--out", tmp_path / "a.h5")[0] == 0
-    assert call(*centre, "--biases", "--out", tmp_path / "b.h5")[0] == 0
+    assert ask(*centre, "--out", tmp_path / "a.h5")[0] == 0
+    assert ask(*centre, "--biases", "--out", tmp_path / "b.h5")[0] == 0
     without, including = (load_result(tmp_path / name).train_loss for name in ("a.h5", "b.h5"))
     assert without[1, 1] == including[1, 1]
     assert not np.isclose(without[0, 0], including[0, 0])
 
 
-def test_a_second_process_on_one_output_is_refused(call, minima, tmp_path):
+def test_a_second_process_on_one_output_is_refused(ask, minima, tmp_path):
     out = tmp_path / "s.h5"
     given = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3, "--out", out]
     with claimed(out):
-        code, _, stderr = call(*given)
+        code, _, stderr = ask(*given)
         assert code == 2
         assert "is writing" in stderr
         assert not out.exists()
         with pytest.raises(BusyError, match=r"process \d+ is writing"), claimed(out):
             pass
-    assert call(*given)[0] == 0
+    assert ask(*given)[0] == 0
     assert not list(tmp_path.glob(".*"))
 
 
@@ -348,27 +334,27 @@ def test_what_a_killed_process_left_is_tidied(tmp_path):
         (["trajectory", "@1", "@2"], "at least three"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_before_anything_is_measured(call, minima, tmp_path, flags, message):
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(ask, minima, tmp_path, flags, message):
     given = [minima / f"{flag[1]}.safetensors" if flag.startswith("@") else flag for flag in flags]
-    code, _, stderr = call(*given, "--out", tmp_path / "x.h5")
+    code, _, stderr = ask(*given, "--out", tmp_path / "x.h5")
     assert code == 2
     assert message in stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_without_snapshots_is_named(call, tmp_path):
+def test_a_folder_without_snapshots_is_named(ask, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, _, stderr = call("trajectory", tmp_path / "empty", "--out", tmp_path / "x.h5")
+    code, _, stderr = ask("trajectory", tmp_path / "empty", "--out", tmp_path / "x.h5")
     assert code == 2
     assert "empty holds no checkpoint" in stderr
 
 
-def test_snapshots_are_ordered_by_their_numbers(call, minima, tmp_path):
+def test_snapshots_are_ordered_by_their_numbers(ask, minima, tmp_path):
     folder = tmp_path / "way"
     for number, epoch in ((9, 0), (10, 1), (100, 3)):
         known = load_checkpoint(minima / "way1" / f"epoch_000{epoch}.safetensors")
         save_tensors(folder / f"model_{number}.safetensors", known.state, known.metadata)
-    assert call("trajectory", folder, "--points", 0, "--out", tmp_path / "t.h5")[0] == 0
+    assert ask("trajectory", folder, "--points", 0, "--out", tmp_path / "t.h5")[0] == 0
     distances = load_result(tmp_path / "t.h5").marks["way"]
     assert np.linalg.norm(distances[-1]) == pytest.approx(0, abs=1e-5)
 
@@ -387,7 +373,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_resume_under_other_settings_is_refused(call, minima, tmp_path, name, monkeypatch):
+def test_a_resume_under_other_settings_is_refused(ask, minima, tmp_path, name, monkeypatch):
     begun, changed, message = RESUMED[name]
 
     def given(flags):
@@ -396,45 +382,45 @@ def test_a_resume_under_other_settings_is_refused(call, minima, tmp_path, name, 
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3, "--out", tmp_path / "s.h5"]
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(2))
-        assert call(*centre, *given(begun))[0] == 75
+        assert ask(*centre, *given(begun))[0] == 75
     overridden = {flag for flag in changed if flag.startswith("--")}
     kept = begun if not overridden & {"--axes"} else begun[begun.index("--x") :]
-    code, _, stderr = call(*centre, *given(kept), *given(changed), "--resume")
+    code, _, stderr = ask(*centre, *given(kept), *given(changed), "--resume")
     assert code == 2, stderr
     assert message in stderr
 
 
-def test_a_resume_with_another_file_of_directions_is_refused(call, minima, tmp_path, monkeypatch):
+def test_a_resume_with_another_file_of_directions_is_refused(ask, minima, tmp_path, monkeypatch):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
     axes = tmp_path / "axes.h5"
-    assert call(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes)[0] == 0
+    assert ask(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes)[0] == 0
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(2))
-        assert call(*centre, "--axes", axes, "--out", tmp_path / "b.h5")[0] == 75
-    assert call(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes, "--seed", 9, "--overwrite")[0] == 0
-    code, _, stderr = call(*centre, "--axes", axes, "--out", tmp_path / "b.h5", "--resume")
+        assert ask(*centre, "--axes", axes, "--out", tmp_path / "b.h5")[0] == 75
+    assert ask(*centre, "--out", tmp_path / "a.h5", "--save-axes", axes, "--seed", 9, "--overwrite")[0] == 0
+    code, _, stderr = ask(*centre, "--axes", axes, "--out", tmp_path / "b.h5", "--resume")
     assert code == 2
     assert "axes_fingerprint" in stderr
 
 
-def test_trajectories_in_another_order_are_another_result(call, minima, tmp_path, monkeypatch):
+def test_trajectories_in_another_order_are_another_result(ask, minima, tmp_path, monkeypatch):
     given = ["--points", 3, "--x", "-5:5:3", "--y", "-5:5:3", "--out", tmp_path / "t.h5"]
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(2))
-        assert call("trajectory", minima / "way1", minima / "way2", *given)[0] == 75
-    code, _, stderr = call("trajectory", minima / "way2", minima / "way1", *given, "--resume")
+        assert ask("trajectory", minima / "way1", minima / "way2", *given)[0] == 75
+    code, _, stderr = ask("trajectory", minima / "way2", minima / "way1", *given, "--resume")
     assert code == 2
     assert "begun with" in stderr
 
 
-def test_axes_are_saved_once_and_over_nothing_else(call, minima, tmp_path):
+def test_axes_are_saved_once_and_over_nothing_else(ask, minima, tmp_path):
     centre = ["surface", "--checkpoint", minima / "1.safetensors", "--points", 3]
-    assert call(*centre, "--out", tmp_path / "a.h5")[0] == 0
+    assert ask(*centre, "--out", tmp_path / "a.h5")[0] == 0
     before = (tmp_path / "a.h5").read_bytes()
-    code, _, stderr = call(*centre, "--out", tmp_path / "b.h5", "--save-axes", tmp_path / "a.h5", "--resume")
+    code, _, stderr = ask(*centre, "--out", tmp_path / "b.h5", "--save-axes", tmp_path / "a.h5", "--resume")
     assert code == 2, stderr
     assert (tmp_path / "a.h5").read_bytes() == before
-    code, _, stderr = call(*centre, "--out", tmp_path / "c.h5", "--save-axes", tmp_path / "c.h5")
+    code, _, stderr = ask(*centre, "--out", tmp_path / "c.h5", "--save-axes", tmp_path / "c.h5")
     assert code == 2
     assert "name two files" in stderr
 
@@ -453,30 +439,30 @@ def test_states_in_the_other_layout_give_their_parameters(minima, tmp_path):
         assert (segment.view(x) == list(state).index(segment.name) + 1).all()
 
 
-def test_an_overwriting_training_leaves_no_old_snapshots(call, tmp_path):
+def test_an_overwriting_training_leaves_no_old_snapshots(ask, tmp_path):
     given = ["train", *PROBLEM, "--out", tmp_path / "a.safetensors", "--snapshots", tmp_path / "way"]
-    assert call(*given, "--epochs", 3)[0] == 0
-    assert call(*given, "--epochs", 1, "--overwrite")[0] == 0
+    assert ask(*given, "--epochs", 3)[0] == 0
+    assert ask(*given, "--epochs", 1, "--overwrite")[0] == 0
     assert sorted(file.name for file in (tmp_path / "way").iterdir()) == [
         "epoch_0000.safetensors",
         "epoch_0001.safetensors",
     ]
 
 
-def test_the_current_folder_can_be_an_output(call, minima, tmp_path, monkeypatch):
+def test_the_current_folder_can_be_an_output(ask, minima, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit = ["fit", "--a", minima / "1.safetensors", "--b", minima / "2.safetensors", "--out", ".", "--epochs", 1]
-    code, _, stderr = call(*fit, "--points", 2, "--plane-points", 0, commands=connect.cli._COMMANDS, name="connect")
+    code, _, stderr = ask(*fit, "--points", 2, "--plane-points", 0, program=connect.cli)
     assert code == 0, stderr
     assert (tmp_path / "path.safetensors").exists()
 
 
-def test_a_checkpoint_that_lacks_a_tensor_is_named(call, minima, tmp_path):
+def test_a_checkpoint_that_lacks_a_tensor_is_named(ask, minima, tmp_path):
     state = dict(load_checkpoint(minima / "1.safetensors").state)
     del state["4.bias"]
     torch.save(state, tmp_path / "f.pt")
     given = ["line", "--a", tmp_path / "f.pt", "--b", minima / "2.safetensors", *PROBLEM, "--trainable", "*.weight"]
-    code, _, stderr = call(*given, "--out", tmp_path / "l.h5")
+    code, _, stderr = ask(*given, "--out", tmp_path / "l.h5")
     assert code == 2
     assert "f.pt: the tensors do not fit" in stderr
     assert "missing: 4.bias" in stderr

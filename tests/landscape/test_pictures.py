@@ -24,8 +24,6 @@ from landscape import (
     save_result,
     sweep,
 )
-from landscape.cli import _COMMANDS
-from landscape.commandline import run
 from landscape.plots.lines import draw_line
 from landscape.plots.surface import draw_contours, draw_surface
 from landscape.results import quartiles
@@ -44,16 +42,6 @@ def bowl(rows=15, columns=21, change=None):
 def stored(path, sweep, kind="surface", **parts):
     save_result(path, Result(kind, {"": sweep}, **parts))
     return path
-
-
-@pytest.fixture
-def call(capsys):
-    def run_program(*arguments):
-        code = run("landscape", "test", _COMMANDS, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run_program
 
 
 def test_every_style_is_drawn_and_named(call, tmp_path):

@@ -9,8 +9,6 @@ import torch
 import yaml
 
 from landscape import ProblemSpecification, StudyConfig, build_problem, load_checkpoint, load_result
-from landscape.cli import _COMMANDS
-from landscape.commandline import run
 from landscape.commands.studies import planned
 from landscape.problems.models import MODELS
 from landscape.study import read_problem_file
@@ -30,16 +28,6 @@ surface: {points: 3, seed: 2}
 trajectory: {points: 0}
 compare: {columns: 1}
 """
-
-
-@pytest.fixture
-def call(capsys):
-    def run_program(*arguments):
-        code = run("landscape", "test", _COMMANDS, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run_program
 
 
 def test_a_study_trains_measures_and_compares(call, tmp_path):
