@@ -38,10 +38,11 @@ def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, *, keep:
         A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
     """
 
-    def linearise(batch: Batch, share: float) -> Linear:
+    def linearise(batch: Batch, share: float, check: bool) -> Linear:
         mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
         gradients = torch.autograd.grad(mean, space.parameters, create_graph=True, materialize_grads=True)
-        _require_second_derivative(gradients)
+        if check:
+            _require_second_derivative(gradients)
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             _backward(gradients, vector, space, again=again)
@@ -68,14 +69,16 @@ def gauss_newton_products(space: ParameterSpace, loss: Loss, shares: Shares, *, 
         differentiated twice.
     """
 
-    def linearise(batch: Batch, share: float) -> Linear:
+    def linearise(batch: Batch, share: float, check: bool) -> Linear:
         with _outputs_of(space.network) as outputs:
-            mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
-        slopes = torch.autograd.grad(mean, outputs, create_graph=True, retain_graph=True, materialize_grads=True)
-        _require_outputs_alone(mean, outputs, slopes, space)
+            losses = differentiable(per_example(loss, space.network, batch)[0])
+        if check:
+            _require_outputs_alone(losses, outputs, space)
+        slopes = torch.autograd.grad(share * losses.mean(), outputs, create_graph=True, materialize_grads=True)
         weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
         pulled = torch.autograd.grad(outputs, space.parameters, weights, create_graph=True, materialize_grads=True)
-        _require_second_derivative([*slopes, *pulled])
+        if check:
+            _require_second_derivative([*slopes, *pulled])
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             pushed = _pulled_back(pulled, vector, weights)
@@ -97,15 +100,17 @@ class Products:
     Args:
         space: whose gradient buffer takes the sum.
         shares: the batches.
-        linearise: makes a batch's map.
+        linearise: makes a batch's map from the batch and its share; the third argument says whether to check that there
+            is one, as is done for the first batch.
         keep: keep these maps, as far as a quarter of the free memory goes.
     """
 
     def __init__(
-        self, space: ParameterSpace, shares: Shares, linearise: Callable[[Batch, float], Linear], *, keep: bool
+        self, space: ParameterSpace, shares: Shares, linearise: Callable[[Batch, float, bool], Linear], *, keep: bool
     ) -> None:
         self._space, self._shares, self._linearise = space, shares, linearise
         self._kept: dict[int, Linear] = {}
+        self._checked = False
         self._room = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
 
     def __call__(self, vector: Tensor) -> Tensor:
@@ -116,7 +121,8 @@ class Products:
             add = self._kept.get(number)
             if add is None:
                 with _counting_bytes() as count:
-                    add = self._linearise(batch, share)
+                    add = self._linearise(batch, share, not self._checked)
+                self._checked = True
                 if count.bytes <= self._room:
                     self._kept[number] = add
                     self._room -= count.bytes
@@ -164,16 +170,18 @@ def _outputs_of(network: torch.nn.Module) -> Iterator[list[Tensor]]:
         )
 
 
-def _require_outputs_alone(
-    mean: Tensor, outputs: Sequence[Tensor], slopes: Sequence[Tensor], space: ParameterSpace
-) -> None:
-    """Check that the loss depends on the parameters through the outputs, or the matrix would leave something out.
+def _require_outputs_alone(losses: Tensor, outputs: Sequence[Tensor], space: ParameterSpace) -> None:
+    """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out.
+
+    They are weighed unevenly, since at a minimum the gradient of their mean is nothing but rounding.
 
     Raises:
-        ProblemError: it depends on them otherwise too.
+        ProblemError: they depend on them otherwise too.
     """
     given: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
-    whole = torch.autograd.grad(mean, space.parameters, **given)
+    weighed = losses @ torch.linspace(0.5, 1, len(losses)).to(losses)
+    whole = torch.autograd.grad(weighed, space.parameters, **given)
+    slopes = torch.autograd.grad(weighed, outputs, **given)
     through = torch.autograd.grad(outputs, space.parameters, slopes, **given)
     left = sum(float((a - b).double().square().sum()) for a, b in zip(whole, through, strict=True))
     size = sum(float(a.double().square().sum()) for a in whole)

@@ -59,14 +59,17 @@ class Sweep:
     def __getitem__(self, name: str) -> Array:
         """The array of a quantity or of an axis.
 
-        Errors such as `test_error` follow from the accuracies, and `signed_ratio` from `min_eig` and `max_eig`.
+        Errors such as `test_error` follow from the accuracies, `ratio` and `signed_ratio` from `min_eig` and `max_eig`.
         """
         found = self.values.get(name, self.axes.get(name))
         if found is None and (accuracy := name.removesuffix("_error") + "_accuracy") in self.values:
             return np.subtract(1, self.values[accuracy])
-        if found is None and (sample := name.removesuffix("signed_ratio")) + "min_eig" in self.values:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return np.divide(self.values[f"{sample}min_eig"], self.values[f"{sample}max_eig"])
+        if found is None and name.endswith("ratio"):
+            sample = name.removesuffix("ratio").removesuffix("signed_")
+            if f"{sample}min_eig" in self.values and f"{sample}max_eig" in self.values:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    signed = np.divide(self.values[f"{sample}min_eig"], self.values[f"{sample}max_eig"])
+                return signed if name.endswith("signed_ratio") else np.abs(signed)
         if found is None:
             raise KeyError(f"there is no {name!r}; there are {', '.join([*self.axes, *self.values])}")
         return found

@@ -56,8 +56,12 @@ def surface(checkpoint, out, *flags):
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("count", "flags"),
-    [(100, ["--points", 61]), (30, ["--points", 121, "--adaptive", 0.0005])],
-    ids=["dense", "adaptive"],
+    [
+        (100, ["--points", 61]),
+        (30, ["--points", 121, "--adaptive", 0.0005]),
+        (20, ["--points", 13, "--curvature", "--samples", 200]),
+    ],
+    ids=["dense", "adaptive", "curvature"],
 )
 def test_kills_at_any_time_lose_nothing(checkpoint, tmp_path, processes, count, flags):
     whole = processes.Process(target=call, args=(surface(checkpoint, tmp_path / "whole.h5", *flags),))

@@ -114,7 +114,7 @@ def _plane_pictures(
             for style in options.styles(FLAT_STYLES, ["filled"])
         }
         return save_figures(panels, stem.parent, stem.name, format)
-    own = ["curvature"] if "max_eig" in planes[0].values and options.quantity is None else []
+    own = ["curvature"] if "ratio" in _quantities(planes[0]) and options.quantity is None else []
     styles = options.styles([*PLANE_STYLES, *own], ["filled", "3d", *own] if options.quantity is None else ["filled"])
     if options.style == "all" and not has_plotly():
         styles.remove("html")
@@ -148,8 +148,10 @@ def _quantity(name: str | None, sweep: Sweep) -> str:
 def _quantities(sweep: Sweep) -> list[str]:
     """What a sweep can show: what was measured, and the errors and signed ratios that follow from it."""
     errors = [name.removesuffix("_accuracy") + "_error" for name in sweep.values if name.endswith("_accuracy")]
-    ratios = [name.removesuffix("ratio") + "signed_ratio" for name in sweep.values if name.endswith("ratio")]
-    return [*sweep.values, *errors, *ratios]
+    samples = [name.removesuffix("max_eig") for name in sweep.values if name.endswith("max_eig")]
+    samples = [sample for sample in samples if f"{sample}min_eig" in sweep.values]
+    ratios = [f"{sample}{ratio}" for sample in samples for ratio in ("ratio", "signed_ratio")]
+    return list(dict.fromkeys([*sweep.values, *errors, *ratios]))
 
 
 def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:

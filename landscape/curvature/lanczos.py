@@ -14,7 +14,7 @@ from torch import Tensor
 from landscape.curvature.restriction import Product
 from landscape.errors import NonFiniteError
 
-_CHUNK = 8
+_CHUNK = 4
 _DEPENDENT = 1e-5
 _ROUNDING = 10
 

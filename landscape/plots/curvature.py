@@ -72,7 +72,7 @@ def draw_map(
 ) -> Any:
     """An eigenvalue or a ratio of two as a heat map, with contours of the loss on it.
 
-    What is not finite or not measured is hatched grey.
+    What is not finite or not measured is hatched grey; what lies beyond the scale has its last colour.
 
     Args:
         axes: where to draw.
@@ -90,7 +90,7 @@ def draw_map(
     norm = norm or map_norm(quantity, values, look)
     x, y = sweep["x"], sweep["y"]
     shade_missing(axes)
-    colours = look.colours() if quantity.endswith(("max_eig", "ratio")) and not _diverges(norm) else _DIVERGING
+    colours = _DIVERGING if (norm.vmin or 0) < 0 else look.colour_map
     drawn = axes.pcolormesh(x, y, np.ma.masked_invalid(values), norm=norm, cmap=colours, shading="nearest")
     _draw_loss(axes, sweep)
     if bar:
@@ -114,10 +114,6 @@ def draw_map_bar(axes: Any, drawn: ScalarMappable, quantity: str, values: Array)
         bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
         bar.minorticks_off()
     return bar
-
-
-def _diverges(norm: Normalize) -> bool:
-    return norm.vmin is not None and norm.vmin < 0
 
 
 def _draw_loss(axes: Axes, sweep: Sweep) -> None:

@@ -100,8 +100,8 @@ def plane_figure(
     for limits, values in ((axes.set_xlim, sweep["x"]), (axes.set_ylim, sweep["y"])):
         limits(values.min(), values.max())
     _label_axes(axes, result)
-    notes = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss"] if is_map(quantity) else []
-    _caption(axes, result.provenance, quantity, notes or _notes(result, name, quantity, look))
+    notes = [" · ".join(_map_notes(result, sweep))] if is_map(quantity) else _notes(result, name, quantity, look)
+    _caption(axes, result.provenance, quantity, notes)
     if beside:
         _draw_distances(beside[0], result)
     return figure
@@ -121,11 +121,17 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
     for axes, quantity in zip(figure.subplots(2, 2).ravel(), MAPS, strict=True):
         draw_map(axes, sweep, quantity, look=look)
         _label_axes(axes, result)
-    notes = [describe(result.provenance), curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss"]
+    notes = _map_notes(result, sweep)
     broken = int((sweep.done & ~np.isfinite(sweep["max_eig"])).sum())
     notes += [f"hatched: Hessian not finite at {broken} points"] if broken else []
-    figure.suptitle(f"{notes[0]}\n{' · '.join(notes[1:])}", fontsize=7, color="0.35")
+    figure.suptitle(f"{describe(result.provenance)}\n{' · '.join(notes)}", fontsize=7, color="0.35")
     return figure
+
+
+def _map_notes(result: Result, sweep: Sweep) -> list[str]:
+    """Whose Hessian it is, and what the lines on its maps are."""
+    told = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss" if sweep.splits else ""]
+    return [text for text in told if text]
 
 
 def curvature_note(provenance: Mapping[str, Any]) -> str:
@@ -259,7 +265,7 @@ def panels_figure(
         axes.set_visible(False)
     if mapped:
         draw_map_bar(grid, drawn, quantity, values)
-        caption = " · ".join(filter(None, [caption, f"lines: {shown[0].splits[0]} loss"]))
+        caption = " · ".join(filter(None, [caption, f"lines: {shown[0].splits[0]} loss" if shown[0].splits else ""]))
     elif flat:
         clipped = bool((values[np.isfinite(values)] > scale.high).any())
         draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
@@ -320,7 +326,9 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     told = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
     told = [text for text in told if text]
     told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
-    told += [quantity.rpartition("_")[0]] if quantity else [str(provenance["split"])] if "split" in provenance else []
+    own, _, kind = (quantity or "").rpartition("_")
+    split = own if kind in {"loss", "accuracy", "error"} else provenance.get("split")
+    told += [str(split)] if split else []
     names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm ", "seed": "seed "}
     given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
     if given.get("normalise") == "none":

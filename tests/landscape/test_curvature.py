@@ -342,6 +342,16 @@ def test_the_hessian_command_finds_what_the_dense_hessian_has(ask, checkpoint, t
     assert ask(*given, "--resume")[1]["top"] == summary["top"]
 
 
+def test_the_gauss_newton_matrix_of_a_checkpoint_has_no_negative_eigenvalue(ask, checkpoint, tmp_path):
+    given = ["hessian", "--checkpoint", checkpoint, "--samples", 100, "--json", "--out"]
+    code, summary, stderr = ask(*given, tmp_path / "g.h5", "--matrix", "gauss_newton", "--tolerance", 1e-2)
+    assert code == 0, stderr
+    assert summary["bottom"][0] > -1e-5 * summary["top"][0]
+    assert summary["converged"]
+    _, whole, _ = ask(*given, tmp_path / "h.h5")
+    assert summary["top"][0] != whole["top"][0]
+
+
 def test_an_interrupted_spectrum_goes_on_with_the_next_part(ask, checkpoint, tmp_path, monkeypatch):
     def given(out):
         parts = ["--trace", "--density", "--probes", 2, "--steps", 10, "--trace-products", 12]

@@ -326,6 +326,9 @@ def test_every_quantity_of_a_map_is_drawn(ask, call, minima, tmp_path, quantity)
     code, _, stderr = call("convert", out, "--out", tmp_path / "foreign.h5")
     assert code == 0, stderr
     np.testing.assert_array_equal(load_result(tmp_path / "foreign.h5").min_eig, load_result(out).min_eig)
+    code, summary, stderr = ask("plot", tmp_path / "foreign.h5", "--json")
+    assert code == 0, stderr
+    assert str(tmp_path / "foreign_curvature.png") in summary["files"]
 
 
 @pytest.mark.parametrize(("axes", "ends"), [("eigenvectors", (0, 1)), ("top-eigenvectors", (0, None))])
