@@ -75,8 +75,15 @@ class Objective(Protocol):
         """The Hessian at θ `[P]` times a vector `[P]`, a new `[P]`."""
         ...
 
-    def curvature(self, theta: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
-        """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context."""
+    def curvature(
+        self, theta: Tensor, *, chosen: Tensor | None = None
+    ) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
+        """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context.
+
+        Args:
+            theta: the point.
+            chosen: the parameters that the Hessian is about, boolean `[P]`; the product is of no interest elsewhere.
+        """
         ...
 
     def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
@@ -131,7 +138,7 @@ class Potential:
         return product
 
     @contextmanager
-    def curvature(self, theta: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
+    def curvature(self, theta: Tensor, *, chosen: Tensor | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
         yield partial(self.hessian_product, theta)
 
     def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
@@ -243,7 +250,7 @@ class EmpiricalRisk:
 
     @contextmanager
     def curvature(
-        self, theta: Tensor, *, matrix: Matrix = "hessian", once: bool = False
+        self, theta: Tensor, *, chosen: Tensor | None = None, matrix: Matrix = "hessian", once: bool = False
     ) -> Iterator[Callable[[Tensor], Tensor]]:
         """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context.
 
@@ -251,6 +258,8 @@ class EmpiricalRisk:
 
         Args:
             theta: the point.
+            chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; the product is 0
+                elsewhere, and takes the less time the fewer they are. By default all.
             matrix: "gauss_newton" for that matrix instead; see `products`.
             once: keep nothing, for a single product.
         """
@@ -259,7 +268,7 @@ class EmpiricalRisk:
         cudnn = torch.backends.cudnn.flags(enabled=not recurrent and torch.backends.cudnn.enabled, allow_tf32=False)
         with cudnn, self._full_precision(), self._folding(), sdpa_kernel(SDPBackend.MATH):
             shares = partial(self._shares, self._measured[0])
-            yield _PRODUCTS[matrix](self._space, self._loss, shares, keep=not once)
+            yield _PRODUCTS[matrix](self._space, self._loss, shares, chosen, keep=not once)
 
     def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
         network, gradient = self._space.network, self._space.gradient

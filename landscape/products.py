@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.convolutions import TwiceDifferentiable
 from landscape.errors import ProblemError
 from landscape.parameters import ParameterSpace
 from landscape.problems.losses import Loss, per_example
@@ -25,34 +26,40 @@ _SHARE_OF_MEMORY = 4
 _ROUNDING = 1e-3
 
 
-def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, *, keep: bool = True) -> "Products":
+def hessian_products(
+    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
+) -> "Products":
     """Products with the Hessian of the mean loss where the space's network stands.
 
     Args:
         space: the network; it must stay where it is.
         loss: its loss.
         shares: the batches.
+        chosen: see `Products`.
         keep: keep the gradient's graph for the next product.
 
     Returns:
         A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
     """
+    parameters = _chosen_parameters(space, chosen)
 
     def linearise(batch: Batch, share: float, check: bool) -> Linear:
         mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
-        gradients = torch.autograd.grad(mean, space.parameters, create_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(mean, parameters, create_graph=True, materialize_grads=True)
         if check:
             _require_second_derivative(gradients)
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
-            _backward(gradients, vector, space, again=again)
+            _backward(gradients, vector, parameters, again=again)
 
         return add
 
-    return Products(space, shares, linearise, keep=keep)
+    return Products(space, shares, linearise, chosen, keep=keep)
 
 
-def gauss_newton_products(space: ParameterSpace, loss: Loss, shares: Shares, *, keep: bool = True) -> "Products":
+def gauss_newton_products(
+    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
+) -> "Products":
     """Products with the generalised Gauss-Newton matrix JᵀBJ of the mean loss where the space's network stands.
 
     J is the Jacobian of the network's outputs and B the Hessian of the loss in them. For the cross-entropy this is the
@@ -62,32 +69,34 @@ def gauss_newton_products(space: ParameterSpace, loss: Loss, shares: Shares, *, 
         space: the network; it must stay where it is.
         loss: its loss, which calls the network once and depends on the parameters through its outputs alone.
         shares: the batches.
+        chosen: see `Products`.
         keep: keep the graphs for the next product.
 
     Returns:
         A function from `[P]` to a new `[P]`; it raises ProblemError if the loss is not of that kind, or cannot be
         differentiated twice.
     """
+    parameters = _chosen_parameters(space, chosen)
 
     def linearise(batch: Batch, share: float, check: bool) -> Linear:
         with _outputs_of(space.network) as outputs:
             losses = differentiable(per_example(loss, space.network, batch)[0])
         if check:
-            _require_outputs_alone(losses, outputs, space)
+            _require_outputs_alone(losses, outputs, parameters)
         slopes = torch.autograd.grad(share * losses.mean(), outputs, create_graph=True, materialize_grads=True)
         weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-        pulled = torch.autograd.grad(outputs, space.parameters, weights, create_graph=True, materialize_grads=True)
+        pulled = torch.autograd.grad(outputs, parameters, weights, create_graph=True, materialize_grads=True)
         if check:
             _require_second_derivative([*slopes, *pulled])
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             pushed = _pulled_back(pulled, vector, weights)
             curved = _pulled_back(slopes, pushed, outputs)
-            _backward(outputs, curved, space, again=again)
+            _backward(outputs, curved, parameters, again=again)
 
         return add
 
-    return Products(space, shares, linearise, keep=keep)
+    return Products(space, shares, linearise, chosen, keep=keep)
 
 
 Linear = Callable[..., None]
@@ -100,27 +109,36 @@ class Products:
     Args:
         space: whose gradient buffer takes the sum.
         shares: the batches.
+        chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; elsewhere the product is
+            0, whatever the vector, and costs nothing. By default all.
         linearise: makes a batch's map from the batch and its share; the third argument says whether to check that there
             is one, as is done for the first batch.
         keep: keep these maps, as far as a quarter of the free memory goes.
     """
 
     def __init__(
-        self, space: ParameterSpace, shares: Shares, linearise: Callable[[Batch, float, bool], Linear], *, keep: bool
+        self,
+        space: ParameterSpace,
+        shares: Shares,
+        linearise: Callable[[Batch, float, bool], Linear],
+        chosen: Tensor | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
         self._space, self._shares, self._linearise = space, shares, linearise
+        self._segments = _chosen_segments(space, chosen)
         self._kept: dict[int, Linear] = {}
         self._checked = False
         self._room = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
 
     def __call__(self, vector: Tensor) -> Tensor:
         """The product with a vector `[P]`, a new `[P]`."""
-        views = [segment.view(vector) for segment in self._space.segments]
+        views = [self._space.segments[index].view(vector) for index in self._segments]
         total = self._space.gradient.zero_()
         for number, (batch, share) in enumerate(self._shares()):
             add = self._kept.get(number)
             if add is None:
-                with _counting_bytes() as count:
+                with _counting_bytes() as count, TwiceDifferentiable(), self._only_chosen():
                     add = self._linearise(batch, share, not self._checked)
                 self._checked = True
                 if count.bytes <= self._room:
@@ -130,13 +148,36 @@ class Products:
                 add(views, again=number in self._kept)
         return total.clone()
 
+    @contextmanager
+    def _only_chosen(self) -> Iterator[None]:
+        """Let no gradient flow to the other parameters, which would cost time."""
+        others = [p for i, p in enumerate(self._space.parameters) if i not in self._segments and p.requires_grad]
+        try:
+            for parameter in others:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_()
 
-def _backward(functions: Sequence[Tensor], vector: Sequence[Tensor], space: ParameterSpace, *, again: bool) -> None:
-    """Add the functions' Jacobian in the parameters, transposed, times a vector to the space's gradient."""
+
+def _chosen_segments(space: ParameterSpace, chosen: Tensor | None) -> list[int]:
+    """The numbers of the segments that take part."""
+    return [i for i, segment in enumerate(space.segments) if chosen is None or bool(chosen[segment.offset])]
+
+
+def _chosen_parameters(space: ParameterSpace, chosen: Tensor | None) -> list[torch.nn.Parameter]:
+    return [space.parameters[index] for index in _chosen_segments(space, chosen)]
+
+
+def _backward(
+    functions: Sequence[Tensor], vector: Sequence[Tensor], parameters: Sequence[Tensor], *, again: bool
+) -> None:
+    """Add the functions' Jacobian in the parameters, transposed, times a vector to the parameters' gradients."""
     varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
     if varying:
         found, vectors = zip(*varying, strict=True)
-        torch.autograd.backward(found, vectors, retain_graph=again, inputs=space.parameters)
+        torch.autograd.backward(found, vectors, retain_graph=again, inputs=list(parameters))
 
 
 def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -170,7 +211,7 @@ def _outputs_of(network: torch.nn.Module) -> Iterator[list[Tensor]]:
         )
 
 
-def _require_outputs_alone(losses: Tensor, outputs: Sequence[Tensor], space: ParameterSpace) -> None:
+def _require_outputs_alone(losses: Tensor, outputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
     """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out.
 
     They are weighed unevenly, since at a minimum the gradient of their mean is nothing but rounding.
@@ -180,9 +221,9 @@ def _require_outputs_alone(losses: Tensor, outputs: Sequence[Tensor], space: Par
     """
     given: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
     weighed = losses @ torch.linspace(0.5, 1, len(losses)).to(losses)
-    whole = torch.autograd.grad(weighed, space.parameters, **given)
+    whole = torch.autograd.grad(weighed, parameters, **given)
     slopes = torch.autograd.grad(weighed, outputs, **given)
-    through = torch.autograd.grad(outputs, space.parameters, slopes, **given)
+    through = torch.autograd.grad(outputs, parameters, slopes, **given)
     left = sum(float((a - b).double().square().sum()) for a, b in zip(whole, through, strict=True))
     size = sum(float(a.double().square().sum()) for a in whole)
     if left > _ROUNDING**2 * size:

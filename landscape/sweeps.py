@@ -103,11 +103,8 @@ def sweep(
             with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
                 for index in map(tuple, np.argwhere(wanted & ~done)):
                     try:
-                        found = _quantities(objective.measure(theta_at(index)))
-                        for prefix, gauge in (gauges or {}).items():
-                            further = gauge(index, theta_at, stop)
-                            found |= {f"{prefix}{quantity}": value for quantity, value in further.items()}
-                    except Interrupted:
+                        found = _measured(objective, gauges or {}, index, theta_at, stop)
+                    except Interrupted:  # inside a point, which is not kept
                         if writer and done.any():
                             writer.update(name, current, flush=True)
                         raise Interrupted(stopped()) from None
@@ -125,6 +122,20 @@ def sweep(
         if stop.requested:
             raise Interrupted(f"stopped; {name or 'the sweep'} is done{', go on with --resume' if writer else ''}.")
     return current
+
+
+def _measured(
+    objective: Objective,
+    gauges: Mapping[str, Gauge],
+    place: Place,
+    theta_at: Callable[[Place], Tensor],
+    stop: Stop,
+) -> dict[str, float]:
+    """Losses and accuracies at a point, and what the gauges say of it."""
+    found = _quantities(objective.measure(theta_at(place)))
+    for prefix, gauge in gauges.items():
+        found |= {f"{prefix}{quantity}": value for quantity, value in gauge(place, theta_at, stop).items()}
+    return found
 
 
 def _seen(measured: Sweep, asked: Array) -> Sweep:

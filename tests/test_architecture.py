@@ -24,6 +24,7 @@ ORDER = {
         "problems",
         "batchnorm",
         "folding",
+        "convolutions",
         "products",
         "objective",
         "directions",

@@ -172,7 +172,7 @@ class _Stages:
         with (
             stoppable() as stop,
             self.report(name, products) as progress,
-            self.risk.curvature(self.theta, matrix=self.config.matrix) as matrix_times,
+            self.risk.curvature(self.theta, chosen=self.restriction.chosen, matrix=self.config.matrix) as matrix_times,
         ):
 
             def product(vector: Tensor) -> Tensor:

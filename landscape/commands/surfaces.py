@@ -204,7 +204,7 @@ def _eigenvectors(
     restriction = Restriction(risk.space.select(config.parameters))
     start = restriction.random(torch.Generator().manual_seed(config.seed), theta)
     top = 2 if config.axes == "top-eigenvectors" else 1
-    with sampled(config.samples, risk).curvature(theta) as product:
+    with sampled(config.samples, risk).curvature(theta, chosen=restriction.chosen) as product:
         found = lanczos(restriction.block(product), start, top=top, bottom=2 - top, tolerance=config.tolerance)
     values = torch.cat([found.top, found.bottom])
     if len(values) < 2 or not found.converged:

@@ -14,23 +14,27 @@ class Restriction:
 
     Args:
         chosen: which, boolean `[P]`.
+
+    Attributes:
+        chosen: likewise.
+        dimension: m.
     """
 
     def __init__(self, chosen: Tensor) -> None:
-        self._chosen = chosen
+        self.chosen = chosen
         self.dimension = int(chosen.sum())
         self._all = self.dimension == len(chosen)
 
     def restrict(self, vector: Tensor) -> Tensor:
         """The chosen coordinates `[m]` of a vector `[P]`."""
-        return vector if self._all else vector[self._chosen]
+        return vector if self._all else vector[self.chosen]
 
     def extend(self, vectors: Tensor) -> Tensor:
         """Vectors `[..., P]` with given chosen coordinates `[..., m]` and 0 elsewhere."""
         if self._all:
             return vectors
-        extended = vectors.new_zeros(*vectors.shape[:-1], len(self._chosen))
-        extended[..., self._chosen] = vectors
+        extended = vectors.new_zeros(*vectors.shape[:-1], len(self.chosen))
+        extended[..., self.chosen] = vectors
         return extended
 
     def block(self, product: Product) -> Product:

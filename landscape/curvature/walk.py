@@ -96,7 +96,7 @@ class CurvatureWalk:
         told = dict.fromkeys(("max_eig", "min_eig", "ratio", "max_eig_residual", "min_eig_residual"), float("nan"))
         told |= dict.fromkeys(("trace", "trace_error"), float("nan")) if trace else {}
         theta = theta_at(place)
-        with self._objective.curvature(theta) as hessian_times:
+        with self._objective.curvature(theta, chosen=self._search.chosen) as hessian_times:
 
             def counted(vector: Tensor) -> Tensor:
                 nonlocal taken
