@@ -19,6 +19,7 @@ from landscape import (
     EmpiricalRisk,
     FilesSummary,
     Keeping,
+    ParameterSpace,
     Plane,
     Recipe,
     Recomputed,
@@ -50,8 +51,8 @@ from landscape import (
 _PATH, _PROFILE, _PLANE, _STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
 _OUTPUTS = (_PATH, _PROFILE, _PLANE, _STATE)
 _ROWS = {
-    "max train loss": ("max_loss", ".4f"),
-    "barrier (train loss)": ("barrier", ".4f"),
+    "max {split} loss": ("max_loss", ".4f"),
+    "barrier ({split} loss)": ("barrier", ".4f"),
     "min test accuracy": ("min_test_accuracy", ".4f"),
     "length / straight": ("length_ratio", ".3f"),
 }
@@ -73,7 +74,8 @@ class FitSummary:
         lines = [f"{'':22}{'path':>10}{'straight':>10}"]
         for label, (name, form) in _ROWS.items():
             lines.append(
-                f"{label:22}" + "".join(f"{getattr(way, name):>10{form}}" for way in (self.path, self.straight))
+                f"{label.format(split=self.path.split):22}"
+                + "".join(f"{getattr(way, name):>10{form}}" for way in (self.path, self.straight))
             )
         return lines
 
@@ -175,8 +177,8 @@ def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> Profile
     if base:
         study.load(base)
     path = load_path(config.path, study.space)
-    if not base and study.space.fixed(study.space.state_dict(path(0.0))):
-        raise ConfigError(f"{config.path} holds only some of the parameters; name a checkpoint with all: --base FILE.")
+    if not base:
+        _require_whole(config.path, study.space, path)
     statistics = Recomputed(study.problem.data.splits["train"], study.problem.loss, config.statistics_batch_size)
     risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
     measuring = study.provenance(
@@ -192,7 +194,7 @@ def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> Profile
         batch_norm=statistics.name,
         statistics_batch_size=config.statistics_batch_size,
         eval_batch_size=risk.batch_size,
-        **curvature_provenance(config),
+        **curvature_provenance(config, risk),
     )
     gauges = curvature_gauges(config, risk, config.seed)
     begun = Result("profile", {}, provenance=measuring, facts=lengths(path))
@@ -204,8 +206,23 @@ def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> Profile
         path=ways["path"],
         straight=ways["straight"],
         files=[str(out), *plot(PlotConfig(result=out)).files],
-        **curvature_figures(config, list(measured.sweeps.values())),
+        **vars(curvature_figures(config, list(measured.sweeps.values()))),
     )
+
+
+def _require_whole(file: FilePath, space: ParameterSpace, path: Path) -> None:
+    """Check that a path says all of the network, beside statistics, which are recomputed.
+
+    Raises:
+        ConfigError: there are parameters or buffers that it does not hold.
+    """
+    state = space.state_dict(path(0.0))
+    recomputed = {id(norm) for norm in space.norms}
+    own = {f"{name}.{key}" if name else key for name, module in space.network.named_modules()
+           if id(module) not in recomputed for key, _ in module.named_buffers(recurse=False)}  # fmt: skip
+    missing = [*space.fixed(state), *sorted(own & set(state))]
+    if missing:
+        raise ConfigError(f"{file} does not hold {missing[0]}; name a checkpoint that does: --base FILE.")
 
 
 def _fitted(

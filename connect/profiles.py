@@ -16,12 +16,14 @@ class Along:
     """Figures of one way between two minima.
 
     Attributes:
-        max_loss: largest measured training loss.
-        barrier: largest excess of the training loss over the straight line between the losses of the ends.
+        split: that the losses are of, the first that was measured.
+        max_loss: largest measured loss.
+        barrier: largest excess of the loss over the straight line between the losses of the ends.
         min_test_accuracy: smallest measured test accuracy, in [0, 1]; NaN where there is none.
         length_ratio: length over that of the straight line.
     """
 
+    split: str
     max_loss: float
     barrier: float
     min_test_accuracy: float
@@ -79,6 +81,7 @@ def _figures(measured: Sweep, length_ratio: float) -> Along:
     loss = measured.values[f"{measured.splits[0]}_loss"]
     accuracy = measured.values.get("test_accuracy", np.full_like(loss, np.nan))
     return Along(
+        split=measured.splits[0],
         max_loss=float(loss.max()),
         barrier=barrier(measured.axes["t"], loss),
         min_test_accuracy=float(accuracy.min()),

@@ -179,8 +179,8 @@ class CurvatureOptions:
         parameters: of which parameters: weights (tensors of more than one dimension), all, or a pattern of names.
         tolerance: largest residual of an eigenvalue, over its own size.
         samples: take the Hessian over a fixed random sample of so many examples; by default over all.
-        vectors: hold at most so many vectors of the parameters' size in memory, and restart the search from the best of
-            them; by default one for each product, and ten more.
+        vectors: keep at most so many vectors of the parameters' size, and restart the search from the best of them; by
+            default one for each product. About ten more are needed beside them.
     """
 
     parameters: str = "weights"
@@ -207,7 +207,8 @@ class MapOptions(CurvatureOptions):
 
     Attributes:
         curvature: find them.
-        tolerance: largest residual of an eigenvalue, over its own size; its error goes with the square of the residual.
+        tolerance: largest residual of an eigenvalue, over its own size; it bounds the eigenvalue's error, which is far
+            smaller as a rule.
         second_sample: find them also over a second sample, which shares no example with the first, to tell how much of
             them is the sample.
         trace_products: also estimate the trace, with so many products a point; 0 leaves it out.
@@ -220,16 +221,16 @@ class MapOptions(CurvatureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        needless = ["second_sample", "trace_products"]
+        needless += [] if self._uses_hessian else ["samples", "vectors", "parameters", "tolerance"]
+        for name in () if self.curvature else needless:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is for --curvature; add it, or leave --{flag} out.")
         if self.second_sample and self.samples is None:
             raise ConfigError("--second-sample needs --samples, the size of both.")
-        if self.second_sample and not self.curvature:
-            raise ConfigError("--second-sample is for --curvature.")
         if self.trace_products != 0 and self.trace_products < _LEAST_FOR_TRACE:
             raise ConfigError(f"--trace-products is {self.trace_products}, expected 0 or at least {_LEAST_FOR_TRACE}.")
-        if not self.curvature and not self._uses_hessian:
-            needless = next((flag for flag in ("samples", "vectors") if getattr(self, flag) is not None), None)
-            if needless:
-                raise ConfigError(f"--{needless} is for --curvature; add it, or leave --{needless} out.")
 
     @property
     def _uses_hessian(self) -> bool:

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 
+Place = tuple[int, ...]
+"""The indices of a point of a grid."""
+
 MOST_POINTS = 10_000
 _MARGIN, _FARTHEST = 0.25, 1e30
 

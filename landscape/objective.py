@@ -20,10 +20,10 @@ from landscape.batchnorm import Frozen, StatisticsPolicy
 from landscape.errors import ConfigError, ProblemError
 from landscape.folding import Fold, find_folds, folded
 from landscape.parameters import ParameterSpace
-from landscape.problems.losses import per_example
+from landscape.problems.losses import differentiable, per_example
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Batch, Index, chunks, drawn
-from landscape.products import Products, differentiable, gauss_newton_products, hessian_products
+from landscape.products import Products, gauss_newton_products, hessian_products
 
 Precision = Literal["fp32", "bf16"]
 
@@ -205,6 +205,11 @@ class EmpiricalRisk:
         """Every split of the data, "train" first."""
         return tuple(sorted(self._splits, key=lambda name: name != "train"))
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are measured; derivatives are those of the first."""
+        return self._measured
+
     def on(self, splits: Sequence[str]) -> "EmpiricalRisk":
         """The same risk, measured on other splits."""
         other = copy.copy(self)
@@ -265,7 +270,8 @@ class EmpiricalRisk:
         """
         self._move_to(theta)
         recurrent = any(isinstance(module, nn.RNNBase) for module in self._space.network.modules())
-        cudnn = torch.backends.cudnn.flags(enabled=not recurrent and torch.backends.cudnn.enabled, allow_tf32=False)
+        flags = torch.backends.cudnn
+        cudnn = flags.flags(not recurrent and flags.enabled, flags.benchmark, deterministic=flags.deterministic)
         with cudnn, self._full_precision(), self._folding(), sdpa_kernel(SDPBackend.MATH):
             shares = partial(self._shares, self._measured[0])
             yield _PRODUCTS[matrix](self._space, self._loss, shares, chosen, keep=not once)

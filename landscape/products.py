@@ -4,11 +4,12 @@ Both are exact (Pearlmutter 1994; Schraudolph 2002), reverse over reverse. What 
 from one product to the next, for as many batches as memory allows: a product then costs little more than half.
 """
 
+import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +17,20 @@ from torch import Tensor
 from landscape.convolutions import TwiceDifferentiable
 from landscape.errors import ProblemError
 from landscape.parameters import ParameterSpace
-from landscape.problems.losses import Loss, per_example
-from landscape.problems.splits import Batch, leaf_tensors
+from landscape.problems.losses import Loss, differentiable, per_example
+from landscape.problems.splits import Batch
 
 Shares = Callable[[], Iterable[tuple[Batch, float]]]
 """Gives all batches anew, each with its share of the mean."""
 
+
+class BatchMap(Protocol):
+    """Adds a batch's product with a vector, one tensor a chosen segment, to the space's gradient."""
+
+    def __call__(self, vector: Sequence[Tensor], *, again: bool) -> None: ...
+
+
 _SHARE_OF_MEMORY = 4
-_ROUNDING = 1e-3
 
 
 def hessian_products(
@@ -43,7 +50,7 @@ def hessian_products(
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, check: bool) -> Linear:
+    def linearise(batch: Batch, share: float, check: bool) -> BatchMap:
         mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
         gradients = torch.autograd.grad(mean, parameters, create_graph=True, materialize_grads=True)
         if check:
@@ -78,12 +85,12 @@ def gauss_newton_products(
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, check: bool) -> Linear:
-        with _outputs_of(space.network) as outputs:
+    def linearise(batch: Batch, share: float, check: bool) -> BatchMap:
+        with _cut_outputs(space.network) as (outputs, leaves):
             losses = differentiable(per_example(loss, space.network, batch)[0])
         if check:
-            _require_outputs_alone(losses, outputs, parameters)
-        slopes = torch.autograd.grad(share * losses.mean(), outputs, create_graph=True, materialize_grads=True)
+            _require_outputs_alone(losses, parameters)
+        slopes = torch.autograd.grad(share * losses.mean(), leaves, create_graph=True, materialize_grads=True)
         weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
         pulled = torch.autograd.grad(outputs, parameters, weights, create_graph=True, materialize_grads=True)
         if check:
@@ -91,16 +98,12 @@ def gauss_newton_products(
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             pushed = _pulled_back(pulled, vector, weights)
-            curved = _pulled_back(slopes, pushed, outputs)
+            curved = _pulled_back(slopes, pushed, leaves)
             _backward(outputs, curved, parameters, again=again)
 
         return add
 
     return Products(space, shares, linearise, chosen, keep=keep)
-
-
-Linear = Callable[..., None]
-"""Adds a batch's product with a vector, one tensor a segment, to the space's gradient."""
 
 
 class Products:
@@ -120,14 +123,14 @@ class Products:
         self,
         space: ParameterSpace,
         shares: Shares,
-        linearise: Callable[[Batch, float, bool], Linear],
+        linearise: Callable[[Batch, float, bool], BatchMap],
         chosen: Tensor | None = None,
         *,
         keep: bool = True,
     ) -> None:
         self._space, self._shares, self._linearise = space, shares, linearise
         self._segments = _chosen_segments(space, chosen)
-        self._kept: dict[int, Linear] = {}
+        self._kept: dict[int, BatchMap] = {}
         self._checked = False
         self._room = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
 
@@ -190,43 +193,52 @@ def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: 
 
 
 @contextmanager
-def _outputs_of(network: torch.nn.Module) -> Iterator[list[Tensor]]:
-    """Gather the differentiable tensors that the network gives back, of its one call."""
+def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Have the network's one call give out leaves in the place of its differentiable outputs; gathers both."""
     outputs: list[Tensor] = []
+    leaves: list[Tensor] = []
     calls = 0
 
-    def note(module: Any, inputs: Any, result: Any) -> None:
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.requires_grad:
+            outputs.append(value)
+            leaves.append(value.detach().requires_grad_())
+            return leaves[-1]
+        if isinstance(value, MutableMapping):
+            value = copy.copy(value)
+            for key in value:
+                value[key] = cut(value[key])
+        elif isinstance(value, tuple | list):
+            return type(value)(*map(cut, value)) if hasattr(value, "_fields") else type(value)(map(cut, value))
+        return value
+
+    def replace(module: Any, inputs: Any, result: Any) -> Any:
         nonlocal calls
         calls += 1
-        outputs.extend(tensor for tensor in leaf_tensors(result) if isinstance(tensor, Tensor) and tensor.requires_grad)
+        return cut(result)
 
-    handle = network.register_forward_hook(note)
+    handle = network.register_forward_hook(replace)
     try:
-        yield outputs
+        yield outputs, leaves
     finally:
         handle.remove()
-    if calls != 1:
+    if calls != 1 or not outputs:
+        reason = (
+            "its outputs hold no differentiable tensor" if calls == 1 else f"the loss calls it {calls} times a batch"
+        )
         raise ProblemError(
-            f"the loss calls the network {calls} times a batch; the Gauss-Newton matrix needs a loss with one call."
+            f"the Gauss-Newton matrix needs a loss that calls the network once and uses its outputs; {reason}."
         )
 
 
-def _require_outputs_alone(losses: Tensor, outputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+def _require_outputs_alone(losses: Tensor, parameters: Sequence[Tensor]) -> None:
     """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out.
-
-    They are weighed unevenly, since at a minimum the gradient of their mean is nothing but rounding.
 
     Raises:
         ProblemError: they depend on them otherwise too.
     """
-    given: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
-    weighed = losses @ torch.linspace(0.5, 1, len(losses)).to(losses)
-    whole = torch.autograd.grad(weighed, parameters, **given)
-    slopes = torch.autograd.grad(weighed, outputs, **given)
-    through = torch.autograd.grad(outputs, parameters, slopes, **given)
-    left = sum(float((a - b).double().square().sum()) for a, b in zip(whole, through, strict=True))
-    size = sum(float(a.double().square().sum()) for a in whole)
-    if left > _ROUNDING**2 * size:
+    beside = torch.autograd.grad(losses.sum(), parameters, retain_graph=True, allow_unused=True)
+    if any(gradient is not None for gradient in beside):
         raise ProblemError(
             "the loss depends on the parameters beside the network's outputs, such as by a penalty on the weights; "
             "the Gauss-Newton matrix is not defined for it."
@@ -281,7 +293,7 @@ class _Count:
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             self.bytes += storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself it would be a cycle with the graph, which then nobody frees
 
 
 @contextmanager
@@ -297,16 +309,3 @@ def _free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def differentiable(losses: Tensor) -> Tensor:
-    """The losses themselves, if they have a gradient.
-
-    Raises:
-        ProblemError: they have none.
-    """
-    if not losses.requires_grad:
-        raise ProblemError(
-            "the loss does not depend on the parameters by differentiable operations, so it has no gradient."
-        )
-    return losses

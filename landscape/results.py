@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from landscape.errors import ResultError
 
 Array = NDArray[Any]
+SECOND_SAMPLE = "second_"
 
 
 @dataclass(frozen=True)

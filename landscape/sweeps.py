@@ -8,14 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from landscape.errors import Interrupted
+from landscape.grid import Place
 from landscape.interrupts import Stop, stoppable
 from landscape.objective import Measurement, Objective
 from landscape.progress import Reporter, silent
 from landscape.results import Array, Sweep
 from landscape.slices import Slice
 from landscape.store import ResultWriter
-
-Place = tuple[int, ...]
 
 
 class Strategy(Protocol):

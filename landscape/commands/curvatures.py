@@ -9,10 +9,7 @@ import numpy as np
 from landscape.config import MapOptions
 from landscape.curvature.walk import CurvatureWalk, Search
 from landscape.objective import EmpiricalRisk
-from landscape.results import Sweep
-
-SECOND = "second_"
-_FLOOR = 1e-4
+from landscape.results import SECOND_SAMPLE, Sweep
 
 
 def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
@@ -34,7 +31,7 @@ def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) ->
     )
     samples = {"": sampled(options.samples, risk)}
     if options.second_sample:
-        samples[SECOND] = sampled(options.samples, risk, 1)
+        samples[SECOND_SAMPLE] = sampled(options.samples, risk, 1)
     return {name: CurvatureWalk(sample, search) for name, sample in samples.items()}
 
 
@@ -43,12 +40,12 @@ def sampled(samples: int | None, risk: EmpiricalRisk, part: int = 0) -> Empirica
     return risk.on_sample(samples, part) if samples else risk
 
 
-def curvature_provenance(options: MapOptions) -> dict[str, Any]:
-    """The settings that curvature follows from; nothing where it is not asked for."""
+def curvature_provenance(options: MapOptions, risk: EmpiricalRisk) -> dict[str, Any]:
+    """The settings that the curvature of a risk follows from; nothing where it is not asked for."""
     if not options.curvature:
         return {}
     names = ("parameters", "tolerance", "samples", "second_sample", "trace_products", "vectors")
-    return {"curvature": {name: getattr(options, name) for name in names}}
+    return {"curvature": {"split": risk.splits[0], **{name: getattr(options, name) for name in names}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +53,10 @@ class CurvatureFigures:
     """The curvature over a grid; None where it was not asked for.
 
     Attributes:
-        products: with the Hessian, in all.
+        products: with the Hessian, for what the grid holds.
         max_eig: the largest of the largest eigenvalues; NaN where none is known.
         min_eig: the smallest of the smallest.
-        unconverged: how many points have an eigenvalue whose residual is above the tolerance.
+        unconverged: at how many points an eigenvalue's residual is above the tolerance, or the Hessian not finite.
         sampling_error: median difference of the two samples' eigenvalues over the mean of both, at the largest and the
             smallest; None without a second sample.
     """
@@ -76,47 +73,34 @@ class CurvatureFigures:
             return ""
         told = f"{self.products} products; eigenvalues from {self.min_eig:.4g} to {self.max_eig:.4g}"
         if self.unconverged:
-            told += f"; not converged at {self.unconverged} points, see their residuals"
+            told += f"; not found to the tolerance at {self.unconverged} points, see their residuals"
         if self.sampling_error is not None:
             top, bottom = self.sampling_error
             told += f"\non the second sample the largest differ by {top:.1%}, the smallest by {bottom:.1%} (medians)"
         return told + "\n"
 
 
-def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> dict[str, Any]:
-    """What sweeps say of the curvature, as the fields of `CurvatureFigures`; nothing where it was not asked for."""
+def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> CurvatureFigures:
+    """What sweeps say of the curvature."""
     if not options.curvature:
-        return {}
-    prefixes = ["", SECOND] if options.second_sample else [""]
-    known = {
-        name: np.concatenate([sweep[name].ravel() for sweep in sweeps])
-        for prefix in prefixes
-        for name in (f"{prefix}{quantity}" for quantity in ("max_eig", "min_eig", "max_eig_residual",
-                                                            "min_eig_residual", "steps"))
-    }  # fmt: skip
+        return CurvatureFigures()
+    prefixes = ["", SECOND_SAMPLE] if options.second_sample else [""]
+    names = [f"{prefix}{name}" for prefix in prefixes for name in ("max_eig", "min_eig", "converged", "steps")]
+    known = {name: np.concatenate([sweep[name].ravel() for sweep in sweeps]) for name in names}
     highest, lowest = (known[name][np.isfinite(known[name])] for name in ("max_eig", "min_eig"))
-    return {
-        "products": int(sum(known[f"{prefix}steps"].sum() for prefix in prefixes)),
-        "max_eig": float(highest.max()) if highest.size else float("nan"),
-        "min_eig": float(lowest.min()) if lowest.size else float("nan"),
-        "unconverged": sum(_unconverged(known, prefix, options.tolerance) for prefix in prefixes),
-        "sampling_error": _sampling_error(known) if options.second_sample else None,
-    }
-
-
-def _unconverged(known: Mapping[str, Any], prefix: str, tolerance: float) -> int:
-    ends = [known[f"{prefix}{name}"] for name in ("max_eig", "min_eig")]
-    floor = _FLOOR * np.maximum(*map(np.abs, ends))
-    missed = [
-        known[f"{prefix}{name}_residual"] > tolerance * np.maximum(np.abs(end), floor)
-        for name, end in zip(("max_eig", "min_eig"), ends, strict=True)
-    ]
-    return int((missed[0] | missed[1]).sum())
+    converged = np.all([known[f"{prefix}converged"] == 1 for prefix in prefixes], axis=0)
+    return CurvatureFigures(
+        products=int(sum(known[f"{prefix}steps"].sum() for prefix in prefixes)),
+        max_eig=float(highest.max()) if highest.size else float("nan"),
+        min_eig=float(lowest.min()) if lowest.size else float("nan"),
+        unconverged=int((~converged).sum()),
+        sampling_error=_sampling_error(known) if options.second_sample else None,
+    )
 
 
 def _sampling_error(known: Mapping[str, Any]) -> tuple[float, float]:
     def differing(name: str) -> float:
-        one, other = known[name], known[f"{SECOND}{name}"]
+        one, other = known[name], known[f"{SECOND_SAMPLE}{name}"]
         comparable = np.isfinite(one) & np.isfinite(other) & (np.abs(one) + np.abs(other) > 0)
         one, other = one[comparable], other[comparable]
         return float(np.median(2 * np.abs(one - other) / (np.abs(one) + np.abs(other)))) if one.size else float("nan")

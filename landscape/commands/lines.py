@@ -83,7 +83,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         normalise=how,
         biases=config.biases,
         seed=None if config.b and not config.curvature else config.seed,
-        **curvature_provenance(config),
+        **curvature_provenance(config, risk),
         batch_norm=statistics.name,
         statistics_batch_size=config.statistics_batch_size,
         split=config.split,
@@ -104,7 +104,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         min_loss=low,
         max_loss=high,
         files=[str(config.out), *draw(config.out)],
-        **curvature_figures(config, [measured]),
+        **vars(curvature_figures(config, [measured])),
     )
 
 

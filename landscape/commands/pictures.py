@@ -111,11 +111,13 @@ def _plane_pictures(
                 look=look,
                 caption=figures.describe({**result.provenance, "seed": None}, quantity),
             )
-            for style in options.styles(FLAT_STYLES, ["filled"])
+            for style in options.styles(*_flat_styles(quantity))
         }
         return save_figures(panels, stem.parent, stem.name, format)
     own = ["curvature"] if "ratio" in _quantities(planes[0]) and options.quantity is None else []
-    styles = options.styles([*PLANE_STYLES, *own], ["filled", "3d", *own] if options.quantity is None else ["filled"])
+    flat, usual = _flat_styles(quantity)
+    known = [*flat, *(style for style in PLANE_STYLES if style not in FLAT_STYLES), *own]
+    styles = options.styles(known, [*usual, "3d", *own] if options.quantity is None else usual)
     if options.style == "all" and not has_plotly():
         styles.remove("html")
     contents = {"html": surface_page, "vts": surface_grid}
@@ -133,6 +135,13 @@ def _plane_pictures(
         write_atomically(file, content)
         files.append(str(file))
     return files
+
+
+def _flat_styles(quantity: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The flat styles that a quantity has, and what is drawn where none is named; eigenvalues are maps."""
+    from landscape.plots.curvature import is_map
+
+    return (["heatmap"], ["heatmap"]) if is_map(quantity) else (FLAT_STYLES, ["filled"])
 
 
 def _quantity(name: str | None, sweep: Sweep) -> str:
@@ -179,7 +188,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
     for path, sweep in zip(config.results, sweeps, strict=True):
         if quantity not in _quantities(sweep):
             raise ConfigError(f"{path} holds no {quantity}; it has {', '.join(_quantities(sweep))}.")
-    (style,) = config.styles(FLAT_STYLES, ["filled"])
+    (style,) = config.styles(*_flat_styles(quantity))
     figure = figures.panels_figure(
         sweeps,
         config.labels or distinct_names(config.results),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from landscape.checkpoints import Checkpoint, load_checkpoint, save_tensors
+from landscape.commands.curvatures import sampled
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import wrote
 from landscape.config import HessianConfig
@@ -99,7 +100,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     statistics = study.policy(config, points)
     restriction = Restriction(space.select(config.parameters))
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
-    risk = risk.on_sample(config.samples) if config.samples else risk
+    risk = sampled(config.samples, risk)
     provenance = study.provenance(
         {"checkpoint": checkpoint},
         matrix=config.matrix,

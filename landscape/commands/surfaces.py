@@ -90,8 +90,8 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     points = study.load_all([centre, *rest])
     statistics = study.policy(config, points)
     risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
-    planes, eigenvalues = _planes(config, study, risk, points)
     gauged = curvature_gauges(config, risk, config.seed)
+    planes, eigenvalues = _planes(config, study, risk, points)
     plane = next(iter(planes.values()))
     projections = _projections(config, plane, study, points, marked)
     marks = {name: found.coordinates for name, found in projections.items()}
@@ -110,7 +110,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         draws=config.draws,
         split=config.split,
         adaptive=config.adaptive,
-        **curvature_provenance(config),
+        **curvature_provenance(config, risk),
         precision=config.precision,
         trainable=config.trainable,
         eval_batch_size=risk.batch_size,
@@ -139,7 +139,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         files=[str(config.out), *saved, *draw(config.out)],
         grid=sum(swept.done.size for swept in sweeps),
         error=max(errors) if errors else None,
-        **curvature_figures(config, sweeps),
+        **vars(curvature_figures(config, sweeps)),
     )
 
 
@@ -205,10 +205,22 @@ def _eigenvectors(
     start = restriction.random(torch.Generator().manual_seed(config.seed), theta)
     top = 2 if config.axes == "top-eigenvectors" else 1
     with sampled(config.samples, risk).curvature(theta, chosen=restriction.chosen) as product:
-        found = lanczos(restriction.block(product), start, top=top, bottom=2 - top, tolerance=config.tolerance)
+        found = lanczos(
+            restriction.block(product),
+            start,
+            top=top,
+            bottom=2 - top,
+            tolerance=config.tolerance,
+            most_vectors=config.vectors,
+        )
     values = torch.cat([found.top, found.bottom])
-    if len(values) < 2 or not found.converged:
-        raise ConfigError(f"--axes {config.axes}: no two eigenvectors were found; choose other --parameters.")
+    if len(values) < 2:
+        raise ConfigError(f"--axes {config.axes}: --parameters {config.parameters} are fewer than two numbers.")
+    if not found.converged:
+        raise ConfigError(
+            f"--axes {config.axes}: the eigenvectors were not found to --tolerance {config.tolerance} in "
+            f"{found.products} products; name a larger one."
+        )
     x, y = restriction.extend(torch.cat([found.top_vectors, found.bottom_vectors]))
     return (x, y), values.tolist()
 

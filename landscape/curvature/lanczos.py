@@ -15,6 +15,7 @@ from landscape.curvature.restriction import Product
 from landscape.errors import NonFiniteError
 
 _CHUNK = 4
+_PART = 2**16
 _DEPENDENT = 1e-5
 _ROUNDING = 10
 
@@ -62,8 +63,8 @@ def lanczos(
     """Find eigenpairs at both ends.
 
     The run ends when the residual of every wanted pair is at most `tolerance` times its own size; sizes count as at
-    least `floor` times the largest, and a residual of ten roundings of the largest is not asked to shrink further. It
-    holds at most as many vectors `[P]` as it takes products, and ten more.
+    least `floor` times the largest, and a residual of ten roundings of the largest is not asked to shrink further. The
+    basis has one vector `[P]` for each product; about ten more are needed beside it.
 
     Args:
         product: maps `[P]` to H times it.
@@ -111,9 +112,7 @@ def lanczos(
         residuals = torch.linalg.vector_norm(couplings @ vectors[first:], dim=0)
         count = len(values)
         best = [*range(count - 1, count - 1 - min(top, count), -1), *range(min(bottom, count))]
-        largest = float(values.abs().max())
-        allowed = tolerance * values[best].abs().clamp_min(floor * largest)
-        allowed = allowed.clamp_min(_ROUNDING * torch.finfo(start.dtype).eps * largest)
+        allowed = _allowed(values, best, tolerance, floor, torch.finfo(start.dtype).eps)
         converged = count >= wanted and bool((residuals[best] <= allowed).all())
         if (converged and products >= least_products) or products >= most_products or count == dimension:
             break
@@ -122,7 +121,7 @@ def lanczos(
             block, _ = _orthonormal([fresh], basis)
         elif most_vectors is not None and count + len(block) > most_vectors:
             kept = _outermost(count, max(wanted, most_vectors // 2), top, bottom)
-            basis.replace(basis.combine(vectors[:, kept]))
+            basis.rotate(vectors[:, kept])
             projected = torch.diag(values[kept])
     beside = [place for place in (count - 1 - top, bottom) if 0 <= place < count and place not in best]
     ends = values[best], basis.combine(vectors[:, best]), residuals[best]
@@ -140,6 +139,12 @@ def lanczos(
         products,
         converged or count == dimension,
     )
+
+
+def _allowed(values: Tensor, best: Sequence[int], tolerance: float, floor: float, rounding: float) -> Tensor:
+    """The residuals that are small enough, of the best of the Ritz values."""
+    largest = float(values.abs().max())
+    return (tolerance * values[best].abs().clamp_min(floor * largest)).clamp_min(_ROUNDING * rounding * largest)
 
 
 def tridiagonal(product: Product, start: Tensor, steps: int) -> Tensor:
@@ -202,11 +207,18 @@ class _Basis:
             total.addmm_(part, chunk[: part.shape[1]])
         return total
 
-    def replace(self, vectors: Tensor) -> None:
-        """Begin again with other vectors."""
-        self._chunks, self._count = [], 0
-        for vector in vectors:
-            self.append(vector)
+    def rotate(self, coefficients: Tensor) -> None:
+        """Replace the vectors by linear combinations of them, `[n, k]`, in the same memory."""
+        weights = coefficients.T.to(self._like)
+        for start in range(0, len(self._like), _PART):
+            part = slice(start, start + _PART)
+            rotated = weights @ torch.cat([chunk[:, part] for chunk in self._chunks])[: self._count]
+            for index, row in enumerate(rotated):
+                self[index][part] = row
+        self._count = len(weights)
+        self._chunks = self._chunks[: -(-self._count // _CHUNK)]
+        for unused in range(self._count, len(self._chunks) * _CHUNK):
+            self[unused].zero_()
 
 
 def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -> tuple[list[Tensor], Tensor]:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from landscape.plots.lines import draw_quantity
 from landscape.plots.rendering import COLOURS, Look
 from landscape.plots.surface import marked_levels, shade_missing, shown_values
-from landscape.results import Array, Sweep
+from landscape.results import SECOND_SAMPLE, Array, Sweep
 
 MAPS = ("ratio", "signed_ratio", "max_eig", "min_eig")
 _LABELS = {
@@ -26,12 +26,12 @@ _DIVERGING = "PuOr_r"
 
 def is_map(quantity: str) -> bool:
     """Whether a quantity is an eigenvalue or a ratio of two, also of the second sample."""
-    return quantity.removeprefix("second_") in MAPS
+    return quantity.removeprefix(SECOND_SAMPLE) in MAPS
 
 
 def map_label(quantity: str) -> str:
     """The words for an eigenvalue or a ratio of two."""
-    own = quantity.removeprefix("second_")
+    own = quantity.removeprefix(SECOND_SAMPLE)
     return _LABELS[own] + (", second sample" if own != quantity else "")
 
 
@@ -44,21 +44,33 @@ def map_norm(quantity: str, values: Array, look: Look | None = None) -> Normaliz
         look: ends of the colours, where they are given.
     """
     look = look or Look()
-    own = quantity.removeprefix("second_")
+    own = quantity.removeprefix(SECOND_SAMPLE)
     finite = values[np.isfinite(values)]
-    largest = float(np.abs(finite).max()) if finite.size and finite.any() else 1.0
-    if own == "ratio":
-        return Normalize(look.low or 0.0, _MOST_RATIO if look.high is None else look.high)
-    if own == "signed_ratio":
-        most = _MOST_RATIO if look.high is None else look.high
-        return Normalize(-most if look.low is None else look.low, most)
-    if own == "max_eig" and finite.size and float(finite.min()) > 0:
-        low, high = look.low or float(finite.min()), look.high or float(finite.max())
-        if low < high:
-            return LogNorm(low, high) if high / low >= _LOGARITHMIC_FROM else Normalize(low, high)
-        return Normalize(low / 1.1, low * 1.1)
-    most = largest if look.high is None else look.high
-    return SymLogNorm(_FAINTEST * largest, vmin=-most if look.low is None else look.low, vmax=most)
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    largest = max(abs(least), abs(most)) or 1.0
+    positive = own == "max_eig" and least > 0
+    usual = {"ratio": (0.0, _MOST_RATIO), "signed_ratio": (-_MOST_RATIO, _MOST_RATIO)}
+    low, high = usual.get(own, (least, most) if positive else (-largest, largest))
+    if look.low is not None or look.high is not None:
+        low, high = _limits(look, low, high)
+    if own in usual:
+        return Normalize(low, high)
+    if positive and low > 0 and high / low < _LOGARITHMIC_FROM:
+        return Normalize(low / 1.1, high * 1.1) if low == high else Normalize(low, high)
+    if positive and low > 0:
+        return LogNorm(low, high)
+    return SymLogNorm(_FAINTEST * max(abs(low), abs(high)), vmin=low, vmax=high)
+
+
+def _limits(look: Look, low: float, high: float) -> tuple[float, float]:
+    """The ends that are given, and the others moved where they would not lie beyond them."""
+    span = high - low or 1.0
+    if look.low is not None and look.high is not None:
+        return look.low, look.high
+    if look.low is not None:
+        return look.low, max(high, look.low + span) if look.low >= high else high
+    given = look.high if look.high is not None else high
+    return (given - span if given <= low else low), given
 
 
 def draw_map(
@@ -108,7 +120,7 @@ def draw_map_bar(axes: Any, drawn: ScalarMappable, quantity: str, values: Array)
     if isinstance(drawn.norm, SymLogNorm):
         low, high = drawn.norm.vmin or 0.0, drawn.norm.vmax or 0.0
         most = max(-low, high)
-        decades = 10.0 ** np.arange(np.floor(np.log10(most)) - 2, np.floor(np.log10(most)) + 1)
+        decades = 10.0 ** (np.floor(np.log10(most)) + np.arange(-2, 1))
         ticks = np.concatenate([-decades[::-1], [0], decades])
         ticks = ticks[(ticks >= low) & (ticks <= high)]
         bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])

@@ -122,8 +122,6 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
         draw_map(axes, sweep, quantity, look=look)
         _label_axes(axes, result)
     notes = _map_notes(result, sweep)
-    broken = int((sweep.done & ~np.isfinite(sweep["max_eig"])).sum())
-    notes += [f"hatched: Hessian not finite at {broken} points"] if broken else []
     figure.suptitle(f"{describe(result.provenance)}\n{' · '.join(notes)}", fontsize=7, color="0.35")
     return figure
 
@@ -131,6 +129,8 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
 def _map_notes(result: Result, sweep: Sweep) -> list[str]:
     """Whose Hessian it is, and what the lines on its maps are."""
     told = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss" if sweep.splits else ""]
+    told.append("hatched: not finite" if (sweep.done & ~np.isfinite(sweep["max_eig"])).any() else "")
+    told.append("hatched: not measured" if not sweep.done.all() else "")
     return [text for text in told if text]
 
 
@@ -139,10 +139,8 @@ def curvature_note(provenance: Mapping[str, Any]) -> str:
     known = provenance.get("curvature")
     if not known:
         return ""
-    samples = f"{known['samples']} examples" if known["samples"] else "all examples"
-    return plain(
-        f"Hessian of {known['parameters']} over {samples} · residuals at most {known['tolerance']:.3g} of each"
-    )
+    examples = f"{known['samples'] or 'all'} {known['split']} examples"
+    return plain(f"Hessian of {known['parameters']} over {examples} · tolerance {known['tolerance']:.3g}")
 
 
 def trajectory_figure(result: Result) -> Figure:
@@ -245,12 +243,13 @@ def panels_figure(
     drawn_values = [shown_values(s, quantity) if flat else shown_losses(s) for s in shown]
     values = np.concatenate([array.ravel() for array in drawn_values])
     scale = look.scale_of(values)
+    norm = map_norm(quantity, values, look) if mapped else None
     drawn: Any = None
     lines: list[Line2D] = []
     for axes, sweep, title, note in zip(grid.ravel()[: len(shown)], shown, titles, notes, strict=True):
         if flat:
             if mapped:
-                drawn = draw_map(axes, sweep, quantity, look=look, norm=map_norm(quantity, values, look), bar=False)
+                drawn = draw_map(axes, sweep, quantity, look=look, norm=norm, bar=False)
             else:
                 drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
             axes.set_box_aspect(1)

@@ -59,6 +59,19 @@ def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Ten
     return losses, correct
 
 
+def differentiable(losses: Tensor) -> Tensor:
+    """The losses themselves, if they have a gradient.
+
+    Raises:
+        ProblemError: they have none.
+    """
+    if not losses.requires_grad:
+        raise ProblemError(
+            "the loss does not depend on the parameters by differentiable operations, so it has no gradient."
+        )
+    return losses
+
+
 def _each(values: Tensor) -> Tensor:
     values = values.float() if values.dtype == torch.bool else values
     return values.flatten(1).mean(dim=1) if values.ndim > 1 else values

@@ -102,7 +102,7 @@ def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, tmp_path):
     summary = json.loads(stdout)
     assert set(summary) == {"path", "straight", "files"}
     for way in ("path", "straight"):
-        assert set(summary[way]) == {"max_loss", "barrier", "min_test_accuracy", "length_ratio"}
+        assert set(summary[way]) == {"split", "max_loss", "barrier", "min_test_accuracy", "length_ratio"}
     assert summary["straight"]["length_ratio"] == 1
     names = ["path.safetensors", "profile.h5", "plane.h5", "path.png", "plane.png"]
     assert [file.rsplit("/", 1)[1] for file in summary["files"]] == names

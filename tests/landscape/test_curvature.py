@@ -1,6 +1,9 @@
 """Eigenvalues, densities and traces against dense matrices."""
 
+import gc
 import warnings
+import weakref
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from landscape import (
 )
 from landscape.cli import _COMMANDS
 from landscape.commandline import run
+from landscape.products import _Count
 from tests.oracles import Convolutions, Signalling, Tied
 
 SIZE = 300
@@ -450,7 +454,109 @@ def penalised(network, batch):
     return losses + sum(parameter.square().sum() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("loss", "message"), [(twice, "calls the network 2 times"), (penalised, "beside the network")])
+class Several(nn.Module):
+    """Gives back features and what follows from them, in a dictionary that is no plain one."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        features = torch.tanh(self.body(x))
+        return OrderedDict(features=features, logits=self.head(features), note="text")
+
+
+def test_of_several_outputs_those_count_that_the_loss_uses():
+    def loss(network, batch):
+        return nn.functional.cross_entropy(network(batch[0])["logits"], batch[1], reduction="none")
+
+    torch.manual_seed(0)
+    model, inputs, labels = Several().double(), torch.randn(11, 5).double(), torch.arange(11) % 3
+    plain = nn.Sequential(model.body, nn.Tanh(), model.head)
+    risk = EmpiricalRisk(
+        ParameterSpace(model, dtype=torch.float64), Problem.of(model, {"train": (inputs, labels)}, loss)
+    )
+    theta = risk.space.theta.clone()
+    exact = gauss_newton(plain, inputs, labels, ParameterSpace(plain, dtype=torch.float64), theta)
+    vector = torch.randn(risk.dimension, dtype=torch.float64)
+    with risk.curvature(theta, matrix="gauss_newton") as product:
+        torch.testing.assert_close(product(vector), exact @ vector, rtol=1e-10, atol=1e-12)
+
+
+def test_products_with_a_recurrent_network_are_those_of_the_dense_hessian():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.out(self.cells(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model, inputs, labels = Recurrent().double(), torch.randn(6, 5, 3).double(), torch.arange(6) % 3
+    risk = EmpiricalRisk(ParameterSpace(model, dtype=torch.float64), Problem.of(model, {"train": (inputs, labels)}))
+    theta = risk.space.theta.clone()
+    vector = torch.randn(risk.dimension, dtype=torch.float64)
+    step = 1e-5 * vector
+    expected = (risk.gradient(theta + step) - risk.gradient(theta - step)) / 2e-5
+    torch.testing.assert_close(risk.hessian_product(theta, vector), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_graphs_of_one_point_are_gone_at_the_next(monkeypatch):
+    model, inputs = networks()["convolutions"]
+    problem = Problem.of(model, {"train": (inputs, torch.arange(11) % 3)})
+    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=11)
+    theta = risk.space.theta.clone()
+    kept, add = [], _Count.add
+
+    def noting(count, tensor):
+        packed = add(count, tensor)
+        kept.append(weakref.ref(packed))
+        return packed
+
+    monkeypatch.setattr(_Count, "add", noting)
+    gc.disable()
+    try:
+        with risk.curvature(theta) as product:
+            product(torch.ones_like(theta))
+            assert any(tensor() is not None for tensor in kept)
+        del product
+        assert all(tensor() is None for tensor in kept)
+    finally:
+        gc.enable()
+
+
+def test_only_the_chosen_parameters_take_part():
+    model, inputs, labels, risk = exact_problem("convolutions")
+    theta, weights = risk.space.theta.clone(), risk.space.select("weights")
+    exact = plain_hessian(model, inputs, labels, risk.space, theta)
+    vector = torch.randn(risk.dimension, dtype=torch.float64) * weights
+    for matrix in ("hessian", "gauss_newton"):
+        with risk.curvature(theta, matrix=matrix) as product:
+            whole = product(vector)
+        with risk.curvature(theta, chosen=weights, matrix=matrix) as product:
+            torch.testing.assert_close(product(vector), whole * weights, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(risk.hessian_product(theta, vector), exact @ vector, rtol=1e-10, atol=1e-12)
+
+
+def test_a_basis_is_rotated_in_its_own_memory():
+    from landscape.curvature.lanczos import _Basis
+
+    basis = _Basis(random_vector(0, size=150_000))
+    vectors = torch.stack([random_vector(index, size=150_000) for index in range(7)])
+    for vector in vectors:
+        basis.append(vector)
+    turn = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = [chunk.data_ptr() for chunk in basis._chunks]
+    basis.rotate(turn)
+    assert len(basis) == 3
+    assert [chunk.data_ptr() for chunk in basis._chunks] == places[:1]
+    torch.testing.assert_close(
+        torch.stack([basis[index] for index in range(3)]), turn.T @ vectors, rtol=1e-10, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(("loss", "message"), [(twice, "calls it 2 times"), (penalised, "beside the network")])
 def test_a_loss_without_a_gauss_newton_matrix_is_refused(loss, message):
     model, inputs = networks()["mlp"]
     problem = Problem.of(model, {"train": (inputs, torch.arange(11) % 3)}, loss)

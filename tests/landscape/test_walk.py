@@ -2,6 +2,8 @@
 
 import os
 import signal
+from itertools import pairwise
+from itertools import product as pairs
 
 import numpy as np
 import pytest
@@ -21,14 +23,15 @@ from landscape import (
     Result,
     ResultWriter,
     Search,
+    Sweep,
     build_problem,
-    lanczos,
     load_checkpoint,
     load_result,
     normalise,
     random_direction,
     random_plane,
     read_directions,
+    save_result,
     sweep,
 )
 from landscape.cli import _COMMANDS
@@ -85,60 +88,75 @@ def test_the_ends_at_every_point_are_those_of_the_dense_hessian(tolerance):
 def test_a_start_from_the_neighbour_saves_products():
     potential, where = rugged(), plane()
     axes = {"y": AXES["y"], "x": np.linspace(-0.1, 0.1, 9)}
-    steps = sweep(potential, where, axes, gauges={"": CurvatureWalk(potential, search())})["steps"]
-    assert steps[:, 1:].mean() < 0.8 * steps[:, 0].mean()
+    steps = sweep(potential, where, axes, gauges={"": CurvatureWalk(potential, search(tolerance=1e-8))})["steps"]
+    assert steps[:, 1:].mean() < 0.95 * steps[:, 0].mean()
+
+
+MANY = 20_000
 
 
 class Overtaken:
     """Where x grows, an eigenvalue comes out of the bulk and passes the end of the spectrum, its vector unseen so far.
 
-    The eigenvectors are the unit vectors everywhere, so a start from known ones never leaves their span.
+    The eigenvectors are the unit vectors everywhere, so a start from known ones never leaves their span. There are
+    outliers at both ends, as with networks.
     """
 
     def __init__(self, end, sign):
         self.end, self.sign = end, sign
-        self.bulk = torch.rand(SIZE - 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
-        self.bulk[:4] = torch.tensor([10.0, 9.0, -4.0, -5.0])
+        self.bulk = 0.2 * (torch.rand(MANY - 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5)
+        self.bulk[1:10] = torch.tensor([10.0, 9.0, 6.0, 4.5, 3.0, 2.0, 1.0, -4.0, -5.0])
 
     def values(self, x):
-        passing = 0.3 + (self.end - 0.3) * torch.sigmoid(20 * (x - 0.5))
-        return torch.cat([self.bulk[:4], (self.sign * passing).reshape(1), self.bulk[5:]])
+        passing = 0.05 + (self.end - 0.05) * torch.sigmoid(30 * (x - 0.6))
+        return torch.cat([(self.sign * passing).reshape(1), self.bulk[1:]])
 
     def __call__(self, theta):
         return (self.values(theta[0]) * theta[1:].square()).sum() / 2
 
 
 def along_x(place):
-    theta = torch.zeros(SIZE, dtype=torch.float64)
+    theta = torch.zeros(MANY, dtype=torch.float64)
     theta[0] = place[0] / 4
     return theta
 
 
-OVERTAKING = [(20.0, 1), (10.2, 1), (8.0, -1), (5.1, -1)]
+def worst_error(surface, begin=0):
+    """The largest error of either end along the row, over its size."""
+    walk = CurvatureWalk(Potential(surface, MANY), Search(torch.ones(MANY, dtype=torch.bool)))
+    worst = 0.0
+    for place in range(begin, 5):
+        found, values = walk((place,), along_x, Stop()), surface.values(along_x((place,))[0])
+        exact = {"max_eig": float(values.max()), "min_eig": float(values.min())}
+        worst = max(worst, *(abs(found[name] / end - 1) for name, end in exact.items()))
+    return worst
+
+
+OVERTAKING = [(20.0, 1), (10.5, 1), (8.0, -1), (5.3, -1)]
 
 
 @pytest.mark.parametrize(("end", "sign"), OVERTAKING)
 @pytest.mark.parametrize("resume_at", [0, 3])
 def test_an_eigenvalue_that_overtakes_the_others_unseen_is_found(end, sign, resume_at):
-    surface = Overtaken(end, sign)
-    walk = CurvatureWalk(Potential(surface, SIZE), search())
-    for place in range(resume_at, 5):
-        found = walk((place,), along_x, Stop())
-        values = surface.values(along_x((place,))[0])
-        assert found["max_eig"] == pytest.approx(float(values.max()), rel=1e-3)
-        assert found["min_eig"] == pytest.approx(float(values.min()), rel=1e-3)
+    assert worst_error(Overtaken(end, sign), resume_at) < 1e-3
 
 
 @pytest.mark.parametrize(("end", "sign"), OVERTAKING)
-def test_it_is_missed_by_a_start_from_the_ends_alone(end, sign):
-    potential = Potential(Overtaken(end, sign), SIZE)
-    start = torch.randn(SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for place in range(5):
-        with potential.curvature(along_x((place,))) as product:
-            known = lanczos(product, start, tolerance=1e-6)
-        start = known.top_vectors[0].round() + known.bottom_vectors[0].round()
-    assert known.converged
-    assert float(known.top if sign > 0 else -known.bottom) < end - 0.05
+def test_it_is_missed_without_a_random_part_that_has_time_to_grow(end, sign, monkeypatch):
+    monkeypatch.setattr("landscape.curvature.walk._RANDOM", 0.0)
+    monkeypatch.setattr("landscape.curvature.walk._LEAST", 0)
+    assert worst_error(Overtaken(end, sign)) > 1e-2
+
+
+def test_every_sixteenth_point_begins_anew():
+    potential, visited = rugged(), []
+
+    def theta_at(place):
+        visited.append(place)
+        return torch.full((SIZE,), 0.01 * place[1], dtype=torch.float64)
+
+    CurvatureWalk(potential, search())((3, 20), theta_at, Stop())
+    assert visited == [(3, column) for column in range(16, 21)]
 
 
 def test_values_do_not_depend_on_where_the_walk_begins():
@@ -223,10 +241,16 @@ def test_every_rayleigh_quotient_lies_between_the_ends():
     theta = space.theta.clone()
     walk = CurvatureWalk(risk, Search(space.select("all"), 1e-6))
     found = walk((0,), lambda place: theta, Stop())
-    for seed in range(50):
-        vector = random_direction(space, seed)
-        quotient = float(vector @ risk.hessian_product(theta, vector)) / float(vector @ vector)
-        assert found["min_eig"] - 1e-9 <= quotient <= found["max_eig"] + 1e-9
+    quotients = []
+    with risk.curvature(theta) as product:
+        for seed, shift in pairs(range(10), (0.0, found["max_eig"])):
+            vector = random_direction(space, seed)
+            for _ in range(60):  # towards the largest, or the smallest
+                vector = product(vector) - shift * vector
+                vector /= vector.norm()
+            quotients.append(float(vector @ product(vector)))
+    assert found["min_eig"] - 1e-9 <= min(quotients) <= found["min_eig"] * 0.5
+    assert found["max_eig"] * 0.99 <= max(quotients) <= found["max_eig"] + 1e-9
 
 
 # ---------------------------------------------------------------------- the commands
@@ -268,14 +292,17 @@ def exact_ends(risk, theta):
 
 def test_a_map_of_a_network_has_the_eigenvalues_of_dense_hessians(ask, minima, tmp_path):
     out = tmp_path / "s.h5"
-    code, summary, stderr = ask(*surface(minima, out, "--curvature", "--samples", 60, "--second-sample"))
+    code, summary, stderr = ask(
+        *surface(minima, out, "--curvature", "--samples", 60, "--second-sample", "--tolerance", 1e-3)
+    )
     assert code == 0, stderr
     found = load_result(out)
     assert summary["products"] == found.steps.sum() + found.second_steps.sum()
     assert summary["max_eig"] == found.max_eig.max()
     assert summary["min_eig"] == found.min_eig.min()
     assert summary["unconverged"] == 0
-    assert 0 < summary["sampling_error"][0] < 1
+    one, other = found.max_eig.ravel(), found.second_max_eig.ravel()
+    assert summary["sampling_error"][0] == pytest.approx(np.median(np.abs(one - other) / (one + other) * 2))
     assert [file.rsplit("/", 1)[1] for file in summary["files"]] == [
         "s.h5",
         "s_filled.png",
@@ -288,7 +315,7 @@ def test_a_map_of_a_network_has_the_eigenvalues_of_dense_hessians(ask, minima, t
         for place in [(0, 0), (1, 2), (2, 3)]:
             x, y = found.x[place[1]], found.y[place[0]]
             ends = exact_ends(risk, where(x=x, y=y))
-            assert [found[prefix + name][place] for name in ENDS] == pytest.approx(ends, rel=1e-3)
+            assert [found[prefix + name][place] for name in ENDS] == pytest.approx(ends, rel=1e-4)
 
 
 def random_axes(file):
@@ -298,16 +325,17 @@ def random_axes(file):
 
 
 def test_an_interrupted_map_goes_on_and_ends_the_same(ask, minima, tmp_path, monkeypatch):
-    flags = ["--curvature", "--samples", 60]
+    flags = ["--curvature", "--samples", 60, "--second-sample", "--trace-products", 6]
     assert ask(*surface(minima, tmp_path / "whole.h5", *flags))[0] == 0
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(6))
         code, _, stderr = ask(*surface(minima, tmp_path / "cut.h5", *flags))
     assert code == 75
     assert "6 of 12" in stderr
-    code, _, stderr = ask(*surface(minima, tmp_path / "cut.h5", "--resume"))
-    assert code == 2
-    assert "curvature" in stderr
+    for others in ([], [*flags, "--parameters", "all"], [*flags, "--tolerance", 0.1], [*flags, "--samples", 61]):
+        code, _, stderr = ask(*surface(minima, tmp_path / "cut.h5", *others, "--resume"))
+        assert code == 2
+        assert "begun with curvature" in stderr
     assert ask(*surface(minima, tmp_path / "cut.h5", *flags, "--resume"))[0] == 0
     whole, resumed = load_result(tmp_path / "whole.h5"), load_result(tmp_path / "cut.h5")
     for name in whole.sweep.values:
@@ -388,6 +416,8 @@ def test_curvature_along_a_line_and_along_a_path(ask, minima, tmp_path):
         (["--curvature", "--vectors", 3], "--vectors is 3"),
         (["--curvature", "--second-sample"], "needs --samples"),
         (["--samples", 10, "--second-sample"], "is for --curvature"),
+        (["--parameters", "all"], "--parameters is for --curvature"),
+        (["--trace-products", 30], "--trace-products is for --curvature"),
         (["--curvature", "--adaptive", 0.1], "interpolates the loss alone"),
         (["--curvature", "--samples", 800, "--second-sample"], "1600 samples are asked for"),
         (["--curvature", "--parameters", "nothing"], "is among 'nothing'"),
@@ -410,6 +440,7 @@ def test_what_cannot_be_measured_is_refused(ask, minima, tmp_path, flags, messag
         (["--points", 1], "--points is 1"),
         (["--out", "p.txt"], "ends in .h5"),
         (["--split", "nothing"], "no split 'nothing'"),
+        (["--base", "nowhere.pt"], "nowhere.pt"),
     ],
 )
 def test_a_path_that_cannot_be_measured_so_is_refused(ask, minima, tmp_path, flags, message):
@@ -421,3 +452,64 @@ def test_a_path_that_cannot_be_measured_so_is_refused(ask, minima, tmp_path, fla
     code, _, stderr = ask("profile", minima[0], program=connect.cli)
     assert code == 2
     assert "holds no path" in stderr
+
+
+def test_figures_of_another_split_are_called_by_its_name(ask, call, minima, tmp_path):
+    fit = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path / "ab", "--epochs", 0, "--points", 2]
+    assert ask(*fit, "--plane-points", 0, program=connect.cli)[0] == 0
+    code, printed, stderr = call(
+        "profile", tmp_path / "ab/path.safetensors", "--split", "test", "--points", 2, program=connect.cli
+    )
+    assert code == 0, stderr
+    assert "max test loss" in printed
+    assert "train" not in printed.split("wrote")[0]
+
+
+BUFFERED = """
+import torch
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 10)
+        self.register_buffer("scale", torch.rand(64))
+
+    def forward(self, x):
+        return self.linear(x.flatten(1) * self.scale)
+"""
+
+
+def test_a_path_of_a_network_with_buffers_needs_a_checkpoint_for_them(ask, tmp_path):
+    (tmp_path / "mine.py").write_text(BUFFERED)
+    problem = ["--model", f"{tmp_path}/mine.py:Scaled", "--data", "digits", "--epochs", 0]
+    for name in "ab":
+        assert ask("train", *problem, "--seed", ord(name), "--out", tmp_path / f"{name}.safetensors")[0] == 0
+    ends = ["--a", tmp_path / "a.safetensors", "--b", tmp_path / "b.safetensors"]
+    code, _, stderr = ask("fit", *ends, "--out", tmp_path / "ab", "--epochs", 0, "--points", 2, program=connect.cli)
+    measure = ["profile", tmp_path / "ab/path.safetensors", "--points", 2, "--json"]
+    code, _, stderr = ask(*measure, program=connect.cli)
+    assert code == 2
+    assert "does not hold scale" in stderr
+    code, _, stderr = ask(*measure, "--base", tmp_path / "a.safetensors", program=connect.cli)
+    assert code == 0, stderr
+    before, now = load_result(tmp_path / "ab/profile.h5"), load_result(tmp_path / "ab/path_profile.h5")
+    np.testing.assert_allclose(now.sweeps["path"]["train_loss"], before.sweeps["path"]["train_loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantity", ["ratio", "signed_ratio", "max_eig", "min_eig"])
+@pytest.mark.parametrize("limits", [["--low", 0.6], ["--high", 0], ["--high", -5], ["--low", -1, "--high", 2]])
+def test_any_limits_of_the_colours_can_be_drawn(ask, tmp_path, quantity, limits):
+    values = {"train_loss": [[1.0, 2], [3, 4]], "max_eig": [[1.0, 2], [30, 4]], "min_eig": [[-1.0, -2], [0, -4]]}
+    found = Sweep(
+        {"y": np.arange(2.0), "x": np.arange(2.0)},
+        {name: np.array(rows) for name, rows in values.items()},
+        np.ones((2, 2), dtype=bool),
+    )
+    save_result(tmp_path / "s.h5", Result("surface", {"": found}))
+    flags = [part for name, value in pairwise(limits) if str(name).startswith("--") for part in (f"{name}={value}",)]
+    code, _, stderr = ask("plot", tmp_path / "s.h5", "--quantity", quantity, *flags)
+    assert code == 0, stderr
+    code, _, stderr = ask("plot", tmp_path / "s.h5", "--quantity", quantity, "--style", "contour")
+    assert code == 2
+    assert "heatmap" in stderr
