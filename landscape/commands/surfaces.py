@@ -243,18 +243,14 @@ def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
     """What the axes follow from, as files and figures state it."""
     scaling = _scaling(config)
     drawn = not config.through and (config.axes == "random" or len(config.towards) == 1)
-    known = config.axes in {"random", "difference", "pca", *EIGENVECTOR_AXES}
-    named = "difference, random" if len(config.towards) == 1 else config.axes if known else "from a file"
+    known = config.axes in {"random", "difference", "pca"}
+    named = config.axes if known or config.axes in EIGENVECTOR_AXES else "from a file"
+    named = "difference, random" if len(config.towards) == 1 else named
     return {
         "axes": "through" if config.through else named,
         "axes_fingerprint": None if known else fingerprint_tensors(dict(zip("xy", plane.axes, strict=True))),
         "normalise": scaling.how if scaling else "filter" if config.axes == "random" and drawn else "none",
         "seed": config.seed if drawn or config.curvature or config.axes in EIGENVECTOR_AXES else None,
-        **(
-            {"hessian": [config.parameters, config.samples, config.tolerance]}
-            if config.axes in EIGENVECTOR_AXES
-            else {}
-        ),
     }
 
 

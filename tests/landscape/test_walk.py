@@ -369,6 +369,9 @@ def test_axes_along_eigenvectors_bend_as_their_eigenvalues_say(ask, minima, tmp_
     examples = len(problem.data.splits["train"])
     risk, theta = exact_risk(minima[0], examples)
     exact = exact_ends(risk, theta)
+    code, _, stderr = ask(*given, "--x=-1:1:3", "--y=-1:1:3", "--out", out, "--samples", 50, "--resume")
+    assert code == 2
+    assert "axes_fingerprint" in stderr, "a resume on other eigenvectors would mix two planes"
     told = load_result(out).facts["eigenvalues"]
     assert told[0] == pytest.approx(exact[0], rel=1e-3)
     if ends[1]:
