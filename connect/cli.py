@@ -2,13 +2,16 @@
 
 import sys
 
-from connect.config import FitConfig, PlotConfig, ProfileConfig
+from connect.config import EnsembleConfig, ExportConfig, FitConfig, PlotConfig, ProfileConfig, SimplexConfig
 from landscape import Command, run
 
 _COMMANDS = {
-    "fit": Command(FitConfig, "connect.commands:fit"),
-    "profile": Command(ProfileConfig, "connect.commands:profile_path", positional="path"),
-    "plot": Command(PlotConfig, "connect.commands:plot", positional="result"),
+    "fit": Command(FitConfig, "connect.commands.fitting:fit"),
+    "profile": Command(ProfileConfig, "connect.commands.profiling:profile_path", positional="path"),
+    "ensemble": Command(EnsembleConfig, "connect.commands.ensembles:ensemble", positional="path"),
+    "simplex": Command(SimplexConfig, "connect.commands.volumes:simplex", positional="minima"),
+    "export": Command(ExportConfig, "connect.commands.exporting:export", positional="path"),
+    "plot": Command(PlotConfig, "connect.commands.pictures:plot", positional="result"),
 }
 
 

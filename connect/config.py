@@ -1,5 +1,6 @@
 """What each command of `connect` can be told; see `landscape.config`. Nothing here imports torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ _ENDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class PlotConfig:
-    """Draw a profile or a plane again, from its file alone.
+    """Draw a result again, from its file alone.
 
     Attributes:
         result: the result's file, .h5.
@@ -35,74 +36,252 @@ class PlotConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+class VerdictOptions:
+    """What counts as connected, and how closely it is looked at.
+
+    Attributes:
+        points: values of t at which path and straight line are measured to begin with.
+        tolerance: go on measuring around the highest places until the maximum of the loss is known to this; 0 leaves it
+            out.
+        max_barrier: largest barrier of the loss at which two networks count as connected.
+        max_error_barrier: largest rise of the error above the mean of the ends at which they do, as a share of the
+            examples.
+    """
+
+    points: int = 61
+    tolerance: float = 1e-3
+    max_barrier: float = 0.1
+    max_error_barrier: float = 0.02
+
+    def _require_measurable(self) -> None:
+        if self.points < _ENDS:
+            raise ConfigError(f"--points is {self.points}, expected at least {_ENDS}, for the two ends.")
+        if not 0 <= self.tolerance < math.inf:
+            raise ConfigError(f"--tolerance is {self.tolerance}, expected 0 or more, in units of the loss.")
+        for name in ("max_barrier", "max_error_barrier"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandOptions:
+    """Elastic bands.
+
+    Attributes:
+        spring: stiffness of springs between the images of neb; 0 keeps them at even distances instead.
+        climb: images of neb that climb to a saddle in the second half: none, the highest, or all peaks.
+        cycles: of autoneb, as number x epochs @ rate ("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001").
+        most_images: autoneb inserts images up to this number.
+        sag: autoneb inserts where the loss between two images rises above the line between theirs by more than this
+            share of the band's range.
+    """
+
+    spring: float | None = None
+    climb: Literal["none", "highest", "all"] | None = None
+    cycles: str | None = None
+    most_images: int | None = None
+    sag: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(
+    VerdictOptions, BandOptions, RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions
+):
     """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
 
     Attributes:
         a: checkpoint at t = 0.
         b: checkpoint at t = 1.
         out: folder for the path, the measurements and the pictures.
-        curve: Bézier curve or polygonal chain.
-        control_points: their number, the two ends included.
-        seed: of the order of examples, of t and of dropout.
-        points: values of t at which path and straight line are measured.
+        curve: Bézier curve, polygonal chain, nudged elastic band, or a band that gets new images where it sags.
+        control_points: their number, the two ends included; of a band its images to begin with (3; 9 for neb, 5 for
+            autoneb).
+        start: a path between the same two checkpoints to begin with, of any kind; by default the straight line.
+        free_ends: let the ends of a curve move too.
+        sampling: t of a curve uniform, or drawn more often where the loss is high.
+        length_weight: penalty on the length of a curve, in units of the loss.
+        seed: of the order of examples, of t, of augmentation and of dropout.
         plane_points: points along the longer side of the plane that is measured for plane.png; 0 leaves it out.
+        save_every: seconds between two writes of the state that a resume goes on from.
     """
 
     a: Path
     b: Path
     out: Path
-    curve: Literal["bezier", "chain"] = "bezier"
-    control_points: int = 3
+    curve: Literal["bezier", "chain", "neb", "autoneb"] = "bezier"
+    control_points: int | None = None
+    start: Path | None = None
+    free_ends: bool = False
+    sampling: Literal["uniform", "concentrated"] | None = None
+    length_weight: float | None = None
     seed: int = 0
-    points: int = 61
     plane_points: int = 21
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_seed(self.seed)
-        _require_points(self.points)
-        if self.plane_points == 1 or self.plane_points < 0:
-            raise ConfigError(f"--plane-points is {self.plane_points}, expected 0, or at least 2.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileConfig(MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
-    """Measure a saved path again, against the straight line between its ends.
-
-    Attributes:
-        path: the path's file, .safetensors.
-        out: the result to write, .h5, with the picture beside it; by default beside the path, with "_profile" in its
-            name.
-        points: values of t at which path and straight line are measured.
-        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
-            curvature is that of the first.
-        base: a checkpoint with what the path does not hold: parameters that were not trained, and buffers.
-        seed: of the random vectors of the curvature.
-        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
-    """
-
-    path: Path
-    out: Path | None = None
-    points: int = 61
-    split: str = "all"
-    base: Path | None = None
-    seed: int = 0
-    trace_products: int = 30
+    save_every: float = 60.0
 
     def __post_init__(self) -> None:
         CheckpointOptions.__post_init__(self)
-        MapOptions.__post_init__(self)
+        self._require_measurable()
         require_seed(self.seed)
-        _require_points(self.points)
-        if self.out is not None:
-            require_suffix(self.out, ".h5")
+        if self.plane_points == 1 or self.plane_points < 0:
+            raise ConfigError(f"--plane-points is {self.plane_points}, expected 0, or at least 2.")
+        if not self.save_every >= 0:
+            raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")
+        if self.length_weight is not None and not 0 <= self.length_weight < math.inf:
+            raise ConfigError(f"--length-weight is {self.length_weight}, expected at least 0.")
+        for name, kinds in _BELONGS.items():
+            if self.curve not in kinds and getattr(self, name) not in {None, False}:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is for --curve {' and '.join(kinds)}; leave it out for {self.curve}.")
+
+
+_CURVES, _BANDS = ("bezier", "chain"), ("neb", "autoneb")
+_BELONGS = {
+    "free_ends": _CURVES,
+    "sampling": _CURVES,
+    "length_weight": _CURVES,
+    "spring": ("neb",),
+    "climb": ("neb",),
+    "cycles": ("autoneb",),
+    "most_images": ("autoneb",),
+    "sag": ("autoneb",),
+    "epochs": (*_CURVES, "neb"),
+    "lr": (*_CURVES, "neb"),
+    "schedule": (*_CURVES, "neb"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPathOptions(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """A path that was fitted before.
+
+    Attributes:
+        path: the path's file, .safetensors.
+        base: a checkpoint with what the path does not hold: parameters that were not trained, and buffers.
+    """
+
+    path: Path
+    base: Path | None = None
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
         if self.batch_norm not in {None, "recomputed"}:
             raise ConfigError(
                 f"--batch-norm is {self.batch_norm}, but a path holds no running statistics; leave it at recomputed."
             )
 
 
-def _require_points(points: int) -> None:
-    if points < _ENDS:
-        raise ConfigError(f"--points is {points}, expected at least {_ENDS}, for the two ends.")
+@dataclass(frozen=True, kw_only=True)
+class ProfileConfig(VerdictOptions, MapOptions, SavedPathOptions):
+    """Measure a saved path again, against the straight line between its ends.
+
+    Attributes:
+        out: the result to write, .h5, with the picture beside it; by default beside the path, with "_profile" in its
+            name.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
+            curvature is that of the first.
+        seed: of the random vectors of the curvature.
+        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
+        curvature_tolerance: largest residual of an eigenvalue, over its own size.
+    """
+
+    out: Path | None = None
+    split: str = "all"
+    seed: int = 0
+    trace_products: int = 30
+    curvature_tolerance: float = 1e-2
+
+    def __post_init__(self) -> None:
+        SavedPathOptions.__post_init__(self)
+        self._require_measurable()
+        MapOptions.__post_init__(self)
+        require_seed(self.seed)
+        if self.out is not None:
+            require_suffix(self.out, ".h5")
+
+    @property
+    def _tolerance_flag(self) -> str:
+        return "curvature_tolerance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(SavedPathOptions):
+    """Write a network on a path as an ordinary checkpoint, with batch-norm statistics recomputed there.
+
+    Attributes:
+        t: where on the path, in [0, 1].
+        out: the checkpoint to write, .safetensors.
+    """
+
+    t: float
+    out: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_suffix(self.out, ".safetensors")
+        if not 0 <= self.t <= 1:
+            raise ConfigError(f"--t is {self.t}, expected a number in [0, 1].")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig(SavedPathOptions):
+    """Average the predictions of several networks on a path, and set them against the ends and their averages.
+
+    Attributes:
+        out: the result to write, .h5, with the picture beside it; by default beside the path, with "_ensemble" in its
+            name.
+        members: how many networks.
+        choose: at equal lengths of the path, or one by one where the predictions differ most from those that are
+            chosen already; labels take no part in it.
+        candidates: networks at equal lengths of the path that the second way chooses among.
+        split: the examples that are predicted.
+    """
+
+    out: Path | None = None
+    members: int = 5
+    choose: Literal["even", "greedy"] = "even"
+    candidates: int = 21
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out is not None:
+            require_suffix(self.out, ".h5")
+        if self.members < _ENDS:
+            raise ConfigError(f"--members is {self.members}, expected at least {_ENDS}.")
+        if self.choose == "greedy" and self.candidates < self.members:
+            raise ConfigError(f"--candidates is {self.candidates}, expected at least --members {self.members}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimplexConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Train points that join minima by whole simplices of low loss, sample inside them, and measure.
+
+    Attributes:
+        minima: checkpoints, one or more; each spans a simplex with the connecting points.
+        out: folder for the simplices, the measurements and the picture.
+        connecting: number of connecting points.
+        volume_weight: reward for the logarithm of the volume, in units of the loss.
+        samples: networks that are drawn inside and measured.
+        seed: of the order of examples, of the places, of the samples and of dropout.
+        save_every: seconds between two writes of the state that a resume goes on from.
+    """
+
+    minima: tuple[Path, ...]
+    out: Path
+    connecting: int = 2
+    volume_weight: float = 0.01
+    samples: int = 40
+    seed: int = 0
+    save_every: float = 60.0
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        require_seed(self.seed)
+        if not self.minima:
+            raise ConfigError("no checkpoint is given; name one minimum or more.")
+        if self.connecting < 1:
+            raise ConfigError(f"--connecting is {self.connecting}, expected at least 1.")
+        if self.samples < 1:
+            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
+        if not 0 <= self.volume_weight < math.inf:
+            raise ConfigError(f"--volume-weight is {self.volume_weight}, expected at least 0.")

@@ -1,18 +1,19 @@
 """A path through parameter space: control points and the curve that they span, in memory and on disk."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from connect.curves import CURVES, Curve
-from landscape import CheckpointError, ParameterSpace, load_checkpoint, save_tensors
+from connect.curves import CURVES, Curve, PolygonalChain
+from connect.geometry import Geometry
+from landscape import CheckpointError, ConfigError, ParameterSpace, load_checkpoint, save_tensors
 
-_PIECES = 4096
 _TRACED = 65
 
 
@@ -24,33 +25,55 @@ class Path:
         points: control points C `[k, P]`; the first and the last are the ends.
         curve: gives the coefficients c(t).
         provenance: what the path was trained from and how; empty in memory.
+        losses: mean training loss of each epoch `[epochs]`, over examples and t, as met on the way; None if unknown.
+        build: makes a network of θ `[P]`; None on an analytic potential.
     """
 
     points: Tensor
     curve: Curve
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    losses: Tensor | None = field(default=None, compare=False)
+    build: Callable[[Tensor], nn.Module] | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, t: float) -> Tensor:
         """The point θ `[P]` at t; at 0 and 1 the ends, exactly."""
         coefficients = self.curve.coefficients(torch.tensor([t], dtype=torch.float64))[0]
         return torch.mv(self.points.T, coefficients.to(self.points))
 
+    def module(self, t: float) -> nn.Module:
+        """An independent network at t, in evaluation mode, with the running statistics that belong there.
+
+        Raises:
+            ConfigError: t is not in [0, 1], or the path is not one of networks.
+        """
+        if not 0 <= t <= 1:
+            raise ConfigError(f"t is {t}, expected a number in [0, 1].")
+        if self.build is None:
+            raise ConfigError("the path does not know a network: it was fitted on a potential, or loaded without one.")
+        return self.build(self(t))
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Lengths, angles and norms along it."""
+        return Geometry(self.points, self.curve)
+
     def distance(self) -> float:
         """Length of the straight line between the ends."""
-        return float((self.points[-1] - self.points[0]).double().norm())
+        return self.geometry.distance
 
     def length(self) -> float:
         """Length of the path, as that of 4096 straight pieces: for a curve a hair too short, never too long."""
-        offsets = (self.points - self.points[0]).double()
-        t = torch.linspace(0, 1, _PIECES + 1, dtype=torch.float64)
-        steps = self.curve.coefficients(t).diff(dim=0).to(offsets.device)
-        squares = torch.einsum("ni,ij,nj->n", steps, offsets @ offsets.T, steps)
-        return float(squares.clamp_min(0).sqrt().sum())
+        return self.geometry.length
 
 
 def straight_line(path: Path) -> Path:
     """The straight line between a path's ends."""
-    return Path(torch.stack([path.points[0], path.points[-1]]), CURVES["chain"](2))
+    return Path(torch.stack([path.points[0], path.points[-1]]), PolygonalChain(2), build=path.build)
+
+
+def builder(objective: Any) -> Callable[[Tensor], nn.Module] | None:
+    """What makes networks of points, where the objective is a network's loss."""
+    return getattr(objective, "module", None)
 
 
 def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpace, metadata: Mapping[str, Any]) -> None:
@@ -62,7 +85,7 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         filename: the file.
         path: the path.
         space: gives names and shapes.
-        metadata: what JSON can hold, such as the problem; the path's provenance is added.
+        metadata: what JSON can hold, such as the problem; the path's provenance and losses are added.
 
     Raises:
         StorageError: the file cannot be written.
@@ -75,16 +98,22 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         "curve": path.curve.name,
         "provenance": dict(path.provenance),
         "coefficients": coefficients,
+        "epoch_losses": None if path.losses is None else path.losses.tolist(),
     }
     save_tensors(filename, tensors, {**metadata, **known})
 
 
-def load_path(filename: str | os.PathLike[str], space: ParameterSpace) -> Path:
+def load_path(
+    filename: str | os.PathLike[str],
+    space: ParameterSpace,
+    build: Callable[[Tensor], nn.Module] | None = None,
+) -> Path:
     """Read a path.
 
     Args:
         filename: the file that `save_path` wrote.
         space: the space of the same network.
+        build: makes a network of θ, such as the `module` of an `EmpiricalRisk`; for `Path.module`.
 
     Raises:
         CheckpointError: it is missing, damaged or no path.
@@ -94,5 +123,14 @@ def load_path(filename: str | os.PathLike[str], space: ParameterSpace) -> Path:
     if saved.metadata.get("kind") != "path" or saved.metadata.get("curve") not in CURVES:
         raise CheckpointError(f"{filename} holds no path; it is written by connect fit.")
     count = next(iter(saved.state.values())).shape[0]
-    points = [space.flatten({n: t[i] for n, t in saved.state.items()}) for i in range(count)]
-    return Path(torch.stack(points), CURVES[saved.metadata["curve"]](count), saved.metadata.get("provenance", {}))
+    points = torch.empty(count, space.dimension, device=space.device, dtype=space.dtype)
+    for i in range(count):
+        points[i] = space.flatten({name: tensor[i] for name, tensor in saved.state.items()})
+    losses = saved.metadata.get("epoch_losses")
+    return Path(
+        points,
+        CURVES[saved.metadata["curve"]](count),
+        saved.metadata.get("provenance", {}),
+        None if losses is None else torch.tensor(losses, dtype=torch.float64),
+        build,
+    )

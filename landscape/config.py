@@ -63,7 +63,8 @@ class ComputeOptions:
 
     Attributes:
         device: "auto" takes a GPU if there is one.
-        precision: bf16 evaluates losses under autocast.
+        precision: bf16 evaluates losses and trains under autocast; parameters, control points and curvature stay in
+            float32.
         eval_batch_size: examples a batch in evaluation; by default the fastest of a few, measured.
     """
 
@@ -118,6 +119,8 @@ class RecipeOptions:
         nesterov: Nesterov's form of momentum (true).
         weight_decay: strength (5e-4).
         schedule: the rate's course ("onecycle" for a minimum; "linear" for a path, flat to half and then down to 1 %).
+        augment: random changes of training images, crop,flip or one of them (none).
+        accumulate: run each batch in so many parts, to take less memory; batch norm sees a part at a time (1).
     """
 
     epochs: int | None = None
@@ -127,6 +130,8 @@ class RecipeOptions:
     nesterov: bool | None = None
     weight_decay: float | None = None
     schedule: Literal["constant", "step", "onecycle", "linear"] | None = None
+    augment: str | None = None
+    accumulate: int | None = None
 
     def recipe_values(self) -> dict[str, Any]:
         """The recipe's values by name; None where nothing was given."""
@@ -189,11 +194,17 @@ class CurvatureOptions:
     vectors: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1:
-            raise ConfigError(f"--tolerance is {self.tolerance}, expected a number in (0, 1), such as 0.001.")
+        tolerance, flag = getattr(self, self._tolerance_flag), self._tolerance_flag.replace("_", "-")
+        if not 0 < tolerance < 1:
+            raise ConfigError(f"--{flag} is {tolerance}, expected a number in (0, 1), such as 0.001.")
         if self.samples is not None and self.samples < 1:
             raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
         self._require_vectors(1)
+
+    @property
+    def _tolerance_flag(self) -> str:
+        """The name of the eigenvalues' tolerance among the flags."""
+        return "tolerance"
 
     def _require_vectors(self, top: int) -> None:
         least = 4 * top + 4
@@ -222,7 +233,7 @@ class MapOptions(CurvatureOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         needless = ["second_sample", "trace_products"]
-        needless += [] if self._uses_hessian else ["samples", "vectors", "parameters", "tolerance"]
+        needless += [] if self._uses_hessian else ["samples", "vectors", "parameters", self._tolerance_flag]
         for name in () if self.curvature else needless:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 flag = name.replace("_", "-")

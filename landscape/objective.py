@@ -10,16 +10,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.batchnorm import Frozen, StatisticsPolicy
+from landscape.distributed import Ranks, synchronised
 from landscape.errors import ConfigError, ProblemError
 from landscape.folding import Fold, find_folds, folded
 from landscape.parameters import ParameterSpace
+from landscape.predictions import Prediction, Seen, calibration_error, class_scores, watching
+from landscape.problems.augmentation import augment as change_images
+from landscape.problems.augmentation import named_augmentations
 from landscape.problems.losses import differentiable, per_example
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Batch, Index, chunks, drawn
@@ -45,23 +51,32 @@ class Measurement:
         loss: mean over the examples, each weighing the same.
         accuracy: mean of how right each example is, in [0, 1]; NaN where the loss does not say.
         losses: each example's loss `[N]`, float64.
+        right: how right each example is `[N]`, float64; None where the loss does not say.
+        nll: mean negative log-likelihood of the labels; NaN where it was not asked for, or the network does not
+            classify.
+        calibration_error: expected calibration error in [0, 1]; NaN likewise.
     """
 
     loss: float
     accuracy: float
     losses: Tensor
+    right: Tensor | None = None
+    nll: float = float("nan")
+    calibration_error: float = float("nan")
 
 
 class Objective(Protocol):
     """A differentiable height over R^P.
 
     `examples` and `batch_gradient` serve stochastic descent; the rest is exact over all examples, in evaluation mode.
+    `ranks` are the processes that share each batch.
     """
 
     dimension: int
     device: torch.device
     dtype: torch.dtype
     examples: int
+    ranks: Ranks
 
     def value(self, theta: Tensor) -> Tensor:
         """The height at θ `[P]`, a float64 scalar on the device."""
@@ -90,11 +105,19 @@ class Objective(Protocol):
         """Loss, accuracy and per-example losses at θ `[P]`, for each split."""
         ...
 
-    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def batch_gradient(
+        self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """For each batch of training examples, in training mode: the mean loss, and its gradient at what θ holds then.
 
         Between two batches the caller may change θ `[P]` in place. The gradient `[P]` may be changed too, and is valid
         until the next batch.
+
+        Args:
+            theta: the point.
+            indices: the examples of each batch; the processes of `ranks` share them.
+            augment: random changes of images, such as `crop,flip`.
+            accumulate: parts that a batch is run in.
         """
         ...
 
@@ -124,6 +147,7 @@ class Potential:
         self.device = torch.device("cpu")
         self.dtype = dtype
         self.examples = 1
+        self.ranks = Ranks()
 
     def value(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
@@ -145,7 +169,9 @@ class Potential:
         value = self.value(theta)
         return {"potential": Measurement(float(value), float("nan"), value.reshape(1))}
 
-    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def batch_gradient(
+        self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         for _ in indices:
             yield self.value(theta), self.gradient(theta).clone()
 
@@ -154,6 +180,83 @@ class Potential:
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         return None
+
+
+class _Onlooker(Protocol):
+    """Sees the network's outputs for each batch that is evaluated."""
+
+    def look(self, outputs: Any, batch: Batch) -> None: ...
+
+
+class _Confidence:
+    """How sure of its classes the network is, and with what right."""
+
+    def __init__(self) -> None:
+        self._sure: list[Tensor] = []
+        self._right: list[Tensor] = []
+        self._nll: list[Tensor] = []
+
+    def look(self, outputs: Any, batch: Batch) -> None:
+        found = class_scores(outputs, batch)
+        if found is None:
+            return
+        scores, labels = found
+        known = F.log_softmax(scores, dim=1)
+        sure, chosen = known.max(dim=1)
+        self._sure.append(sure.exp())
+        self._right.append(chosen == labels)
+        self._nll.append(F.nll_loss(known, labels, reduction="none").double())
+
+    def figures(self) -> tuple[float, float]:
+        """Negative log-likelihood and calibration error; NaN where the network does not classify."""
+        if not self._nll:
+            return float("nan"), float("nan")
+        return float(torch.cat(self._nll).mean()), calibration_error(torch.cat(self._sure), torch.cat(self._right))
+
+
+class _Collected:
+    """All predictions, and what the last layer was given."""
+
+    def __init__(self, features: bool) -> None:
+        self.seen = Seen()
+        self._with_features = features
+        self._known: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._features: list[Tensor] = []
+
+    def look(self, outputs: Any, batch: Batch) -> None:
+        found = class_scores(outputs, batch)
+        if found is None:
+            raise ProblemError(
+                "the network's outputs are not scores [B, C] of classes for integer labels [B] at the end of a batch, "
+                "so its predictions cannot be compared or averaged."
+            )
+        self._known.append(F.log_softmax(found[0], dim=1))
+        self._labels.append(found[1])
+        if self.seen.features is not None:
+            self._features.append(self.seen.features.flatten(1).float())
+
+    def prediction(self) -> Prediction:
+        """All that was seen."""
+        features = torch.cat(self._features) if self._features else None
+        return Prediction(torch.cat(self._known), torch.cat(self._labels), features)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a batch as one process runs it.
+
+    Attributes:
+        own: the examples that it runs.
+        place: where they lie in the part.
+        count: examples of the part over all processes.
+        share: that its own examples have in the whole batch.
+    """
+
+    own: Tensor
+    place: slice
+    count: int
+    share: float
 
 
 class EmpiricalRisk:
@@ -166,7 +269,8 @@ class EmpiricalRisk:
         splits: the splits to measure; the first also serves `value`, `gradient` and `hessian_product`. By default all,
             "train" first.
         batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest.
-        precision: "bf16" runs loss evaluations under autocast; derivatives and training stay in the space's type.
+        precision: "bf16" evaluates losses and trains under autocast; exact derivatives stay in the space's type.
+        ranks: the processes that share each batch of a fit.
 
     Raises:
         ConfigError: a split is unknown or the batch size is not positive.
@@ -181,8 +285,10 @@ class EmpiricalRisk:
         splits: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Precision = "fp32",
+        ranks: Ranks | None = None,
     ) -> None:
         self._space = space
+        self.ranks = ranks or Ranks()
         self._splits = problem.to(space.device).data.splits
         self._loss = problem.loss
         self._measured = self._known(splits or self.all_splits)
@@ -193,6 +299,7 @@ class EmpiricalRisk:
         self.dimension, self.device, self.dtype = space.dimension, space.device, space.dtype
         self.examples = len(self._splits["train"])
         self._folds: list[Fold] | None = None
+        self._calibrated = False
         self.batch_size = batch_size or self._fastest_batch_size()
 
     @property
@@ -210,10 +317,20 @@ class EmpiricalRisk:
         """The splits that are measured; derivatives are those of the first."""
         return self._measured
 
+    def size(self, split: str) -> int:
+        """The number of examples of a split."""
+        return len(self._splits[self._known([split])[0]])
+
     def on(self, splits: Sequence[str]) -> "EmpiricalRisk":
         """The same risk, measured on other splits."""
         other = copy.copy(self)
         other._measured = self._known(splits)
+        return other
+
+    def calibrated(self) -> "EmpiricalRisk":
+        """The same risk, whose measurements also tell likelihood and calibration where the network classifies."""
+        other = copy.copy(self)
+        other._calibrated = True
         return other
 
     def on_sample(self, count: int, part: int = 0) -> "EmpiricalRisk":
@@ -235,10 +352,35 @@ class EmpiricalRisk:
         self._move_to(theta)
         measured = {}
         for name in self._measured:
-            losses, correct = self._evaluate(name)
+            confidence = _Confidence() if self._calibrated else None
+            losses, correct = self._evaluate(name, confidence)
             accuracy = float("nan") if correct is None else float(correct.mean())
-            measured[name] = Measurement(float(losses.mean()), accuracy, losses)
+            nll, error = confidence.figures() if confidence else (float("nan"), float("nan"))
+            measured[name] = Measurement(float(losses.mean()), accuracy, losses, correct, nll, error)
         return measured
+
+    def predict(self, theta: Tensor, split: str, *, features: bool = False) -> Prediction:
+        """What the network at θ `[P]` predicts for a split.
+
+        Args:
+            theta: the point.
+            split: the examples.
+            features: also what its last layer with weights is given.
+
+        Raises:
+            ProblemError: its outputs are not scores of classes for integer labels.
+        """
+        self._known([split])
+        self._move_to(theta)
+        collected = _Collected(features)
+        with watching(self._space.network, features=features) as collected.seen:
+            self._evaluate(split, collected)
+        return collected.prediction()
+
+    def module(self, theta: Tensor) -> nn.Module:
+        """An independent network at θ `[P]` with the statistics that belong there, in evaluation mode."""
+        self._move_to(theta)
+        return self._space.module(theta)
 
     def gradient(self, theta: Tensor) -> Tensor:
         self._move_to(theta)
@@ -276,21 +418,50 @@ class EmpiricalRisk:
             shares = partial(self._shares, self._measured[0])
             yield _PRODUCTS[matrix](self._space, self._loss, shares, chosen, keep=not once)
 
-    def batch_gradient(self, theta: Tensor, indices: Sequence[Index]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def batch_gradient(
+        self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         network, gradient = self._space.network, self._space.gradient
+        names = named_augmentations(augment)
+        parts = [self._parts(index, accumulate) for index in indices]
+        batches = self._splits["train"].batches([part.own for run in parts for part in run])
+        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         network.train()
         try:
-            for batch in self._splits["train"].batches(indices):
-                self._space.move_to(theta)
-                gradient.zero_()
-                yield self._backward(batch), gradient
+            with synchronised(layers, self.ranks):
+                for run in parts:
+                    self._space.move_to(theta)
+                    gradient.zero_()
+                    total = torch.zeros((), dtype=torch.float64, device=self.device)
+                    for part in run:
+                        batch = next(batches)
+                        if names:
+                            chances = torch.rand(part.count, 3, device=self.device)[part.place]
+                            batch = change_images(batch, names, chances)
+                        total += self._backward(batch, part.share).double()
+                    self.ranks.sum_(gradient, total)
+                    yield total, gradient
         finally:
             network.eval()
 
-    def _backward(self, batch: Batch) -> Tensor:
-        """Add the gradient of a batch's mean loss to the space's gradient, and return that loss."""
-        losses, _ = per_example(self._loss, self._space.network, batch)
-        loss = differentiable(losses).mean()
+    def _parts(self, index: Index, accumulate: int) -> list["_Part"]:
+        """What this process runs of a batch: of each part that is run at once, its share."""
+        positions = index if isinstance(index, Tensor) else torch.arange(index.start, index.stop, device=self.device)
+        parts = []
+        for part in chunks(len(positions), -(-len(positions) // accumulate)):
+            count = part.stop - part.start
+            place = self.ranks.share(count)
+            own = positions[part][place]
+            parts.append(_Part(own, place, count, len(own) / len(positions)))
+        return parts
+
+    def _backward(self, batch: Batch, share: float) -> Tensor:
+        """Add a share of the gradient of a batch's mean loss to the space's gradient, and return that of the loss."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            losses, _ = per_example(self._loss, self._space.network, batch)
+        loss = (
+            differentiable(losses).float().mean() * share if self._autocast else differentiable(losses).mean() * share
+        )
         loss.backward()
         return loss.detach()
 
@@ -315,19 +486,26 @@ class EmpiricalRisk:
         return tuple(splits)
 
     def _move_to(self, theta: Tensor) -> None:
+        """Take network and statistics to θ, unless they are there already."""
+        placed = (self.statistics, self._autocast)
+        if self._space.placed == placed and torch.equal(theta, self._space.theta):
+            return
         self._space.move_to(theta)
         with self._casting():
             self.statistics.place(self._space, theta)
+        self._space.placed = placed
 
-    def _evaluate(self, split: str) -> tuple[Tensor, Tensor | None]:
+    def _evaluate(self, split: str, onlooker: "_Onlooker | None" = None) -> tuple[Tensor, Tensor | None]:
         examples = self._splits[split]
         losses, correct = [], []
-        with torch.no_grad(), self._casting(), self._folding():
+        with torch.no_grad(), self._casting(), self._folding(), watching(self._space.network) as seen:
             for batch in examples.batches(chunks(len(examples), self.batch_size)):
                 batch_losses, batch_correct = per_example(self._loss, self._space.network, batch)
                 losses.append(batch_losses.double())
                 if batch_correct is not None:
                     correct.append(batch_correct.double())
+                if onlooker:
+                    onlooker.look(seen.outputs, batch)
         return torch.cat(losses), torch.cat(correct) if correct else None
 
     def _shares(self, split: str) -> Iterator[tuple[Batch, float]]:

@@ -115,6 +115,7 @@ class ParameterSpace:
         self._network = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
         self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
         self._gradient: Tensor | None = None
+        self.placed: object = None  # whose statistics are there; nobody's once the network moves
         self._bind_parameters()
         self._norms: list[Any] = [
             m for m in self._network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
@@ -158,6 +159,7 @@ class ParameterSpace:
 
     def move_to(self, theta: Tensor) -> None:
         """Take the network to the point θ `[P]`; statistics and all else stay."""
+        self.placed = None
         self._theta.copy_(theta)
 
     # ------------------------------------------------------------------ flat vectors and named tensors
@@ -210,6 +212,7 @@ class ParameterSpace:
             for alias in segment.aliases:
                 if alias in state and not torch.equal(state[alias], state[segment.name]):
                     raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
+        self.placed = None
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 if name in state:
@@ -270,6 +273,7 @@ class ParameterSpace:
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         """Put back what `buffers` gave."""
+        self.placed = None
         for name, buffer in self._network.named_buffers():
             buffer.copy_(buffers[name])
 

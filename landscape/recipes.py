@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from landscape.errors import ConfigError
+from landscape.problems.augmentation import named_augmentations
 
 Schedule = Literal["constant", "step", "onecycle", "linear"]
 
@@ -56,6 +57,9 @@ class Recipe:
         nesterov: look ahead, as Nesterov does.
         weight_decay: added to the gradient as this times θ.
         schedule: the rate's course.
+        augment: random changes of training images, such as crop,flip; see `augmentation`.
+        accumulate: parts that a batch is run in, one after the other, to take less memory; layers of batch norm see a
+            part at a time.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -68,6 +72,8 @@ class Recipe:
     nesterov: bool = True
     weight_decay: float = 5e-4
     schedule: Schedule = "onecycle"
+    augment: str = ""
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         checks = {
@@ -77,10 +83,12 @@ class Recipe:
             "momentum": 0 <= self.momentum < 1,
             "weight_decay": self.weight_decay >= 0 and math.isfinite(self.weight_decay),
             "schedule": self.schedule in SCHEDULES,
+            "accumulate": 1 <= self.accumulate <= self.batch_size,
         }
         for name, right in checks.items():
             if not right:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, which is out of range; see --help.")
+        named_augmentations(self.augment)
 
     def updated(self, changes: Mapping[str, Any], source: str) -> "Recipe":
         """The same with the given values in place; None changes nothing.

@@ -22,6 +22,7 @@ from landscape.results import Array, Result, Sweep
 
 _FORMAT, _VERSION = "mode-connectivity", 1
 _SECONDS_BETWEEN_FLUSHES = 1.0
+_SHARE_OF_TIME = 20  # a file that takes long to write is written the less often
 _MARKS = "marks"
 
 
@@ -117,6 +118,7 @@ class ResultWriter:
         self.path = path
         self._result = result
         self._flushed = monotonic()
+        self._between = _SECONDS_BETWEEN_FLUSHES
         if resume and path.exists():
             before = load_result(path)
             require_same_provenance(path, before.provenance, result.provenance)
@@ -156,9 +158,11 @@ class ResultWriter:
             self._flush(True)
 
     def _flush(self, now: bool) -> None:
-        if now or monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+        if now or monotonic() - self._flushed >= self._between:
+            began = monotonic()
             save_result(self.path, self._result)
             self._flushed = monotonic()
+            self._between = max(_SECONDS_BETWEEN_FLUSHES, _SHARE_OF_TIME * (self._flushed - began))
 
 
 def begun_batch_size(path: Path) -> int | None:

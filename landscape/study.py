@@ -1,5 +1,6 @@
 """From options and checkpoints to what the algorithms need: a problem, a parameter space and provenance."""
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import yaml
 from landscape.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.checkpoints import Checkpoint
 from landscape.config import CheckpointOptions, ComputeOptions, ProblemOptions
+from landscape.distributed import Ranks
 from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.objective import EmpiricalRisk
 from landscape.parameters import ParameterSpace
@@ -108,6 +110,7 @@ class Study:
         statistics: StatisticsPolicy,
         splits: Sequence[str] | None = None,
         begun: Path | None = None,
+        ranks: Ranks | None = None,
     ) -> EmpiricalRisk:
         """The loss as options ask for it.
 
@@ -116,6 +119,7 @@ class Study:
             statistics: the batch-norm policy.
             splits: what to measure; by default all.
             begun: a result that is to be resumed, whose batch size is kept if it is there.
+            ranks: the processes that share each batch of a fit.
         """
         known = begun_batch_size(begun) if begun else None
         return EmpiricalRisk(
@@ -125,6 +129,7 @@ class Study:
             splits=splits,
             batch_size=compute.eval_batch_size if compute.eval_batch_size is not None else known,
             precision=compute.precision,
+            ranks=ranks,
         )
 
     def splits(self, text: str) -> list[str] | None:
@@ -232,7 +237,7 @@ def require_problem(options: ProblemOptions) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that "auto", "cpu" or "cuda" stands for.
+    """The device that "auto", "cpu" or "cuda" stands for; of several GPUs, under `torchrun` the one of this process.
 
     Raises:
         ConfigError: "cuda" is asked for and there is none.
@@ -240,7 +245,9 @@ def choose_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto.")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
 
 
 def open_study(

@@ -32,8 +32,8 @@ class Strategy(Protocol):
 class Gauge(Protocol):
     """Measures more than the loss at the points of a grid."""
 
-    def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
-        """Further quantities at a point.
+    def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
+        """Further quantities at a point; an array has the same shape at each.
 
         Args:
             place: its indices.
@@ -60,6 +60,7 @@ def sweep(
     *,
     strategy: Strategy | None = None,
     gauges: Mapping[str, Gauge] | None = None,
+    examples: bool = False,
     writer: ResultWriter | None = None,
     name: str = "",
     report: Reporter = silent,
@@ -72,6 +73,8 @@ def sweep(
         axes: values of each coordinate, in the order of the arrays' dimensions (`{"y": …, "x": …}` gives `[iy, ix]`).
         strategy: which points; by default every one.
         gauges: what else to measure at each point; a name is put before the names of its quantities.
+        examples: also keep what each example says: `train_losses` and `train_right`, `[it, N]` or `[iy, ix, N]`, in
+            float32.
         writer: keeps what is done on disk; points that it knows are not measured again.
         name: of the sweep in the writer's result.
         report: told of every point.
@@ -102,13 +105,16 @@ def sweep(
             with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
                 for index in map(tuple, np.argwhere(wanted & ~done)):
                     try:
-                        found = _measured(objective, gauges or {}, index, theta_at, stop)
+                        found = _measured(objective, gauges or {}, examples, index, theta_at, stop)
                     except Interrupted:  # inside a point, which is not kept
                         if writer and done.any():
                             writer.update(name, current, flush=True)
                         raise Interrupted(stopped()) from None
                     for quantity, value in found.items():
-                        values.setdefault(quantity, np.full(done.shape, np.nan))[index] = value
+                        if quantity not in values:
+                            shape = done.shape + np.shape(value)
+                            values[quantity] = np.full(shape, np.nan, np.asarray(value).dtype)
+                        values[quantity][index] = value
                     done[index] = True
                     progress.advance()
                     if writer:
@@ -126,12 +132,18 @@ def sweep(
 def _measured(
     objective: Objective,
     gauges: Mapping[str, Gauge],
+    examples: bool,
     place: Place,
     theta_at: Callable[[Place], Tensor],
     stop: Stop,
-) -> dict[str, float]:
+) -> dict[str, float | Array]:
     """Losses and accuracies at a point, and what the gauges say of it."""
-    found = _quantities(objective.measure(theta_at(place)))
+    measured = objective.measure(theta_at(place))
+    found: dict[str, float | Array] = {**quantities(measured)}
+    if examples:
+        for split, m in measured.items():
+            each = {"losses": m.losses} | ({} if m.right is None else {"right": m.right})
+            found |= {f"{split}_{name}": values.float().cpu().numpy() for name, values in each.items()}
     for prefix, gauge in gauges.items():
         found |= {f"{prefix}{quantity}": value for quantity, value in gauge(place, theta_at, stop).items()}
     return found
@@ -139,11 +151,19 @@ def _measured(
 
 def _seen(measured: Sweep, asked: Array) -> Sweep:
     """What is known at the points of the rounds so far, and nothing of points to which a stopped run had gone on."""
-    shown = {quantity: np.where(asked, array, np.nan) for quantity, array in measured.values.items() if asked.any()}
+    shown = {quantity: array.copy() for quantity, array in measured.values.items() if asked.any()}
+    for array in shown.values():
+        array[~asked] = np.nan
     return Sweep(measured.axes, shown, asked.copy())
 
 
-def _quantities(measured: Mapping[str, Measurement]) -> dict[str, float]:
+def quantities(measured: Mapping[str, Measurement]) -> dict[str, float]:
+    """The figures of every split by name, such as `train_loss` and `test_accuracy`, as far as they are known.
+
+    Args:
+        measured: by split.
+    """
     losses = {f"{split}_loss": m.loss for split, m in measured.items()}
-    known = {split: m.accuracy for split, m in measured.items() if not math.isnan(m.accuracy)}
-    return losses | {f"{split}_accuracy": accuracy for split, accuracy in known.items()}
+    names = ("accuracy", "nll", "calibration_error")
+    known = {f"{split}_{name}": float(getattr(m, name)) for name in names for split, m in measured.items()}
+    return losses | {name: value for name, value in known.items() if not math.isnan(value)}

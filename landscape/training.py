@@ -1,38 +1,36 @@
-"""Stochastic descent of control points: the loop that trains a minimum and, in `connect`, a curve.
+"""Stochastic descent of control points: the loop that trains a minimum and, in `connect`, curves and simplices.
 
 With control points C `[k, P]` and coefficients c `[k]`, the network runs at θ = c·C, and the gradient for control point
 i is c_i·g with g the ordinary gradient at θ (Garipov et al. 2018, arXiv 1802.10026, section 3.2). A minimum is the
-curve of one control point, so both are trained by the same code. Every
-random choice follows from the seed and the step's number, so a run that is stopped and resumed ends at the same bits
-wherever torch computes the same bits twice, as it does on a CPU.
+curve of one control point, so all are trained by the same code. Every random choice follows from the seed and the
+step's number, so a run that is stopped and resumed ends at the same bits wherever torch computes the same bits twice,
+as it does on a CPU.
+
+Beside the activations of a batch, a descent holds 2·free + fixed + 3 vectors of P floats: the control points, a
+velocity for each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from time import monotonic
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from landscape.checkpoints import load_checkpoint, save_tensors
-from landscape.errors import CheckpointError, Interrupted, LandscapeError
+from landscape.errors import LandscapeError
 from landscape.interrupts import stoppable
+from landscape.keeping import Keeping, State, Watch
 from landscape.objective import Objective
-from landscape.problems.splits import chunks
+from landscape.problems.splits import Index, chunks
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
 from landscape.seeds import mixed_seed
-from landscape.store import require_same_provenance
-
-_BUFFER = "buffer."
 
 
 class Family(Protocol):
-    """The points θ = c(t)·C that control points C span, and which of them may move."""
+    """The points θ = c·C that control points C span, and which of them may move."""
 
     @property
     def free(self) -> slice:
@@ -40,7 +38,7 @@ class Family(Protocol):
         ...
 
     def coefficients(self, t: Tensor) -> Tensor:
-        """Coefficients `[n, k]` at t `[n]` in [0, 1], float64."""
+        """Coefficients `[n, k]`, float64, at the places `[n, ...]` that a sampler draws: t in [0, 1] for a curve."""
         ...
 
 
@@ -53,27 +51,38 @@ class SinglePoint:
         return torch.ones(len(t), 1, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """Where a descent keeps its state, so that it can be resumed.
+class Sampler(Protocol):
+    """Chooses where in a family each step of an epoch takes place, and may learn from the losses that were met."""
 
-    The last state stays on disk until `discard` is called, which is safe once the outcome is stored elsewhere.
+    def start(self) -> Tensor:
+        """What it remembers before the first epoch, float64 `[m]`."""
+        ...
 
-    Attributes:
-        path: a safetensors file.
-        provenance: what a resume must share, beside the recipe, the seed and the shape of the points.
-        resume: go on from the file, if it is there.
-        seconds: time between two writes.
-    """
+    def draw(self, steps: int, generator: torch.Generator, memory: Tensor) -> Tensor:
+        """Places `[steps, ...]`, float64, that follow from the generator and the memory alone."""
+        ...
 
-    path: Path
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    resume: bool = False
-    seconds: float = 60.0
+    def remember(self, memory: Tensor, places: Tensor, losses: Tensor) -> Tensor:
+        """The memory `[m]` after an epoch in which `losses` `[steps]` were met at `places`."""
+        ...
 
-    def discard(self) -> None:
-        """Remove the file."""
-        self.path.unlink(missing_ok=True)
+
+class Stratified:
+    """t uniform on [0, 1], one in each of as many equal strata as an epoch has steps, in random order."""
+
+    def start(self) -> Tensor:
+        return torch.empty(0, dtype=torch.float64)
+
+    def draw(self, steps: int, generator: torch.Generator, memory: Tensor) -> Tensor:
+        strata = torch.randperm(steps, generator=generator)
+        return (strata + torch.rand(steps, generator=generator, dtype=torch.float64)) / steps
+
+    def remember(self, memory: Tensor, places: Tensor, losses: Tensor) -> Tensor:
+        return memory
+
+
+Penalty = Callable[[Tensor], Tensor]
+"""From control points `[k, P]` to a matrix Q `[k, k]`, so that Q·C is the gradient of what is added to the loss."""
 
 
 @dataclass(frozen=True)
@@ -89,36 +98,34 @@ class Descent:
     losses: Tensor
 
 
-@dataclass
-class _State:
-    points: Tensor
-    velocity: Tensor
-    losses: Tensor
-    step: int = 0
-
-
 def descend(
     objective: Objective,
     points: Tensor,
     family: Family,
     recipe: Recipe,
     *,
+    sampler: Sampler | None = None,
+    penalty: Penalty | None = None,
     seed: int = 0,
     keeping: Keeping | None = None,
     after_epoch: Callable[[int, Tensor], None] | None = None,
     report: Reporter = silent,
+    in_place: bool = False,
 ) -> Descent:
-    """Minimise the mean of the objective over the family, t drawn stratified over each epoch.
+    """Minimise the mean of the objective over the family.
 
     Args:
         objective: the height.
-        points: control points `[k, P]` to start from; left as they are.
+        points: control points `[k, P]` to start from.
         family: coefficients, and which points are free.
         recipe: SGD's settings; weight decay acts on θ.
-        seed: of the order of examples, of t, and of dropout.
+        sampler: where in the family; by default t stratified over each epoch.
+        penalty: a quadratic form of the control points that is added to the loss.
+        seed: of the order of examples, of t, of augmentation and of dropout.
         keeping: where the state is kept on the way.
         after_epoch: called with the number of finished epochs and the control points.
         report: told of every step.
+        in_place: move `points` themselves, which saves a copy of them.
 
     Raises:
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
@@ -127,101 +134,156 @@ def descend(
     """
     steps = len(chunks(objective.examples, recipe.batch_size))
     if keeping:
-        own = {"recipe": asdict(recipe), "seed": seed, "points": list(points.shape)}
-        keeping = replace(keeping, provenance={**keeping.provenance, **own})
-    state = _begin(objective, points, family, recipe, keeping)
-    total = steps * recipe.epochs
-    with stoppable() as stop, _isolated(objective.device), report("training", total, state.step) as progress:
-        saved = monotonic()
-        for epoch in range(state.step // steps, recipe.epochs):
-            for _ in _epoch(objective, family, recipe, state, seed, steps):
+        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, points=list(points.shape))
+    sampler = sampler or Stratified()
+    state = keeping.load(objective) if keeping else None
+    if state is None:
+        moving = points.detach() if in_place else points.detach().clone()
+        state = State({
+            "points": moving,
+            "velocity": torch.zeros_like(moving[family.free]),
+            "losses": torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device),
+            "met": torch.zeros(steps, dtype=torch.float64, device=points.device),
+            "memory": sampler.start(),
+        })  # fmt: skip
+    step = _Step(objective, family, recipe, sampler, penalty, state, seed)
+    run_epochs(
+        objective,
+        state,
+        step.epoch,
+        epochs=recipe.epochs,
+        steps=steps,
+        keeping=keeping,
+        after_epoch=after_epoch and (lambda epoch: after_epoch(epoch, state.tensors["points"])),
+        report=report,
+    )
+    return Descent(state.tensors["points"], state.tensors["losses"].cpu())
+
+
+def run_epochs(
+    objective: Objective,
+    state: State,
+    one_epoch: Callable[[int], Iterator[None]],
+    *,
+    epochs: int,
+    steps: int,
+    keeping: Keeping | None = None,
+    after_epoch: Callable[[int], None] | None = None,
+    report: Reporter = silent,
+    description: str = "training",
+) -> None:
+    """Take the steps that are not done yet, keep the state on the way, and stop where a signal asks for it.
+
+    Args:
+        objective: the height; its processes stop together.
+        state: where the fit stands; its tensor `losses` `[epochs]` holds the mean loss of each finished epoch.
+        one_epoch: takes the rest of an epoch's steps, one at each iteration, and counts them in `state.step`.
+        epochs: of the whole run.
+        steps: in an epoch.
+        keeping: where the state is kept.
+        after_epoch: called with the number of finished epochs.
+        report: told of every step.
+        description: of the work.
+
+    Raises:
+        Interrupted: a signal came; the state is on disk if there is a `keeping`.
+        LandscapeError: the loss became NaN or infinite.
+    """
+    total = steps * epochs
+    with stoppable() as stop, _isolated(objective.device), report(description, total, state.step) as progress:
+        watch = Watch(keeping, stop, objective, total)
+        for epoch in range(state.step // steps, epochs):
+            for _ in one_epoch(epoch):
                 progress.advance()
                 if state.step % steps == 0:
-                    loss = float(state.losses[epoch])
+                    loss = float(state.tensors["losses"][epoch])
                     if not math.isfinite(loss):
                         raise LandscapeError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr.")
                     progress.advance(0, f"loss {loss:.4f}")
                     if after_epoch:
-                        after_epoch(epoch + 1, state.points)
-                if keeping and (stop.requested or monotonic() - saved > keeping.seconds):
-                    _save(keeping, state, objective)
-                    saved = monotonic()
-                if stop.requested:
-                    kept = f"; the state is in {keeping.path}, go on with --resume" if keeping else ""
-                    raise Interrupted(f"stopped after {state.step} of {total} steps{kept}.")
-    if keeping:
-        _save(keeping, state, objective)
-    return Descent(state.points, state.losses.cpu())
+                        after_epoch(epoch + 1)
+                watch.look(state)
+        watch.save(state)
 
 
-def _epoch(
-    objective: Objective, family: Family, recipe: Recipe, state: _State, seed: int, steps: int
-) -> Iterator[None]:
-    """Take the steps of the epoch that are not done yet."""
-    epoch, first = divmod(state.step, steps)
-    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
+def shuffled(objective: Objective, batch_size: int, generator: torch.Generator) -> tuple[list[Index], list[float]]:
+    """The batches of an epoch in a random order of the examples, and the share of the examples that each has."""
     order = torch.randperm(objective.examples, generator=generator).to(objective.device)
-    strata = torch.randperm(steps, generator=generator)
-    t = (strata + torch.rand(steps, generator=generator, dtype=torch.float64)) / steps
-    coefficients = family.coefficients(t).to(state.points)
-    indices = [order[run] for run in chunks(objective.examples, recipe.batch_size)]
-    theta = torch.empty_like(state.points[0])
-    batches = objective.batch_gradient(theta, indices[first:])
-    try:
-        for index in range(first, steps):
-            weights = coefficients[index]
-            torch.mv(state.points.T, weights, out=theta)
-            _reseed(objective.device, mixed_seed(seed, epoch, index))
-            loss, gradient = next(batches)
-            gradient.add_(theta, alpha=recipe.weight_decay)
-            _sgd(
-                state,
-                family.free,
-                weights[family.free],
-                gradient,
-                recipe,
-                recipe.rate(state.step / (steps * recipe.epochs)),
-            )
-            state.losses[epoch] += loss * (len(indices[index]) / objective.examples)
-            state.step += 1
-            yield
-    finally:
-        batches.close()
+    runs = chunks(objective.examples, batch_size)
+    return [order[run] for run in runs], [(run.stop - run.start) / objective.examples for run in runs]
 
 
-def _sgd(state: _State, free: slice, weights: Tensor, gradient: Tensor, recipe: Recipe, rate: float) -> None:
-    """One step for all free control points; the outer product of weights and gradient is never held."""
-    moving = state.points[free]
-    state.velocity.addr_(weights, gradient, beta=recipe.momentum)
-    if recipe.nesterov:
-        moving.addr_(weights, gradient, alpha=-rate)
-        moving.add_(state.velocity, alpha=-rate * recipe.momentum)
-    else:
-        moving.add_(state.velocity, alpha=-rate)
+def reseed(device: torch.device, *numbers: int) -> None:
+    """Seed the generators that dropout and augmentation draw from, and no others."""
+    seed = mixed_seed(*numbers)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
-def _begin(objective: Objective, points: Tensor, family: Family, recipe: Recipe, keeping: Keeping | None) -> _State:
-    if keeping and keeping.resume and keeping.path.exists():
-        return _load(keeping, objective)
-    points = points.detach().clone()
-    losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
-    return _State(points, torch.zeros_like(points[family.free]), losses)
+class _Step:
+    """The steps of a descent."""
 
+    def __init__(
+        self,
+        objective: Objective,
+        family: Family,
+        recipe: Recipe,
+        sampler: Sampler,
+        penalty: Penalty | None,
+        state: State,
+        seed: int,
+    ) -> None:
+        self._objective, self._family, self._recipe = objective, family, recipe
+        self._sampler, self._penalty, self._state, self._seed = sampler, penalty, state, seed
 
-def _save(keeping: Keeping, state: _State, objective: Objective) -> None:
-    tensors = {"points": state.points, "velocity": state.velocity, "losses": state.losses}
-    tensors |= {_BUFFER + name: buffer for name, buffer in objective.buffers().items()}
-    save_tensors(keeping.path, tensors, {"step": state.step, "provenance": dict(keeping.provenance)})
+    def epoch(self, epoch: int) -> Iterator[None]:
+        """Take the steps of the epoch that are not done yet."""
+        state, recipe, tensors = self._state, self._recipe, self._state.tensors
+        steps = len(tensors["met"])
+        generator = torch.Generator().manual_seed(mixed_seed(self._seed, epoch))
+        indices, shares = shuffled(self._objective, recipe.batch_size, generator)
+        memory = tensors["memory"].cpu()
+        places = self._sampler.draw(steps, generator, memory)
+        coefficients = self._family.coefficients(places).to(tensors["points"])
+        theta = torch.empty_like(tensors["points"][0])
+        first = state.step % steps
+        batches = self._objective.batch_gradient(
+            theta, indices[first:], augment=recipe.augment, accumulate=recipe.accumulate
+        )
+        try:
+            for index in range(first, steps):
+                torch.mv(tensors["points"].T, coefficients[index], out=theta)
+                reseed(self._objective.device, self._seed, epoch, index)
+                loss, gradient = next(batches)
+                gradient.add_(theta, alpha=recipe.weight_decay)
+                self._move(coefficients[index], gradient, recipe.rate(state.step / (steps * recipe.epochs)))
+                tensors["met"][index] = loss
+                state.step += 1
+                if state.step % steps == 0:
+                    met = tensors["met"]
+                    tensors["losses"][epoch] = (met * torch.tensor(shares, dtype=met.dtype, device=met.device)).sum()
+                    tensors["memory"] = self._sampler.remember(memory, places, met.cpu())
+                yield
+        finally:
+            batches.close()
 
-
-def _load(keeping: Keeping, objective: Objective) -> _State:
-    kept = load_checkpoint(keeping.path)
-    if "step" not in kept.metadata:
-        raise CheckpointError(f"{keeping.path} holds no state of a descent; remove it and start again.")
-    require_same_provenance(keeping.path, kept.metadata["provenance"], keeping.provenance)
-    tensors = {name: tensor.to(objective.device) for name, tensor in kept.state.items()}
-    objective.load_buffers({n.removeprefix(_BUFFER): t for n, t in tensors.items() if n.startswith(_BUFFER)})
-    return _State(tensors["points"], tensors["velocity"], tensors["losses"], kept.metadata["step"])
+    def _move(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+        """One step for all free control points; the outer product of weights and gradient is never held."""
+        points, velocity, free = self._state.tensors["points"], self._state.tensors["velocity"], self._family.free
+        moving, weights = points[free], weights[free]
+        pull = self._penalty(points)[free].to(points) @ points if self._penalty else None
+        velocity.addr_(weights, gradient, beta=self._recipe.momentum)
+        if pull is not None:
+            velocity.add_(pull)
+        if self._recipe.nesterov:
+            moving.addr_(weights, gradient, alpha=-rate)
+            if pull is not None:
+                moving.sub_(pull, alpha=rate)
+            moving.add_(velocity, alpha=-rate * self._recipe.momentum)
+        else:
+            moving.add_(velocity, alpha=-rate)
 
 
 @contextmanager
@@ -230,11 +292,3 @@ def _isolated(device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
-
-
-def _reseed(device: torch.device, seed: int) -> None:
-    """Seed the generators that dropout draws from, and no others."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)

@@ -26,6 +26,8 @@ ORDER = {
         "folding",
         "convolutions",
         "products",
+        "distributed",
+        "predictions",
         "objective",
         "directions",
         "slices",
@@ -42,6 +44,7 @@ ORDER = {
         "curvature",
         "sweeps",
         "recipes",
+        "keeping",
         "training",
         "plots",
         "yamlfiles",
@@ -50,9 +53,27 @@ ORDER = {
         "commandline",
         "cli",
     ],
-    "connect": ["curves", "path", "fitting", "profiles", "plots", "config", "commands", "cli"],
+    "connect": [
+        "curves",
+        "geometry",
+        "path",
+        "sampling",
+        "fitting",
+        "neb",
+        "autoneb",
+        "simplices",
+        "ways",
+        "barriers",
+        "likeness",
+        "profiles",
+        "ensembles",
+        "plots",
+        "config",
+        "commands",
+        "cli",
+    ],
 }
-INSIDE_PROBLEMS = ["specification", "splits", "datasets", "losses", "models", "registry"]
+INSIDE_PROBLEMS = ["specification", "splits", "augmentation", "datasets", "losses", "models", "registry"]
 
 
 def modules(package):
@@ -124,6 +145,8 @@ def test_plots_import_no_torch():
         "landscape.plots.interactive",
         "landscape.plots.paraview",
         "connect.plots.figures",
+        "connect.plots.ensembles",
+        "connect.plots.simplices",
     ]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,8 +1,12 @@
 """The pictures of a path: the profile along it, and the plane that it lies in."""
 
+from collections.abc import Callable
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from connect.ways import WAYS, along
 from landscape import COLOURS, Result, curvature_note, describe, draw_contours, draw_eigenvalues, new_figure
 
 _PLANE_WIDTH = 4.6
@@ -11,30 +15,55 @@ _NAMES = {"path": "learned path", "straight": "straight line"}
 
 
 def profile_figure(result: Result) -> Figure:
-    """Loss above, error below, along the path and along the straight line.
+    """Along the path and the straight line: loss, error, how many predictions differ from the ends', and curvature.
 
     Args:
         result: of kind "profile".
     """
-    splits = result.sweeps["path"].splits
-    has_error = any(f"{split}_accuracy" in result.sweeps["path"].values for split in splits)
-    curved = "max_eig" in result.sweeps["path"].values
-    count = 1 + has_error + curved
-    figure = new_figure(5.6, 1.6 + 1.8 * count)
-    rows = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    draw_profile(rows[0], result, "loss")
-    if all((measured.values[f"{split}_loss"] > 0).all() for measured in result.sweeps.values() for split in splits):
-        rows[0].set_yscale("log")
-    told = [describe(result.provenance), curvature_note(result.provenance)]
-    rows[0].set_title("\n".join(filter(None, told)), fontsize=7, color="0.35")
-    rows[0].legend(fontsize=7, ncols=2)
+    path = along(result, "path")
+    has_error = any(f"{split}_accuracy" in path.values for split in path.splits)
+    rows: list[Callable[[Axes], object]] = [lambda axes: _draw_losses(axes, result)]
     if has_error:
-        draw_profile(rows[1], result, "error")
-    if curved:
-        draw_curvature(rows[-1], result)
-    rows[-1].set_xlabel("t")
-    rows[-1].set_xlim(0, 1)
+        rows.append(lambda axes: draw_profile(axes, result, "error"))
+    if "disagreement_a" in path.values:
+        rows.append(lambda axes: draw_disagreement(axes, result))
+    if "max_eig" in path.values:
+        rows.append(lambda axes: draw_curvature(axes, result))
+    figure = new_figure(5.6, 1.6 + 1.8 * len(rows))
+    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, draw in zip(panels, rows, strict=True):
+        draw(axes)
+        axes.grid(alpha=0.25)
+    noted = [describe(result.provenance), curvature_note(result.provenance), *_barrier_notes(result)]
+    panels[0].set_title("\n".join(filter(None, noted)), fontsize=7, color="0.35")
+    panels[-1].set_xlabel("t")
+    panels[-1].set_xlim(0, 1)
     return figure
+
+
+def _draw_losses(axes: Axes, result: Result) -> None:
+    draw_profile(axes, result, "loss")
+    ways = [along(result, way) for way in WAYS]
+    if all((measured[f"{split}_loss"] > 0).all() for measured in ways for split in measured.splits):
+        axes.set_yscale("log")
+    for way in WAYS:
+        known, measured = result.facts.get(way), along(result, way)
+        if known:
+            loss = measured[f"{known['split']}_loss"]
+            at = np.argmin(np.abs(measured["t"] - known["t_max"]))
+            axes.plot(measured["t"][at], loss[at], "v", color=COLOURS[way], markersize=6, clip_on=False)
+    axes.legend(fontsize=7, ncols=2)
+
+
+def _barrier_notes(result: Result) -> list[str]:
+    """The barriers with their intervals, where they are known."""
+    told = []
+    for way, name in _NAMES.items():
+        known = result.facts.get(way)
+        if known and np.isfinite(known["barrier"]):
+            interval = f" (95 %: {known['barrier_low']:.3g} to {known['barrier_high']:.3g})"
+            told.append(f"barrier of the {name} {known['barrier']:.3g}{interval}")
+    return told
 
 
 def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
@@ -50,14 +79,35 @@ def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
     """
     lines: list[object] = []
     for way, name in _NAMES.items():
-        measured = result.sweeps[way]
+        measured = along(result, way)
         for split in measured.splits:
             values = measured.values[f"{split}_{'loss' if quantity == 'loss' else 'accuracy'}"]
             shown = values if quantity == "loss" else 100 * (1 - values)
             style = "-" if split == measured.splits[0] else "--"
             lines += axes.plot(measured.axes["t"], shown, style, color=COLOURS[way], label=f"{name}, {split}")
     axes.set_ylabel("loss" if quantity == "loss" else "error (%)")
-    axes.grid(alpha=0.25)
+    return lines
+
+
+def draw_disagreement(axes: Axes, result: Result) -> list[object]:
+    """The share of predictions that differ from those of either end: from A solid, from B dotted.
+
+    Args:
+        axes: where to draw.
+        result: of kind "profile", of networks that classify.
+
+    Returns:
+        The lines.
+    """
+    lines: list[object] = []
+    for way, name in _NAMES.items():
+        measured = along(result, way)
+        for end, style in (("a", "-"), ("b", ":")):
+            shown = 100 * measured[f"disagreement_{end}"]
+            label = f"{name}, from {end.upper()}"
+            lines += axes.plot(measured["t"], shown, style, color=COLOURS[way], label=label)
+    axes.set_ylabel("predictions that\ndiffer (%)")
+    axes.legend(fontsize=7, loc="upper left")
     return lines
 
 

@@ -14,13 +14,14 @@ from landscape.commands.summaries import wrote
 from landscape.config import TrainConfig
 from landscape.errors import ConfigError
 from landscape.files import refuse_existing, remove_partials
+from landscape.keeping import Keeping
 from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
 from landscape.store import require_same_provenance
 from landscape.study import Study, open_study, recipe_section
-from landscape.training import Keeping, SinglePoint, descend
+from landscape.training import SinglePoint, descend
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     recipe = recipe.updated(config.recipe_values(), "the flags")
     study = open_study(config, config, seed=config.seed)
     space, problem = study.space, study.problem
-    provenance = study.provenance({}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable)
+    provenance = study.provenance(
+        {}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable, precision=config.precision
+    )
     state = config.out.with_suffix(".state.safetensors")
     remove_partials(state)
     keeping = Keeping(state, provenance, resume=config.resume)

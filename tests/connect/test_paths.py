@@ -10,6 +10,7 @@ from connect import (
     Bezier,
     Path,
     PolygonalChain,
+    along,
     barrier,
     fit_curve,
     load_path,
@@ -49,7 +50,7 @@ def test_the_gradient_of_the_control_points_against_finite_differences(curve):
             seen.append(curve.coefficients(t))
             return seen[-1]
 
-    moved = fit_curve(risk, a, b, Spy(), recipe).path.points
+    moved = fit_curve(risk, a, b, Spy(), recipe).points
     weights = seen[0][0]
     start = torch.stack([torch.lerp(a, b, i / (curve.control_points - 1)) for i in range(curve.control_points)])
     assert torch.equal(moved[0], a)
@@ -83,7 +84,7 @@ def test_weight_decay_acts_on_the_network_and_not_on_the_control_points():
             seen.append(curve.coefficients(t))
             return seen[-1]
 
-    points = fit_curve(flat, a, b, Spy(), recipe).path.points
+    points = fit_curve(flat, a, b, Spy(), recipe).points
     start = torch.stack([torch.lerp(a, b, i / 3) for i in range(4)])
     weights = seen[0][0]
     expected = start - 0.5 * 0.1 * torch.outer(weights * torch.tensor([0, 1, 1, 0]), weights @ start)
@@ -95,8 +96,8 @@ def test_a_curve_follows_a_valley():
     ring = Potential(lambda theta: (theta.square().sum() - 1).square(), 2)
     a, b = (torch.tensor([math.cos(angle), math.sin(angle)]).double() for angle in (0, 2 * math.pi / 3))
     recipe = Recipe(epochs=1000, lr=0.05, momentum=0.5, weight_decay=0.0, schedule="linear")
-    fit = fit_curve(ring, a, b, Bezier(4), recipe, seed=3)
-    figures = summarise(profile(fit.path, ring))
+    path = fit_curve(ring, a, b, Bezier(4), recipe, seed=3)
+    figures = summarise(profile(path, ring))
     assert figures["straight"].max_loss == pytest.approx(0.5625, abs=1e-3)
     assert figures["straight"].length_ratio == 1
     assert 0 <= figures["path"].barrier < 0.002
@@ -132,7 +133,7 @@ def test_t_is_stratified_over_each_epoch():
 def test_no_epoch_leaves_the_straight_line():
     surface = Potential(muller_brown, 2)
     a, b = torch.tensor([0.0, 1.0]).double(), torch.tensor([2.0, 2.0]).double()
-    path = fit_curve(surface, a, b, Bezier(5), Recipe(epochs=0)).path
+    path = fit_curve(surface, a, b, Bezier(5), Recipe(epochs=0))
     assert path.length() == pytest.approx(path.distance())
     for t in np.linspace(0, 1, 9):
         torch.testing.assert_close(path(t), straight_line(path)(t))
@@ -184,8 +185,12 @@ def test_the_ends_of_a_profile_are_the_ends_of_the_path():
             for split, measured in risk.measure(end).items():
                 assert result.sweeps[way].values[f"{split}_loss"][index] == pytest.approx(measured.loss, abs=1e-6)
     figures = summarise(result)
-    assert figures["path"].max_loss == result.sweeps["path"].values["train_loss"].max()
-    assert figures["path"].min_test_accuracy == result.sweeps["path"].values["test_accuracy"].min()
+    whole = along(result, "path")
+    assert figures["path"].max_loss == figures["path"].saddle_loss == whole["train_loss"].max()
+    assert figures["path"].min_test_accuracy == whole["test_accuracy"].min()
+    assert set(result.sweeps["path"]["t"]) <= set(whole["t"])
+    assert (np.diff(whole["t"]) > 0).all()
+    assert figures["path"].bracket <= 1e-3
 
 
 def test_a_barrier_is_the_excess_over_the_ends():

@@ -100,9 +100,10 @@ def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, tmp_path):
     code, stdout, stderr = call(*arguments, program=connect.cli)
     assert code == 0, stderr
     summary = json.loads(stdout)
-    assert set(summary) == {"path", "straight", "files"}
+    assert set(summary) == {"path", "straight", "verdict", "reason", "files"}
+    told = {"barrier_low", "barrier_high", "excess", "error_barrier", "saddle_loss", "t_max"}
     for way in ("path", "straight"):
-        assert set(summary[way]) == {"split", "max_loss", "barrier", "min_test_accuracy", "length_ratio"}
+        assert told | {"split", "max_loss", "barrier", "min_test_accuracy", "length_ratio"} <= set(summary[way])
     assert summary["straight"]["length_ratio"] == 1
     names = ["path.safetensors", "profile.h5", "plane.h5", "path.png", "plane.png"]
     assert [file.rsplit("/", 1)[1] for file in summary["files"]] == names

@@ -1,0 +1,31 @@
+"""Write a network on a path as an ordinary checkpoint."""
+
+from connect.commands.saved import open_path
+from connect.config import ExportConfig
+from landscape import FilesSummary, Reporter, alone, refuse_existing, save_tensors, silent
+
+
+@alone
+def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
+    """Write the network at t as a checkpoint that carries its problem, with batch-norm statistics recomputed there.
+
+    Args:
+        config: path, t and file.
+        report: told nothing; it takes one pass over the training data.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong.
+    """
+    refuse_existing(config.out, config.overwrite)
+    saved = open_path(config)
+    network = saved.path.module(config.t)
+    measured = saved.risk.measure(saved.path(config.t))
+    figures = {
+        f"{split}_{quantity}": getattr(measured[split], quantity) if split in measured else float("nan")
+        for split in ("train", "test")
+        for quantity in ("loss", "accuracy")
+    }
+    carried = {"problem": saved.study.carried(), "provenance": dict(saved.provenance), "t": config.t}
+    state = {name: tensor for name, tensor in network.state_dict().items() if hasattr(tensor, "dtype")}
+    save_tensors(config.out, state, {**carried, **figures})
+    return FilesSummary(files=[str(config.out)])

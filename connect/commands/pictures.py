@@ -1,0 +1,58 @@
+"""Draw results of `connect` again."""
+
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import Any
+
+from connect.config import PlotConfig
+from landscape import FilesSummary, Reporter, Result, ResultError, load_result, save_figures, silent
+
+_FIT = ("profile.h5", "plane.h5")
+
+
+def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
+    """Draw a profile, a plane, an ensemble or simplices again, from the result's file alone.
+
+    Args:
+        config: the result's file, and where and how to draw.
+        report: told nothing; drawing is quick.
+
+    Raises:
+        ResultError: the file is none of them, or not complete.
+    """
+    return FilesSummary(files=draw_result(config.result, config.out, config.format))
+
+
+def draw_result(file: FilePath, folder: FilePath | None = None, format: str = "png") -> list[str]:
+    """Draw a result's pictures.
+
+    Args:
+        file: the result.
+        folder: where to put them; by default beside the file.
+        format: png, pdf or svg.
+
+    Returns:
+        The pictures' files.
+
+    Raises:
+        ResultError: there is nothing to draw in it, or it is not complete.
+    """
+    from connect.plots.ensembles import ensemble_figure
+    from connect.plots.figures import plane_figure, profile_figure
+    from connect.plots.simplices import simplex_figure
+
+    draw: dict[str, tuple[Callable[[Result], Any], str]] = {
+        "profile": (profile_figure, "path"),
+        "plane": (plane_figure, "plane"),
+        "ensemble": (ensemble_figure, "ensemble"),
+        "simplex": (simplex_figure, "simplex"),
+    }
+    result = load_result(file)
+    if result.kind not in draw:
+        raise ResultError(f"{file} holds a {result.kind}; draw it with landscape plot.")
+    if not result.sweeps or not all(measured.done.all() for measured in result.sweeps.values()):
+        raise ResultError(f"{file} is not complete; go on with connect … --resume.")
+    figure, stem = draw[result.kind]
+    if file.name not in _FIT:  # the pictures of a fit have names of their own
+        stem = file.stem
+    return save_figures({"": figure(result)}, folder or file.parent, stem, format)

@@ -1,0 +1,73 @@
+"""Measure a saved path again."""
+
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import numpy as np
+
+from connect.commands.pictures import draw_result
+from connect.commands.saved import open_path
+from connect.commands.summaries import ProfileSummary, told
+from connect.config import ProfileConfig
+from connect.profiles import lengths, profile
+from landscape import (
+    Reporter,
+    Result,
+    ResultWriter,
+    claimed,
+    curvature_figures,
+    curvature_gauges,
+    curvature_provenance,
+    refuse_existing,
+    silent,
+)
+
+
+def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSummary:
+    """Measure a saved path and the straight line between its ends, and draw both.
+
+    Batch-norm statistics are recomputed from the training data at every point.
+
+    Args:
+        config: the path, splits, curvature and files.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    out = config.out or config.path.with_name(f"{config.path.stem}_profile.h5")
+    with claimed(out):
+        return _profiled(config, out, report)
+
+
+def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> ProfileSummary:
+    if not config.resume:
+        refuse_existing(out, config.overwrite, resumable=True)
+    saved = open_path(
+        config,
+        config.split,
+        begun=out if config.resume else None,
+        points=config.points,
+        tolerance=config.tolerance,
+        seed=config.seed if config.curvature else None,
+    )
+    mapped = replace(config, tolerance=config.curvature_tolerance)
+    provenance = {**saved.provenance, **curvature_provenance(mapped, saved.risk)}
+    gauges = curvature_gauges(mapped, saved.risk, config.seed)
+    begun = Result("profile", {}, provenance=provenance, facts=lengths(saved.path))
+    writer = ResultWriter(out, begun, resume=config.resume, overwrite=config.overwrite)
+    measured = profile(
+        saved.path,
+        saved.risk,
+        np.linspace(0, 1, config.points),
+        tolerance=config.tolerance,
+        gauges=gauges,
+        writer=writer,
+        report=report,
+    )
+    curved = [measured.sweeps[name] for name in ("path", "straight")]
+    return ProfileSummary(
+        **told(measured, config),  # type: ignore[arg-type]
+        files=[str(out), *draw_result(out)],
+        **vars(curvature_figures(mapped, curved)),
+    )

@@ -1,0 +1,63 @@
+"""Networks inside simplices of low loss, against their vertices."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape import COLOURS, Result, describe, new_figure
+
+
+def simplex_figure(result: Result) -> Figure:
+    """How loss and error are spread inside, with those of the vertices.
+
+    Args:
+        result: of kind "simplex".
+    """
+    inside = result.sweeps["inside"]
+    quantities = [f"{split}_loss" for split in inside.splits]
+    quantities += [f"{split}_error" for split in inside.splits if f"{split}_accuracy" in inside.values]
+    figure = new_figure(1.2 + 2.1 * len(quantities), 3.4)
+    panels: Any = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(panels, quantities, strict=True):
+        draw_inside(axes, result, quantity)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, loc="outside lower center", ncols=3)
+    minima, connecting = result.facts["minima"], result.facts["connecting"]
+    told = f"{_counted(minima, 'minimum', 'minima')}, {_counted(connecting, 'connecting point', 'connecting points')}"
+    figure.suptitle(f"{describe(result.provenance)}\n{told}", fontsize=7, color="0.35")
+    return figure
+
+
+def draw_inside(axes: Axes, result: Result, quantity: str) -> list[object]:
+    """One quantity of every network inside as a point, and of the vertices as marks.
+
+    Args:
+        axes: where to draw.
+        result: of kind "simplex".
+        quantity: such as "train_loss" or "test_error".
+
+    Returns:
+        The marks.
+    """
+    error = quantity.endswith("_error")
+    factor = 100 if error else 1
+    inside, vertices = (factor * result.sweeps[name][quantity] for name in ("inside", "vertices"))
+    aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(inside))
+    minima = result.facts["minima"]
+    marks: list[object] = []
+    marks += axes.plot(aside, inside, "o", color=COLOURS["path"], alpha=0.5, markersize=4, label="inside")
+    marks += axes.plot(np.full(minima, 0.5), vertices[:minima], "D", color=COLOURS["straight"], label="minima")
+    others = vertices[minima:]
+    marks += axes.plot(np.full(len(others), 0.5), others, "s", color="black", label="connecting points")
+    split = quantity.rpartition("_")[0]
+    axes.set(xticks=[], xlim=(-0.5, 0.75), title=split, ylabel="error (%)" if error else "loss")
+    if not error and (inside > 0).all() and (vertices > 0).all():
+        axes.set_yscale("log")
+    axes.grid(alpha=0.25, axis="y")
+    return marks
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

@@ -1,0 +1,133 @@
+"""What a network predicts: class scores and hidden representations, met on the way while a loss runs it.
+
+A loss calls the network itself, so scores are taken from the network's output as it passes by, and labels from the
+batch: from the last of a pair, or under a usual name in a dictionary. Where outputs are not class scores for integer
+labels there is nothing to tell, and losses alone are left.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landscape.problems.splits import Batch
+
+_LABELS = ("labels", "label", "targets", "target")
+_BINS = 15
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for the examples of a split; where an example has several positions, each is a row.
+
+    Attributes:
+        log_probabilities: of the classes `[M, C]`, float32.
+        labels: the right classes `[M]`.
+        features: what the last layer with weights was given `[N, D]`, float32; None where none ran.
+    """
+
+    log_probabilities: Tensor
+    labels: Tensor
+    features: Tensor | None = None
+
+
+@dataclass
+class Seen:
+    """What passed by in the last run of a network."""
+
+    outputs: Any = None
+    features: Tensor | None = None
+
+
+@contextmanager
+def watching(network: nn.Module, *, features: bool = False) -> Iterator[Seen]:
+    """Note a network's output, and if asked what its last layer with weights is given, whenever it runs."""
+    seen = Seen()
+
+    def note_output(module: nn.Module, inputs: Any, output: Any) -> None:
+        seen.outputs = output
+
+    def note_input(module: nn.Module, inputs: Any) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            seen.features = inputs[0].detach()
+
+    handles = [network.register_forward_hook(note_output)]
+    if features:
+        handles += [m.register_forward_pre_hook(note_input) for m in network.modules() if isinstance(m, _LAYERS)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def class_scores(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    """Scores `[M, C]` and labels `[M]` of a batch; None where the outputs are not scores for integer labels.
+
+    Args:
+        outputs: `[B, C]`, or `[B, C, ...]` for labels `[B, ...]`; also something with such `logits`.
+        batch: ends in the labels, or has them under a usual name. Labels below 0 are left out.
+    """
+    scores = getattr(outputs, "logits", outputs)
+    labels = _labels(batch)
+    if not isinstance(scores, Tensor) or not isinstance(labels, Tensor) or scores.ndim < 2:
+        return None
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if not whole or labels.shape != scores.shape[:1] + scores.shape[2:] or scores.shape[1] < 2:
+        return None
+    scores, labels = scores.movedim(1, -1).flatten(0, -2), labels.flatten()
+    if labels.numel() and int(labels.max()) >= scores.shape[1]:
+        return None
+    known = labels >= 0
+    return scores[known].float(), labels[known]
+
+
+def _labels(batch: Batch) -> Any:
+    if isinstance(batch, Mapping):
+        return next((batch[name] for name in _LABELS if name in batch), None)
+    return batch[-1] if isinstance(batch, Sequence) and len(batch) > 1 else None
+
+
+def calibration_error(confidence: Tensor, right: Tensor) -> float:
+    """The expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3).
+
+    Args:
+        confidence: the probability of the chosen class `[M]`.
+        right: whether it is the right one `[M]`.
+
+    Returns:
+        The mean over the bins, each weighing as its examples, of |accuracy - confidence|; in [0, 1].
+    """
+    bins = (confidence.double() * _BINS).ceil().long().sub(1).clamp(0, _BINS - 1)
+    gaps = torch.zeros(_BINS, dtype=torch.float64, device=confidence.device)
+    gaps.index_add_(0, bins, right.double() - confidence.double())
+    return float(gaps.abs().sum()) / max(len(confidence), 1)
+
+
+def negative_log_likelihood(log_probabilities: Tensor, labels: Tensor) -> float:
+    """Mean of -log of the probability `[M, C]` that the right class `[M]` was given."""
+    return float(F.nll_loss(log_probabilities.double(), labels))
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """How alike two representations are, whatever rotates or scales them (Kornblith et al. 2019, arXiv 1905.00414).
+
+    Args:
+        x: features `[N, D]`.
+        y: features of the same examples `[N, E]`.
+
+    Returns:
+        Linear centred kernel alignment in [0, 1]; NaN where one does not vary.
+    """
+    x, y = (features.double() - features.double().mean(dim=0) for features in (x, y))
+    if min(x.shape[1], y.shape[1]) > len(x):
+        grams = [features @ features.T for features in (x, y)]
+        both, own, other = (grams[0] * grams[1]).sum(), grams[0].norm(), grams[1].norm()
+    else:
+        both, own, other = (x.T @ y).square().sum(), (x.T @ x).norm(), (y.T @ y).norm()
+    return float(both / (own * other))
