@@ -129,6 +129,7 @@ from .results import Array as Array
 from .results import Result as Result
 from .results import Sweep as Sweep
 from .seeds import mixed_seed as mixed_seed
+from .seeds import reseed as reseed
 from .slices import Line as Line
 from .slices import Plane as Plane
 from .slices import Rays as Rays
@@ -154,6 +155,5 @@ from .training import Sampler as Sampler
 from .training import SinglePoint as SinglePoint
 from .training import Stratified as Stratified
 from .training import descend as descend
-from .training import reseed as reseed
 from .training import run_epochs as run_epochs
 from .training import shuffled as shuffled

@@ -125,7 +125,7 @@ class _Summed(torch.autograd.Function):
 
 def _normalised(norm: Any, x: Tensor) -> Tensor:
     """What `nn.BatchNorm` does in training mode, with the moments of all processes' examples."""
-    if not norm.training:
+    if not norm.training and norm.running_mean is not None:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     with torch.autocast(x.device.type, enabled=False):
         wide = x.float() if x.dtype in {torch.bfloat16, torch.float16} else x
@@ -136,7 +136,7 @@ def _normalised(norm: Any, x: Tensor) -> Tensor:
         mean, number = total[:-1] / total[-1], total[-1].detach()
         centred = wide - mean.view(shape)
         variance: Tensor = _Summed.apply(centred.square().sum(others)) / number
-        if norm.track_running_stats and norm.running_mean is not None:
+        if norm.running_mean is not None:
             _follow(norm, mean.detach(), variance.detach() * (number / (number - 1).clamp_min(1)))
         scaled = centred * torch.rsqrt(variance + norm.eps).view(shape)
         if norm.weight is not None:

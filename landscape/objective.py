@@ -30,6 +30,7 @@ from landscape.problems.losses import differentiable, per_example
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Batch, Index, chunks, drawn
 from landscape.products import Products, gauss_newton_products, hessian_products
+from landscape.seeds import reseed
 
 Precision = Literal["fp32", "bf16"]
 
@@ -433,11 +434,13 @@ class EmpiricalRisk:
                     self._space.move_to(theta)
                     gradient.zero_()
                     total = torch.zeros((), dtype=torch.float64, device=self.device)
-                    for part in run:
+                    chances = [torch.rand(part.count, 3, device=self.device) for part in run] if names else []
+                    if not self.ranks.first:  # each process drops out other units
+                        reseed(self.device, torch.initial_seed(), self.ranks.rank)
+                    for number, part in enumerate(run):
                         batch = next(batches)
                         if names:
-                            chances = torch.rand(part.count, 3, device=self.device)[part.place]
-                            batch = change_images(batch, names, chances)
+                            batch = change_images(batch, names, chances[number][part.place])
                         total += self._backward(batch, part.share).double()
                     self.ranks.sum_(gradient, total)
                     yield total, gradient

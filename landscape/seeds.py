@@ -1,6 +1,7 @@
-"""Seeds that follow from other numbers."""
+"""Seeds that follow from other numbers, and where they go."""
 
 import numpy as np
+import torch
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -11,3 +12,12 @@ def mixed_seed(*numbers: int) -> int:
 def unrelated_seeds(seed: int, count: int) -> list[int]:
     """Seeds for several draws that follow from one seed; more of them begin with the same."""
     return [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def reseed(device: torch.device, *numbers: int) -> None:
+    """Seed the generators that dropout and augmentation draw from, and no others."""
+    seed = mixed_seed(*numbers)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -26,7 +26,7 @@ from landscape.objective import Objective
 from landscape.problems.splits import Index, chunks
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
-from landscape.seeds import mixed_seed
+from landscape.seeds import mixed_seed, reseed
 
 
 class Family(Protocol):
@@ -211,15 +211,6 @@ def shuffled(objective: Objective, batch_size: int, generator: torch.Generator) 
     order = torch.randperm(objective.examples, generator=generator).to(objective.device)
     runs = chunks(objective.examples, batch_size)
     return [order[run] for run in runs], [(run.stop - run.start) / objective.examples for run in runs]
-
-
-def reseed(device: torch.device, *numbers: int) -> None:
-    """Seed the generators that dropout and augmentation draw from, and no others."""
-    seed = mixed_seed(*numbers)
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
 
 
 class _Step:
