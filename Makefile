@@ -41,6 +41,7 @@ lint: venv  ## check style and types
 
 bench: venv  ## measure speed, as ratios against plain reference loops
 	$(BIN)/python benchmarks/curve_step.py
+	$(BIN)/python benchmarks/curve_memory.py
 	$(BIN)/python benchmarks/surface_point.py
 	$(BIN)/python benchmarks/curvature_map.py
 

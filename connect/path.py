@@ -90,8 +90,6 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
     Raises:
         StorageError: the file cannot be written.
     """
-    named = [space.unflatten(point) for point in path.points]
-    tensors = {name: torch.stack([point[name] for point in named]) for name in named[0]}
     coefficients = path.curve.coefficients(torch.linspace(0, 1, _TRACED, dtype=torch.float64)).tolist()
     known = {
         "kind": "path",
@@ -100,7 +98,7 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         "coefficients": coefficients,
         "epoch_losses": None if path.losses is None else path.losses.tolist(),
     }
-    save_tensors(filename, tensors, {**metadata, **known})
+    save_tensors(filename, space.views(path.points), {**metadata, **known})
 
 
 def load_path(

@@ -12,18 +12,17 @@ import pickletools
 import re
 import zipfile
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from landscape.errors import CheckpointError, CorruptFileError, LayoutError, UntrustedPickleError
-from landscape.files import fingerprint, write_atomically
+from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError, UntrustedPickleError
+from landscape.files import Bytes, fingerprint, write_atomically
 from landscape.parameters import layout_differences
 
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
@@ -32,6 +31,24 @@ _PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
 CHECKPOINT_SUFFIXES = (".safetensors", *_PICKLES)
 _LEGACY_PICKLES, _DEEPEST = 4, 3
 _DIGEST, _METADATA = "sha256", "metadata"
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +80,44 @@ def save_tensors(path: str | os.PathLike[str], state: Mapping[str, Tensor], meta
         The fingerprint of the tensors.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: the file cannot be written, or a tensor is of a type that the format does not have.
     """
-    tensors = {n: t.detach().to("cpu").contiguous().clone() for n, t in state.items()}
-    digest = fingerprint_tensors(tensors)
+    for name, tensor in state.items():
+        if tensor.dtype not in _TYPES:
+            raise StorageError(
+                f"cannot write {path}: {name} is of type {tensor.dtype}, which safetensors does not have."
+            )
+    digest = fingerprint_tensors(state)
     text = json.dumps(metadata)
     header = {_DIGEST: fingerprint([digest.encode(), text.encode()]), _METADATA: text}
-    write_atomically(path, safetensors.torch.save(tensors, metadata=header))
+    write_atomically(path, _safetensors(state, header))
     return digest
+
+
+def _safetensors(state: Mapping[str, Tensor], header: Mapping[str, str]) -> Iterator[Bytes]:
+    """A safetensors file in pieces, one tensor each, so that a large network needs no second copy; the same every time.
+
+    The format is a length, a JSON header and the tensors one after the other (huggingface.co/docs/safetensors); the
+    library's own writer holds all of the file at once.
+    """
+    names = sorted(state, key=lambda name: (-state[name].element_size(), name))  # so that all are aligned
+    described: dict[str, Any] = {"__metadata__": dict(header)}
+    end = 0
+    for name in names:
+        start, end = end, end + state[name].numel() * state[name].element_size()
+        dtype = _TYPES[state[name].dtype]
+        described[name] = {"dtype": dtype, "shape": list(state[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        yield _content(state[name])
+
+
+def _content(tensor: Tensor) -> Bytes:
+    """The bytes of a tensor, row by row; those of a contiguous one on the CPU are not copied."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
@@ -119,13 +166,13 @@ def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
 
 def fingerprint_tensors(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and values, whatever the order."""
-    parts: list[bytes | memoryview] = []
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            parts.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return fingerprint(parts)
+
+    def parts() -> Iterator[Bytes]:
+        for name in sorted(state):
+            yield f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode()
+            yield _content(state[name])
+
+    return fingerprint(parts())
 
 
 def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,13 +16,15 @@ from landscape.errors import ConfigError, StorageError
 
 PARTIAL = ".{}.{}.partial"  # the final name, and a random part
 
+Bytes = bytes | memoryview
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[Bytes]) -> None:
     """Write a file so that a reader meets the old content or the new one, never a part.
 
     Args:
         path: where to write; missing folders are made.
-        content: the bytes of the whole file.
+        content: the bytes of the whole file, at once or in pieces.
 
     Raises:
         StorageError: the folder or the file cannot be written. A file that was there before is unharmed.
@@ -35,7 +37,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=before, suffix=after)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
@@ -100,7 +103,7 @@ def refuse_existing(path: Path, overwrite: bool, *, resumable: bool = False) -> 
         raise ConfigError(f"{path} is there already; give {going_on}--overwrite to replace it, or another name.")
 
 
-def fingerprint(parts: Iterable[bytes | memoryview]) -> str:
+def fingerprint(parts: Iterable[Bytes]) -> str:
     """The SHA-256 of the parts in their order, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:

@@ -57,12 +57,12 @@ class Segment:
         return self.shape.numel()
 
     def view(self, flat: Tensor) -> Tensor:
-        """The tensor's own shape as a view into a flat vector `[P]`; writing to it writes to the vector."""
-        part = flat.narrow(0, self.offset, self.size)
+        """The tensor's own shape, as a view `[..., *shape]` into flat vectors `[..., P]` that writes to them."""
+        part = flat.narrow(-1, self.offset, self.size)
         if self.channels_last:
             outputs, inputs, height, width = self.shape
-            return part.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-        return part.view(self.shape)
+            return part.view(*part.shape[:-1], outputs, height, width, inputs).movedim(-1, -3)
+        return part.view(*part.shape[:-1], *self.shape)
 
     def filters(self, flat: Tensor) -> Tensor:
         """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
@@ -180,9 +180,13 @@ class ParameterSpace:
             self._require_finite(state, expected)
         return theta
 
+    def views(self, points: Tensor) -> dict[str, Tensor]:
+        """The trainable tensors `[..., *shape]` of points `[..., P]` by name, as views into them."""
+        return {segment.name: segment.view(points) for segment in self.segments}
+
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """The trainable tensors of θ `[P]` by name, as copies; a tied tensor appears under its first name."""
-        return {s.name: s.view(theta).clone(memory_format=torch.contiguous_format) for s in self.segments}
+        return {n: view.clone(memory_format=torch.contiguous_format) for n, view in self.views(theta).items()}
 
     def statistics_of(self, state: Mapping[str, Tensor]) -> Tensor:
         """The running statistics `[S]` that a state dictionary holds.

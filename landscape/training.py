@@ -137,6 +137,8 @@ def descend(
         keeping = keeping.bound(recipe=asdict(recipe), seed=seed, points=list(points.shape))
     sampler = sampler or Stratified()
     state = keeping.load(objective) if keeping else None
+    if state is not None and in_place:
+        state.tensors["points"] = points.copy_(state.tensors["points"])
     if state is None:
         moving = points.detach() if in_place else points.detach().clone()
         state = State({

@@ -153,10 +153,8 @@ def _trained(config: SimplexConfig, study: Study, provenance: dict[str, Any]) ->
 
 def _save(file: FilePath, found: SimplicialComplex, study: Study, provenance: dict[str, Any]) -> None:
     """Write the vertices, for each parameter `[m + n, ...]` by name."""
-    named = [study.space.unflatten(vertex) for vertex in found.vertices]
-    tensors = {name: torch.stack([vertex[name] for vertex in named]) for name in named[0]}
     known = {"kind": "simplex", "minima": found.minima, "provenance": provenance, "problem": study.carried()}
-    save_tensors(file, tensors, known)
+    save_tensors(file, study.space.views(found.vertices), known)
 
 
 def _measured(

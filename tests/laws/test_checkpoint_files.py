@@ -10,6 +10,7 @@ from landscape import (
     LandscapeError,
     NonFiniteError,
     ParameterSpace,
+    StorageError,
     load_checkpoint,
     save_tensors,
 )
@@ -148,3 +149,38 @@ def test_rubbish_is_refused(tmp_path, content, suffix):
     path.write_bytes(content)
     with pytest.raises(LandscapeError, match="rubbish"):
         load_checkpoint(path)
+
+
+ALL_TYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+    torch.complex64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16,
+    torch.uint8, torch.bool,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ALL_TYPES)
+def test_the_library_reads_what_we_write(tmp_path, dtype):
+    """Views, empty tensors and scalars among them, beside tensors of other types."""
+    whole = torch.arange(24).reshape(4, 6)
+    state = {
+        "plain": whole.to(dtype), "turned": whole.to(dtype).T, "part": whole.to(dtype)[1:, ::2],
+        "none": whole[:0].to(dtype), "scalar": whole[1, 1].to(dtype), "byte": torch.ones(3, dtype=torch.uint8),
+        "é/名": torch.ones(1, dtype=torch.float64),
+    }  # fmt: skip
+    save_tensors(tmp_path / "a.safetensors", state, {"note": "ü"})
+    found = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    assert set(found) == set(state)
+    for name, tensor in state.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert found[name].contiguous().view(-1).view(torch.uint8).tolist() == (
+            tensor.contiguous().view(-1).view(torch.uint8).tolist()
+        )
+    save_tensors(tmp_path / "b.safetensors", dict(reversed(state.items())), {"note": "ü"})
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_type_that_the_format_does_not_have_is_refused(tmp_path):
+    with pytest.raises(StorageError, match=r"x is of type torch\.complex128"):
+        save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2, dtype=torch.complex128)}, {})
+    assert not list(tmp_path.iterdir())
