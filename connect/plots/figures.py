@@ -38,6 +38,8 @@ def profile_figure(result: Result) -> Figure:
     panels[0].set_title("\n".join(filter(None, noted)), fontsize=7, color="0.35")
     panels[-1].set_xlabel("t")
     panels[-1].set_xlim(0, 1)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -52,7 +54,6 @@ def _draw_losses(axes: Axes, result: Result) -> None:
             loss = measured[f"{known['split']}_loss"]
             at = np.argmin(np.abs(measured["t"] - known["t_max"]))
             axes.plot(measured["t"][at], loss[at], "v", color=COLOURS[way], markersize=6, clip_on=False)
-    axes.legend(fontsize=7, ncols=2)
 
 
 def _barrier_notes(result: Result) -> list[str]:

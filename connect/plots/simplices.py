@@ -53,7 +53,9 @@ def draw_inside(axes: Axes, result: Result, quantity: str) -> list[object]:
     marks += axes.plot(np.full(len(others), 0.5), others, "s", color="black", label="connecting points")
     split = quantity.rpartition("_")[0]
     axes.set(xticks=[], xlim=(-0.5, 0.75), title=split, ylabel="error (%)" if error else "loss")
-    if not error and (inside > 0).all() and (vertices > 0).all():
+    if error:
+        axes.set_ylim(bottom=0)
+    elif (inside > 0).all() and (vertices > 0).all():
         axes.set_yscale("log")
     axes.grid(alpha=0.25, axis="y")
     return marks
