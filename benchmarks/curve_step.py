@@ -6,7 +6,7 @@ Target: at most 1.05. ResNet-20 at 32×32, batch 128. The ordinary step is writt
 
 import torch
 import torch.nn.functional as F
-from timing import interleaved, show
+from timing import interleaved, keep_memory, show
 
 from connect import Bezier, fit_curve
 from landscape import EmpiricalRisk, ParameterSpace, Problem, Recipe
@@ -60,4 +60,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()
