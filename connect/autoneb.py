@@ -15,9 +15,9 @@ from torch import Tensor
 
 from connect.curves import PolygonalChain
 from connect.fitting import begin
-from connect.neb import Band, band_state, relax
+from connect.neb import Band, band_state, heights_of, relax
 from connect.path import Path, builder
-from landscape import ConfigError, Keeping, Objective, Recipe, Reporter, State, mixed_seed, silent
+from landscape import ConfigError, Keeping, Objective, Recipe, Reporter, State, fingerprint_tensors, mixed_seed, silent
 
 _CYCLE = re.compile(r"(\d+)x(\d+)@([\d.eE+-]+)")
 
@@ -106,7 +106,8 @@ def fit_growing_band(
         a: the end `[P]` at t = 0.
         b: the end `[P]` at t = 1.
         growth: cycles and insertions.
-        recipe: batch size, momentum, weight decay and augmentation; epochs and rates are those of the cycles.
+        recipe: batch size, momentum (the heavy ball's), weight decay and augmentation; epochs and rates are those of
+            the cycles.
         start: a path between the same ends to begin with; by default the straight line.
         seed: of the orders of examples, of augmentation and of dropout.
         keeping: where the state is kept on the way, so that the fit can be resumed.
@@ -122,7 +123,8 @@ def fit_growing_band(
     """
     growth, recipe = growth or Growth(), recipe or Recipe()
     if keeping:
-        own = {"growth": asdict(growth), "recipe": asdict(recipe), "seed": seed}
+        ends = fingerprint_tensors({"a": a, "b": b})
+        own = {"growth": asdict(growth), "recipe": asdict(recipe), "seed": seed, "ends": ends}
         keeping = keeping.bound(**own)
     recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in growth.cycles]
     state = keeping.load(objective) if keeping else None
@@ -174,13 +176,14 @@ def sagging(objective: Objective, points: Tensor, growth: Growth) -> list[tuple[
         points: the images `[n, P]`.
         growth: how much is too much, and at how many places to look.
     """
-    heights = [float(objective.value(point)) for point in points]
+    heights = heights_of(objective, points).tolist()
     parts = [(i + 1) / (growth.checks + 1) for i in range(growth.checks)]
     excess: list[tuple[float, int, float]] = []
     highest = max(heights)
     for piece in range(len(points) - 1):
         left, right = heights[piece], heights[piece + 1]
-        between = [float(objective.value(torch.lerp(points[piece], points[piece + 1], part))) for part in parts]
+        places = torch.stack([torch.lerp(points[piece], points[piece + 1], part) for part in parts])
+        between = heights_of(objective, places).tolist()
         highest = max(highest, *between)
         above = [value - (left + part * (right - left)) for value, part in zip(between, parts, strict=True)]
         worst = max(range(len(parts)), key=above.__getitem__)

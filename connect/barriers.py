@@ -124,9 +124,11 @@ def resampled(examples: Array, seed: int = 0, replicates: int = _REPLICATES) -> 
         replicates: their number r.
 
     Returns:
-        Means `[r, n]`, float64.
+        Means `[r, n]`, float64; NaN for a single example, which says nothing of others.
     """
     count = examples.shape[1]
+    if count == 1:
+        return np.full((replicates, len(examples)), np.nan)
     random = np.random.default_rng(seed)
     columns = np.ascontiguousarray(examples.T, dtype=np.float64)
     means = []
@@ -143,20 +145,19 @@ def upper_bounds(t: Array, values: Array) -> Array:
     """What a function may reach between neighbouring places, `[n - 1]`.
 
     Where it is concave it stays below the lines through the two places before an interval and the two after it, which
-    meet in the interval. At an inflection it is taken for a cubic with their slopes.
+    meet in the interval. At an inflection it is taken for a cubic with their slopes. Two places alone say nothing.
 
     Args:
         t: places `[n]`, increasing, n ≥ 2.
         values: the function there.
     """
+    if len(t) == 2:
+        return np.array([np.inf])
     widths = np.diff(t)
     slopes = np.diff(values) / widths
     before, after = np.empty_like(slopes), np.empty_like(slopes)
     before[1:], after[:-1] = slopes[:-1] - slopes[1:], slopes[:-1] - slopes[1:]
-    if len(slopes) > 1:
-        before[0], after[-1] = after[0], before[-1]
-    else:
-        before[:] = after[:] = 0
+    before[0], after[-1] = after[0], before[-1]
     before, after = before.clip(0), after.clip(0)
     higher = np.maximum(values[:-1], values[1:])
     bump = _INFLECTION * widths * (before + after)

@@ -6,7 +6,7 @@ from connect.config import EnsembleConfig, ExportConfig, FitConfig, PlotConfig, 
 from landscape import Command, run
 
 _COMMANDS = {
-    "fit": Command(FitConfig, "connect.commands.fitting:fit"),
+    "fit": Command(FitConfig, "connect.commands.fitting:fit", shared=True),
     "profile": Command(ProfileConfig, "connect.commands.profiling:profile_path", positional="path"),
     "ensemble": Command(EnsembleConfig, "connect.commands.ensembles:ensemble", positional="path"),
     "simplex": Command(SimplexConfig, "connect.commands.volumes:simplex", positional="minima"),

@@ -84,22 +84,51 @@ class BandOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(
-    VerdictOptions, BandOptions, RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions
-):
+class CurveOptions:
+    """The kind of path.
+
+    Attributes:
+        curve: Bézier curve, polygonal chain, nudged elastic band, or a band that gets new images where it sags.
+        control_points: their number, the two ends included; of a band its images to begin with (3; 9 for neb, 5 for
+            autoneb).
+        sampling: t of a curve uniform, or drawn more often where the loss is high.
+        length_weight: penalty on the length of a curve, in units of the loss.
+    """
+
+    curve: Literal["bezier", "chain", "neb", "autoneb"] = "bezier"
+    control_points: int | None = None
+    sampling: Literal["uniform", "concentrated"] | None = None
+    length_weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(RecipeOptions, ProblemOptions):
+    """What is trained, and how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathOptions(CurveOptions, BandOptions, TrainingOptions):
+    """Everything that a path is trained by."""
+
+    def _require_trainable(self) -> None:
+        if self.length_weight is not None and not 0 <= self.length_weight < math.inf:
+            raise ConfigError(f"--length-weight is {self.length_weight}, expected at least 0.")
+        for name, kinds in _BELONGS.items():
+            if self.curve not in kinds and getattr(self, name, None) not in {None, False}:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is for --curve {' and '.join(kinds)}; leave it out for {self.curve}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(VerdictOptions, PathOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
 
     Attributes:
         a: checkpoint at t = 0.
         b: checkpoint at t = 1.
         out: folder for the path, the measurements and the pictures.
-        curve: Bézier curve, polygonal chain, nudged elastic band, or a band that gets new images where it sags.
-        control_points: their number, the two ends included; of a band its images to begin with (3; 9 for neb, 5 for
-            autoneb).
         start: a path between the same two checkpoints to begin with, of any kind; by default the straight line.
         free_ends: let the ends of a curve move too.
-        sampling: t of a curve uniform, or drawn more often where the loss is high.
-        length_weight: penalty on the length of a curve, in units of the loss.
         seed: of the order of examples, of t, of augmentation and of dropout.
         plane_points: points along the longer side of the plane that is measured for plane.png; 0 leaves it out.
         save_every: seconds between two writes of the state that a resume goes on from.
@@ -108,12 +137,8 @@ class FitConfig(
     a: Path
     b: Path
     out: Path
-    curve: Literal["bezier", "chain", "neb", "autoneb"] = "bezier"
-    control_points: int | None = None
     start: Path | None = None
     free_ends: bool = False
-    sampling: Literal["uniform", "concentrated"] | None = None
-    length_weight: float | None = None
     seed: int = 0
     plane_points: int = 21
     save_every: float = 60.0
@@ -126,15 +151,10 @@ class FitConfig(
             raise ConfigError(f"--plane-points is {self.plane_points}, expected 0, or at least 2.")
         if not self.save_every >= 0:
             raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")
-        if self.length_weight is not None and not 0 <= self.length_weight < math.inf:
-            raise ConfigError(f"--length-weight is {self.length_weight}, expected at least 0.")
-        for name, kinds in _BELONGS.items():
-            if self.curve not in kinds and getattr(self, name) not in {None, False}:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is for --curve {' and '.join(kinds)}; leave it out for {self.curve}.")
+        self._require_trainable()
 
 
-_CURVES, _BANDS = ("bezier", "chain"), ("neb", "autoneb")
+_CURVES = ("bezier", "chain")
 _BELONGS = {
     "free_ends": _CURVES,
     "sampling": _CURVES,
@@ -147,6 +167,7 @@ _BELONGS = {
     "epochs": (*_CURVES, "neb"),
     "lr": (*_CURVES, "neb"),
     "schedule": (*_CURVES, "neb"),
+    "nesterov": _CURVES,
 }
 
 
@@ -218,6 +239,8 @@ class ExportConfig(SavedPathOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_suffix(self.out, ".safetensors")
+        if self.out.resolve() == self.path.resolve():
+            raise ConfigError(f"--out is {self.out}, the path itself; name another file.")
         if not 0 <= self.t <= 1:
             raise ConfigError(f"--t is {self.t}, expected a number in [0, 1].")
 
@@ -246,6 +269,8 @@ class EnsembleConfig(SavedPathOptions):
         super().__post_init__()
         if self.out is not None:
             require_suffix(self.out, ".h5")
+        if "," in self.split or self.split == "all":
+            raise ConfigError(f"--split is {self.split}, expected a single split, such as test.")
         if self.members < _ENDS:
             raise ConfigError(f"--members is {self.members}, expected at least {_ENDS}.")
         if self.choose == "greedy" and self.candidates < self.members:
@@ -253,7 +278,7 @@ class EnsembleConfig(SavedPathOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimplexConfig(RecipeOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+class SimplexConfig(TrainingOptions, CheckpointOptions, ComputeOptions, OutputOptions):
     """Train points that join minima by whole simplices of low loss, sample inside them, and measure.
 
     Attributes:

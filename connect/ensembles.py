@@ -15,6 +15,7 @@ from connect.likeness import average, disagreement
 from connect.path import Path
 from landscape import (
     Array,
+    ConfigError,
     EmpiricalRisk,
     Place,
     Reporter,
@@ -86,14 +87,18 @@ def measure_ensemble(
 
     Raises:
         ProblemError: the network does not classify.
+        ConfigError: there are fewer candidates than members.
     """
+    if candidates is not None and candidates < members:
+        raise ConfigError(f"{members} members cannot be chosen among {candidates} candidates.")
     places = path.geometry.even(candidates or members)
+    arc = path.geometry.arc(places)
     labels = risk.predict(path.points[0], split).labels.cpu()
     chosen_risk = risk.on([split])
     predicting = {"": _Predictions(chosen_risk, split)}
     known = sweep(chosen_risk, path, {"t": places}, gauges=predicting, writer=writer, name="networks", report=report)
     predictions = [torch.from_numpy(row) for row in known["log_probabilities"]]
-    order = _spread(_differences(predictions) if candidates else np.abs(places[:, None] - places[None, :]), members)
+    order = _spread(_differences(predictions) if candidates else np.abs(arc[:, None] - arc[None, :]), members)
     t = places[order]
 
     def averages(average_of: float) -> Tensor:

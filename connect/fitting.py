@@ -168,8 +168,8 @@ def train_points(
     return Path(descent.points, curve, losses=descent.losses, build=builder(objective))
 
 
-def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tensor:
-    """Control points `[k, P]` to begin with: on the straight line, or those of another path made to fit the curve.
+def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
+    """Check that two points can be the ends of a path, and that a path to start from has them.
 
     Raises:
         LayoutError: a and b differ in shape.
@@ -179,13 +179,23 @@ def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tens
         raise LayoutError(f"the ends have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected [P] twice.")
     if torch.equal(a, b):
         raise ConfigError("the two ends are the same point; there is nothing to connect.")
+    if start is not None and not (torch.equal(start.points[0], a) and torch.equal(start.points[-1], b)):
+        raise ConfigError("the path to start from has other ends than the two that are to be connected.")
+
+
+def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tensor:
+    """Control points `[k, P]` to begin with: on the straight line, or those of another path made to fit the curve.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+    """
+    require_joinable(a, b, start)
     points = torch.empty(curve.control_points, len(a), device=a.device, dtype=a.dtype)
     if start is None:
         for point, share in zip(points, torch.linspace(0, 1, len(points), dtype=torch.float64).tolist(), strict=True):
             torch.lerp(a, b, share, out=point)
         return points
-    if not (torch.equal(start.points[0], a) and torch.equal(start.points[-1], b)):
-        raise ConfigError("the path to start from has other ends than the two that are to be connected.")
     torch.mm(conversion(start.curve, curve).to(points), start.points, out=points)
     points[0], points[-1] = a, b
     return points

@@ -7,6 +7,7 @@ Jónsson (2000, J. Chem. Phys. 113, 9978); a climbing image goes up along the ba
 (Henkelman, Uberuaga and Jónsson 2000, J. Chem. Phys. 113, 9901).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ from landscape import (
     Reporter,
     State,
     chunks,
+    fingerprint_tensors,
     mixed_seed,
     reseed,
     run_epochs,
@@ -82,7 +84,8 @@ def fit_band(
         a: the end `[P]` at t = 0.
         b: the end `[P]` at t = 1.
         band: the images and what holds them.
-        recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own.
+        recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own. Momentum is
+            that of the heavy ball, whatever `nesterov` says.
         start: a path between the same ends to begin with; by default the straight line.
         seed: of the orders of examples, of augmentation and of dropout.
         keeping: where the state is kept on the way, so that the fit can be resumed.
@@ -99,7 +102,8 @@ def fit_band(
     band = band or Band()
     recipe = recipe or Recipe(schedule="linear")
     if keeping:
-        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band))
+        ends = fingerprint_tensors({"a": a, "b": b})
+        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band), ends=ends)
     state = keeping.load(objective) if keeping else None
     if state is None:
         state = band_state(objective, begin(a, b, PolygonalChain(band.images), start), recipe)
@@ -116,9 +120,8 @@ def band_state(objective: Objective, points: Tensor, recipe: Recipe) -> State:
         points: the images `[n, P]`.
         recipe: its epochs are those that the losses are kept of.
     """
-    ends = [objective.value(points[index]) for index in (0, -1)]
     energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
-    energies[0], energies[-1] = ends
+    energies[0], energies[-1] = heights_of(objective, points[[0, -1]])
     lengths = torch.cat([torch.zeros(1, dtype=torch.float64), _gaps(points).cumsum(0).cpu()])
     return State({
         "points": points,
@@ -128,6 +131,13 @@ def band_state(objective: Objective, points: Tensor, recipe: Recipe) -> State:
         "losses": torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device),
         "met": torch.zeros((), dtype=torch.float64, device=points.device),
     })  # fmt: skip
+
+
+def heights_of(objective: Objective, points: Tensor) -> Tensor:
+    """The exact heights `[n]` of points `[n, P]`, float64; the same in all processes that share the work."""
+    heights = torch.stack([objective.value(point) for point in points])
+    objective.ranks.follow_(heights)
+    return heights
 
 
 def relax(
@@ -188,49 +198,47 @@ class _Relaxation:
         total = self._steps * recipe.epochs
         try:
             for index in range(first, self._steps):
-                climbing = self._climbing(tensors["energies"], state.step / total)
+                heights = tensors["energies"].tolist()
+                climbing = self._climbing(heights, state.step / total)
                 met = torch.zeros_like(tensors["energies"])
                 for image in inner:
                     theta.copy_(points[image])
                     reseed(self._objective.device, self._seed, epoch, index, image)
                     met[image], gradient = next(batches)
                     gradient.add_(theta, alpha=recipe.weight_decay)
-                    self._push(image, gradient, image in climbing)
+                    self._push(image, gradient, heights, image in climbing)
                 self._move(recipe.rate(state.step / total), climbing)
                 self._note(met)
                 state.step += 1
                 if state.step % self._steps == 0:
+                    batches.close()  # the network is in evaluation mode again for whoever looks between epochs
                     tensors["losses"][epoch] = tensors["met"] / self._steps
                     tensors["met"] = torch.zeros_like(tensors["met"])
                 yield
         finally:
             batches.close()
 
-    def _climbing(self, energies: Tensor, progress: float) -> list[int]:
+    def _climbing(self, heights: list[float], progress: float) -> list[int]:
         """The images that climb now; none while their heights are not known."""
-        if self._band.climb == "none" or progress < self._band.settle or energies.isnan().any():
+        if self._band.climb == "none" or progress < self._band.settle or any(map(math.isnan, heights)):
             return []
-        heights = energies.tolist()
         inner = range(1, len(heights) - 1)
         if self._band.climb == "highest":
             highest = max(inner, key=heights.__getitem__)
             return [highest] if heights[highest] > max(heights[0], heights[-1]) else []
         return [i for i in inner if heights[i - 1] < heights[i] >= heights[i + 1]]
 
-    def _push(self, image: int, gradient: Tensor, climbs: bool) -> None:
+    def _push(self, image: int, gradient: Tensor, heights: list[float], climbs: bool) -> None:
         """Turn an image's gradient into what its velocity gains."""
         tensors = self._state.tensors
-        tangent, ahead, behind = band_tangent(*tensors["points"][image - 1 : image + 2], *self._heights(image))
-        along = gradient @ tangent
-        gradient.sub_(tangent, alpha=float(along) * (2 if climbs else 1))
+        low, height, high = (0.0 if math.isnan(h) else h for h in heights[image - 1 : image + 2])
+        before, here, after = tensors["points"][image - 1 : image + 2]
+        tangent, ahead, behind = band_tangent(before, here, after, low, height, high)
+        share = (gradient @ tangent) * (2 if climbs else 1)
         if self._band.spring and not climbs:
-            gradient.sub_(tangent, alpha=self._band.spring * (ahead - behind))
-        velocity = tensors["velocity"][image - 1]
-        velocity.mul_(self._recipe.momentum).add_(gradient)
-
-    def _heights(self, image: int) -> list[float]:
-        heights: list[float] = self._state.tensors["energies"][image - 1 : image + 2].nan_to_num(0.0).tolist()
-        return heights
+            share = share + self._band.spring * (ahead - behind)
+        gradient.sub_(tangent.mul_(share))
+        tensors["velocity"][image - 1].mul_(self._recipe.momentum).add_(gradient)
 
     def _move(self, rate: float, climbing: list[int]) -> None:
         """Move all images, and put them back at their shares of the length if no springs hold them."""
@@ -240,7 +248,11 @@ class _Relaxation:
             redistribute(tensors["points"], tensors["shares"], climbing)
 
     def _note(self, met: Tensor) -> None:
-        """Follow the images' losses, which are exact where a step sees all examples and smoothed where it does not."""
+        """Follow the images' losses, as training meets them: smoothed where a step sees a part of the examples.
+
+        The ends' are exact and in evaluation mode. Dropout and augmentation raise those of the images a little; they
+        serve to find slopes and peaks, and no result holds them.
+        """
         tensors = self._state.tensors
         energies = tensors["energies"]
         smoothing = _REMEMBERED if self._steps > 1 else 0.0
@@ -252,12 +264,12 @@ class _Relaxation:
 
 def band_tangent(
     before: Tensor, here: Tensor, after: Tensor, low: float, height: float, high: float
-) -> tuple[Tensor, float, float]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The unit tangent `[P]` of a band at an image, and the distances to the next image and to the one before.
 
-    On a slope it points to the higher neighbour. At an extremum both sides count, the side of the higher neighbour by
-    the larger difference of energy. On a flat band it points from the one neighbour to the other; where all three
-    coincide it is zero.
+    It points forward. On a slope it is the direction of the piece to the higher neighbour. At an extremum both pieces
+    count, that to the higher neighbour by the larger difference of energy. On a flat band both count alike; where all
+    three images coincide it is zero.
 
     Args:
         before: the image before `[P]`.
@@ -268,7 +280,7 @@ def band_tangent(
         high: energy of the image after.
     """
     ahead, behind = after - here, here - before
-    distances = float(ahead.norm()), float(behind.norm())
+    distances = ahead.norm(), behind.norm()
     if high > height > low:
         tangent = ahead
     elif high < height < low:
@@ -279,8 +291,7 @@ def band_tangent(
         if up == down:  # flat, or as high on both sides
             up = down = 1.0
         tangent = ahead.mul_(up).add_(behind, alpha=down)
-    length = float(tangent.norm())
-    return tangent / length if length > 0 else torch.zeros_like(tangent), *distances
+    return tangent / tangent.norm().clamp_min(torch.finfo(tangent.dtype).tiny), *distances
 
 
 def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:

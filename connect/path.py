@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from connect.curves import CURVES, Curve, PolygonalChain
 from connect.geometry import Geometry
-from landscape import CheckpointError, ConfigError, ParameterSpace, load_checkpoint, save_tensors
+from landscape import (
+    Checkpoint,
+    CheckpointError,
+    ConfigError,
+    LayoutError,
+    ParameterSpace,
+    load_checkpoint,
+    save_tensors,
+)
 
 _TRACED = 65
 
@@ -117,13 +125,20 @@ def load_path(
         CheckpointError: it is missing, damaged or no path.
         LayoutError: it does not fit the network.
     """
-    saved = load_checkpoint(FilePath(filename))
+    return path_of(load_checkpoint(FilePath(filename)), space, build)
+
+
+def path_of(saved: Checkpoint, space: ParameterSpace, build: Callable[[Tensor], nn.Module] | None = None) -> Path:
+    """The path that a file held; see `load_path`."""
     if saved.metadata.get("kind") != "path" or saved.metadata.get("curve") not in CURVES:
-        raise CheckpointError(f"{filename} holds no path; it is written by connect fit.")
+        raise CheckpointError(f"{saved.path} holds no path; it is written by connect fit.")
     count = next(iter(saved.state.values())).shape[0]
     points = torch.empty(count, space.dimension, device=space.device, dtype=space.dtype)
-    for i in range(count):
-        points[i] = space.flatten({name: tensor[i] for name, tensor in saved.state.items()})
+    try:
+        for i in range(count):
+            points[i] = space.flatten({name: tensor[i] for name, tensor in saved.state.items()})
+    except LayoutError as error:
+        raise LayoutError(f"{saved.path}: {error}") from error
     losses = saved.metadata.get("epoch_losses")
     return Path(
         points,

@@ -43,11 +43,13 @@ class Along:
         excess_low: lower end of its interval.
         excess_high: upper end.
         saddle_loss: the largest loss along the way.
+        saddle_loss_low: lower end of its interval.
+        saddle_loss_high: upper end.
         t_max: where the barrier is.
         error_split: that errors are of: test where it was measured, else the first; empty where there are none.
         error_barrier: of the largest error over the mean of the ends, in [0, 1]; NaN where there are no errors.
         error_barrier_low: lower end of its interval.
-        error_barrier_high: upper end.
+        error_barrier_high: upper end; errors between the values of t are not reckoned with.
         min_test_accuracy: smallest measured test accuracy, in [0, 1]; NaN where there is none.
         length_ratio: length over that of the straight line.
         bracket: how much higher the barrier may be between the values of t.
@@ -63,6 +65,8 @@ class Along:
     excess_low: float
     excess_high: float
     saddle_loss: float
+    saddle_loss_low: float
+    saddle_loss_high: float
     t_max: float
     error_split: str
     error_barrier: float
@@ -91,12 +95,12 @@ class Thresholds:
         return way.barrier <= self.barrier and not way.error_barrier > self.error_barrier
 
     def sure(self, way: Along) -> bool:
-        """Whether the intervals of a way lie on one side of them."""
-        return not any(
-            low <= bound < high
-            for low, bound, high in (
-                (way.barrier_low, self.barrier, way.barrier_high),
-                (way.error_barrier_low, self.error_barrier, way.error_barrier_high),
+        """Whether the intervals of a way are known and lie on one side of them; without errors, that of the loss."""
+        return all(
+            np.isnan(value) or high <= bound or low > bound
+            for value, low, bound, high in (
+                (way.barrier, way.barrier_low, self.barrier, way.barrier_high),
+                (way.error_barrier, way.error_barrier_low, self.error_barrier, way.error_barrier_high),
             )
         )
 
@@ -134,7 +138,7 @@ def profile(
         path: the path.
         objective: what is measured; for networks with batch norm, one whose statistics are recomputed.
         t: where to begin with, from 0 to 1; by default 61 even values.
-        tolerance: refine until the maximum is known to this, in units of the loss; infinity refines nothing.
+        tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
         gauges: what else to measure at each of the first values, such as a `CurvatureWalk`.
         writer: keeps what is measured on disk.
         report: told of every point.
@@ -151,34 +155,75 @@ def profile(
         likeness = _likeness(objective, path)
     sweeps: dict[str, Sweep] = {}
     for name, way in ways.items():
-
-        def measured(at: Array, called: str, more: Mapping[str, Gauge], way: Path = way) -> Sweep:
-            return sweep(
-                objective,
-                way,
-                {"t": at},
-                gauges={**more, "": _together([_Course(way, at), likeness, more.get("")])},
-                examples=True,
-                writer=writer,
-                name=called,
-                report=report,
-            )
-
-        rounds = [measured(values, name, gauges or {})]
-        for number in range(1, _ROUNDS + 1):
-            so_far = joined(rounds)
-            loss = so_far[f"{so_far.splits[0]}_loss"]
-            further = refinements(so_far["t"], loss, tolerance, _AT_ONCE) if np.isfinite(tolerance) else np.empty(0)
-            if not len(further):
-                break
-            rounds.append(measured(further, f"{name} {number}", {}))
-        sweeps |= {name if i == 0 else f"{name} {i}": found for i, found in enumerate(rounds)}
+        sweeps |= measure_way(
+            way,
+            objective,
+            values,
+            name=name,
+            tolerance=tolerance,
+            gauges=gauges,
+            always=likeness,
+            writer=writer,
+            report=report,
+        )
     measured_ways = Result("profile", sweeps, facts=lengths(path))
-    figures = {name: asdict(way) for name, way in summarise(measured_ways).items()}
+    told = {name: asdict(way) for name, way in summarise(measured_ways).items()}
     if writer:
-        writer.note(figures, flush=True)
+        writer.note(told, flush=True)
     provenance = writer.result.provenance if writer else {}
-    return replace(measured_ways, facts={**measured_ways.facts, **figures}, provenance=provenance)
+    return replace(measured_ways, facts={**measured_ways.facts, **told}, provenance=provenance)
+
+
+def measure_way(
+    way: Path,
+    objective: Objective,
+    t: Array,
+    *,
+    name: str = "path",
+    tolerance: float = 1e-3,
+    gauges: Mapping[str, Gauge] | None = None,
+    always: Gauge | None = None,
+    writer: ResultWriter | None = None,
+    report: Reporter = silent,
+) -> dict[str, Sweep]:
+    """Measure an objective along one way, again around the highest places until the maximum is known.
+
+    Args:
+        way: the way.
+        objective: what is measured.
+        t: where to begin with `[n]`, from 0 to 1.
+        name: of its sweeps.
+        tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
+        gauges: what else to measure at each of the first values.
+        always: what else to measure at all values.
+        writer: keeps what is measured on disk.
+        report: told of every point.
+
+    Returns:
+        The sweep of the first values by the way's name, and those of the rounds of refinement, such as "path 1".
+    """
+
+    def measured(at: Array, called: str, more: Mapping[str, Gauge]) -> Sweep:
+        return sweep(
+            objective,
+            way,
+            {"t": at},
+            gauges={**more, "": _together([_Course(way, at), always, more.get("")])},
+            examples=True,
+            writer=writer,
+            name=called,
+            report=report,
+        )
+
+    rounds = {name: measured(t, name, gauges or {})}
+    for number in range(1, _ROUNDS + 1):
+        so_far = joined(list(rounds.values()))
+        loss = so_far[f"{so_far.splits[0]}_loss"]
+        further = refinements(so_far["t"], loss, tolerance, _AT_ONCE) if 0 < tolerance < np.inf else np.empty(0)
+        if not len(further):
+            break
+        rounds[f"{name} {number}"] = measured(further, f"{name} {number}", {})
+    return rounds
 
 
 def lengths(path: Path) -> dict[str, float]:
@@ -194,7 +239,7 @@ def summarise(result: Result) -> dict[str, Along]:
     """
     straight = result.facts["straight_length"]
     ratios = {"path": result.facts["path_length"] / straight, "straight": 1.0}
-    return {name: _figures(along(result, name), ratios[name]) for name in WAYS}
+    return {name: figures(along(result, name), ratios[name]) for name in WAYS}
 
 
 def judge(ways: Mapping[str, Along], thresholds: Thresholds | None = None) -> Verdict:
@@ -221,7 +266,7 @@ def judge(ways: Mapping[str, Along], thresholds: Thresholds | None = None) -> Ve
             f"(at most {100 * thresholds.error_barrier:g} %)"
         )
     if not thresholds.sure(way):
-        reason += "; an interval holds its threshold, so more data may say otherwise"
+        reason += "; an interval holds its threshold or is not known, so more data may say otherwise"
     return Verdict(words, reason)
 
 
@@ -256,13 +301,20 @@ def _together(gauges: Sequence[Gauge | None]) -> Gauge:
     return measure
 
 
-def _figures(measured: Sweep, length_ratio: float) -> Along:
+def figures(measured: Sweep, length_ratio: float) -> Along:
+    """The figures of one way.
+
+    Args:
+        measured: all that was measured of it, ordered by t; see `along`.
+        length_ratio: its length over that of the straight line.
+    """
     t, split = measured["t"], measured.splits[0]
     loss = measured[f"{split}_loss"]
     above = loss - ((1 - t) * loss[0] + t * loss[-1])
-    missed = bracket(t, above)
+    missed, missed_loss = bracket(t, above), bracket(t, loss)
     drawn = _replicates(measured, f"{split}_losses", loss)
-    height, over, saddle = (estimate(n, t, loss, drawn, missed) for n in ("barrier", "excess", "saddle_loss"))
+    height = estimate("barrier", t, loss, drawn, missed)
+    over, saddle = (estimate(name, t, loss, drawn, missed_loss) for name in ("excess", "saddle_loss"))
     judged = next((s for s in ("test", *measured.splits) if f"{s}_accuracy" in measured.values), "")
     nothing = float("nan")
     error, error_low, error_high = nothing, nothing, nothing
@@ -281,6 +333,8 @@ def _figures(measured: Sweep, length_ratio: float) -> Along:
         excess_low=over.low,
         excess_high=over.high,
         saddle_loss=saddle.value,
+        saddle_loss_low=saddle.low,
+        saddle_loss_high=saddle.high,
         t_max=float(t[np.argmax(above)]),
         error_split=judged,
         error_barrier=error,
@@ -294,5 +348,7 @@ def _figures(measured: Sweep, length_ratio: float) -> Along:
 
 
 def _replicates(measured: Sweep, name: str, means: Array) -> Array:
-    """Means over examples drawn anew `[r, n]`; a single row where examples were not kept."""
-    return resampled(measured[name]) if name in measured.values else means[None]
+    """Means over examples drawn anew `[r, n]`; a single row where examples were not kept or the height is exact."""
+    if name not in measured.values or "potential_loss" in measured.values:
+        return means[None]
+    return resampled(measured[name])

@@ -32,7 +32,7 @@ class Concentrated:
             raise ConfigError(f"share is {self.share} and power {self.power}; expected [0, 1) and at least 0.")
 
     def start(self) -> Tensor:
-        return torch.zeros(_BINS, dtype=torch.float64)
+        return torch.full((_BINS,), float("nan"), dtype=torch.float64)
 
     def draw(self, steps: int, generator: torch.Generator, memory: Tensor) -> Tensor:
         strata = torch.randperm(steps, generator=generator)
@@ -48,14 +48,18 @@ class Concentrated:
         bins = (places * _BINS).long().clamp_max(_BINS - 1)
         counts = torch.bincount(bins, minlength=_BINS)
         met = torch.zeros_like(memory).index_add(0, bins, losses) / counts.clamp_min(1)
-        known = torch.where(memory > 0, memory.lerp(met, _NEWEST), met)
+        known = torch.where(memory.isnan(), met, memory.lerp(met, _NEWEST))
         return torch.where(counts > 0, known, memory)
 
     def _density(self, memory: Tensor) -> Tensor:
-        """The probability of each bin; bins that were not met yet weigh as the mean of those that were."""
+        """The probability of each bin; bins that were not met yet weigh as the mean of those that were.
+
+        Losses count from 0, or from the lowest where that is below 0.
+        """
         even = torch.full((_BINS,), 1 / _BINS, dtype=torch.float64)
-        met = memory > 0
+        met = ~memory.isnan()
         if not met.any():
             return even
-        heights = torch.where(met, memory, memory[met].mean()) ** self.power
-        return (1 - self.share) * even + self.share * heights / heights.sum()
+        heights = torch.where(met, memory, memory[met].mean())
+        heights = (heights - heights.min().clamp_max(0)) ** self.power
+        return (1 - self.share) * even + self.share * heights / heights.sum() if heights.sum() > 0 else even

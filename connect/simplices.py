@@ -91,16 +91,10 @@ def fit_simplex(
 
     Raises:
         LayoutError: the minima are no matrix.
-        ConfigError: two minima are the same point.
+        ConfigError: two minima are the same point, or there are more connecting points than dimensions.
         Interrupted: stopped by a signal.
     """
-    if minima.ndim != 2 or connecting < 1:
-        raise LayoutError(
-            f"minima have shape {tuple(minima.shape)}, expected [m, P] with at least one connecting point."
-        )
-    for i, j in combinations(range(len(minima)), 2):
-        if torch.equal(minima[i], minima[j]):
-            raise ConfigError(f"minima {i + 1} and {j + 1} are the same point.")
+    require_spanning(minima, connecting)
     recipe = recipe or Recipe(schedule="linear")
     count = len(minima)
     vertices = minima.new_empty(count + connecting, minima.shape[1])
@@ -121,6 +115,26 @@ def fit_simplex(
             report=report,
         ).points
     return SimplicialComplex(vertices, count)
+
+
+def require_spanning(minima: Tensor, connecting: int) -> None:
+    """Check that minima `[m, P]` and a number of connecting points can span simplices.
+
+    Raises:
+        LayoutError: the minima are no matrix.
+        ConfigError: two minima are the same point, or there are more connecting points than dimensions.
+    """
+    if minima.ndim != 2 or connecting < 1:
+        raise LayoutError(
+            f"minima have shape {tuple(minima.shape)}, expected [m, P] with at least one connecting point."
+        )
+    for i, j in combinations(range(len(minima)), 2):
+        if torch.equal(minima[i], minima[j]):
+            raise ConfigError(f"minima {i + 1} and {j + 1} are the same point.")
+    if connecting > minima.shape[1]:
+        raise ConfigError(
+            f"{connecting} connecting points need a space of as many dimensions; this one has {minima.shape[1]}."
+        )
 
 
 @dataclass(frozen=True)
@@ -189,8 +203,8 @@ def _edges(used: list[int], count: int) -> Tensor:
 
 
 def _barycentric(count: int, generator: torch.Generator, minima: int, connecting: int, width: int) -> Tensor:
-    """Coefficients `[count, width]` uniform in the simplices, each of which gets as many, in random order."""
-    owners = torch.randperm(count, generator=generator) % minima
+    """Coefficients `[count, width]` uniform in the simplices, each of which gets as many or one more, at random."""
+    owners = (torch.randperm(count, generator=generator) + torch.randint(minima, (1,), generator=generator)) % minima
     draws = -torch.log1p(-torch.rand(count, connecting + 1, generator=generator, dtype=torch.float64))
     shares = draws / draws.sum(dim=1, keepdim=True)
     coefficients = torch.zeros(count, width, dtype=torch.float64)

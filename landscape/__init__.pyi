@@ -4,7 +4,9 @@ from .batchnorm import Interpolated as Interpolated
 from .batchnorm import Recomputed as Recomputed
 from .batchnorm import StatisticsPolicy as StatisticsPolicy
 from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import fingerprint_tensors as fingerprint_tensors
 from .checkpoints import load_checkpoint as load_checkpoint
+from .checkpoints import read_metadata as read_metadata
 from .checkpoints import require_same_layout as require_same_layout
 from .checkpoints import save_tensors as save_tensors
 from .commandline import Command as Command
@@ -79,6 +81,7 @@ from .errors import StorageError as StorageError
 from .errors import UntrustedPickleError as UntrustedPickleError
 from .files import refuse_existing as refuse_existing
 from .files import remove_partials as remove_partials
+from .files import write_atomically as write_atomically
 from .foreign import read_directions as read_directions
 from .foreign import save_foreign_result as save_foreign_result
 from .foreign import write_directions as write_directions

@@ -153,6 +153,20 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
         raise CheckpointError(f"{path} holds tensors that are no plain arrays: {_first_line(error)}") from error
 
 
+def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What the writer of one of our own files noted, from its header alone; empty for foreign files.
+
+    Raises:
+        CorruptFileError: it is truncated or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: Mapping[str, Any] = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptFileError(f"{path} is truncated or no safetensors file: {error}") from error
+    return found
+
+
 def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
     """Check that two checkpoints hold the same names and shapes.
 

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -24,7 +25,7 @@ import yaml
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_dumper, set_loader
 
-from landscape.errors import Interrupted, LandscapeError
+from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.progress import on_stderr
 from landscape.yamlfiles import parse_yaml
 
@@ -41,11 +42,13 @@ class Command:
         config: the dataclass that its flags fill; the first line of its docstring is the command's help.
         function: `package.module:function`, imported only when the command runs.
         positional: a field that is given without a flag.
+        shared: whether several processes may share its work, as `torchrun` starts them.
     """
 
     config: type
     function: str
     positional: str | None = None
+    shared: bool = False
 
 
 def run(program: str, description: str, commands: Mapping[str, Command], arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +98,8 @@ def _frozen(value: Any) -> Any:
 
 def _call(command: Command, values: dict[str, Any]) -> Any:
     """Run the command's function; whatever users' own code prints goes to standard error."""
+    if not command.shared and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("torchrun started several processes, but only connect fit shares its work among them.")
     module, _, name = command.function.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
         function = getattr(importlib.import_module(module), name)

@@ -67,6 +67,17 @@ class Ranks:
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         return bool(flags.item())
 
+    def agreed(self, value: int, device: torch.device) -> int:
+        """The number that the first process has, in all of them."""
+        told = torch.tensor([value], device=device)
+        self.follow_(told)
+        return int(told.item())
+
+    def follow_(self, tensor: Tensor) -> None:
+        """Take over a tensor from the first process, in place."""
+        if self.size > 1:
+            dist.broadcast(tensor, 0)
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:

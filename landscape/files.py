@@ -45,6 +45,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[Byt
         temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"cannot write {path}: {path.parent} is no folder; choose another place.") from error
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}. "

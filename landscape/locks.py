@@ -29,7 +29,7 @@ def claimed(output: Path) -> Iterator[None]:
         BusyError: another process holds it.
         StorageError: the lock file cannot be made.
     """
-    output = output.absolute()
+    output = output.resolve()
     lock = output.with_name(f".{output.name}.lock")
     missing = [folder for folder in lock.parents if not folder.exists()]
     try:

@@ -301,7 +301,7 @@ class EmpiricalRisk:
         self.examples = len(self._splits["train"])
         self._folds: list[Fold] | None = None
         self._calibrated = False
-        self.batch_size = batch_size or self._fastest_batch_size()
+        self.batch_size = batch_size or self.ranks.agreed(self._fastest_batch_size(), self.device)
 
     @property
     def space(self) -> ParameterSpace:
@@ -343,6 +343,7 @@ class EmpiricalRisk:
         other = self.on(self._measured[:1])
         split = self._splits[self._measured[0]]
         other._splits = {**self._splits, self._measured[0]: drawn(split, count, part).to(self.device)}
+        other.examples = len(other._splits["train"])
         return other
 
     def value(self, theta: Tensor) -> Tensor:

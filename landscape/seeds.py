@@ -6,7 +6,8 @@ import torch
 
 def mixed_seed(*numbers: int) -> int:
     """One seed of several numbers; different numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    sequence = np.random.SeedSequence((len(numbers), *numbers))  # by themselves, zeros at the end would not count
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def unrelated_seeds(seed: int, count: int) -> list[int]:

@@ -109,7 +109,7 @@ class Study:
         compute: ComputeOptions,
         statistics: StatisticsPolicy,
         splits: Sequence[str] | None = None,
-        begun: Path | None = None,
+        begun: Path | int | None = None,
         ranks: Ranks | None = None,
     ) -> EmpiricalRisk:
         """The loss as options ask for it.
@@ -118,10 +118,10 @@ class Study:
             compute: batch size and precision.
             statistics: the batch-norm policy.
             splits: what to measure; by default all.
-            begun: a result that is to be resumed, whose batch size is kept if it is there.
+            begun: a result that is to be resumed, whose batch size is kept if it is there; or the size itself.
             ranks: the processes that share each batch of a fit.
         """
-        known = begun_batch_size(begun) if begun else None
+        known = begun_batch_size(begun) if isinstance(begun, Path) else begun
         return EmpiricalRisk(
             self.space,
             self.problem,
@@ -210,6 +210,7 @@ def specify(options: ProblemOptions, checkpoints: Sequence[Checkpoint] = ()) -> 
     elif carried is not None:
         source = str(carried.path)
         values = dict(carried.metadata["problem"])
+        _require_one_problem(options, [c for c in checkpoints if c.metadata.get("problem")])
     if not values and (options.model is None or options.data is None):
         bearer = f"{checkpoints[0].path} carries no problem" if checkpoints else "no problem is named"
         raise ConfigError(f"{bearer}; give --problem FILE.yaml, or --model and --data (and --loss).")
@@ -219,6 +220,24 @@ def specify(options: ProblemOptions, checkpoints: Sequence[Checkpoint] = ()) -> 
     placed: dict[str, Any] = {"root": str(options.data_root)} if options.data_root else {}
     placed |= {"download": True} if options.download else {}
     return specification.updated(data_args={**specification.data_args, **placed})
+
+
+def _require_one_problem(options: ProblemOptions, bearers: Sequence[Checkpoint]) -> None:
+    """Check that checkpoints carry one and the same problem, but for what flags name; where data lie may differ."""
+    first, *others = bearers
+    for other in others:
+        for name in ("model", "model_args", "data", "data_args", "loss"):
+            mine, its = (_placeless(bearer.metadata["problem"].get(name)) for bearer in (first, other))
+            if mine != its and getattr(options, name) is None:
+                raise ConfigError(
+                    f"{first.path} carries {name} = {mine!r}, {other.path} carries {its!r}; say which one counts, by "
+                    f"--problem FILE.yaml or --{name.replace('_', '-')}."
+                )
+
+
+def _placeless(value: Any) -> Any:
+    """A value of a problem without the folder of its data."""
+    return {n: v for n, v in value.items() if n != "root"} if isinstance(value, dict) else value
 
 
 def require_problem(options: ProblemOptions) -> None:

@@ -7,7 +7,8 @@ step's number, so a run that is stopped and resumed ends at the same bits wherev
 as it does on a CPU.
 
 Beside the activations of a batch, a descent holds 2·free + fixed + 3 vectors of P floats: the control points, a
-velocity for each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`.
+velocity for each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`; while a resume
+reads its state, the control points are there twice.
 """
 
 import math
@@ -19,9 +20,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from landscape.checkpoints import fingerprint_tensors
 from landscape.errors import LandscapeError
 from landscape.interrupts import stoppable
-from landscape.keeping import Keeping, State, Watch
+from landscape.keeping import Keeping, State, Watch, described
 from landscape.objective import Objective
 from landscape.problems.splits import Index, chunks
 from landscape.progress import Reporter, silent
@@ -42,6 +44,7 @@ class Family(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class SinglePoint:
     """One control point, which is θ itself."""
 
@@ -67,6 +70,7 @@ class Sampler(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Stratified:
     """t uniform on [0, 1], one in each of as many equal strata as an epoch has steps, in random order."""
 
@@ -133,9 +137,16 @@ def descend(
         ProvenanceError: the kept state belongs to other settings.
     """
     steps = len(chunks(objective.examples, recipe.batch_size))
-    if keeping:
-        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, points=list(points.shape))
     sampler = sampler or Stratified()
+    if keeping:
+        keeping = keeping.bound(
+            recipe=asdict(recipe),
+            seed=seed,
+            start=fingerprint_tensors({"points": points}),
+            family=described(family),
+            sampler=described(sampler),
+            penalty=described(penalty),
+        )
     state = keeping.load(objective) if keeping else None
     if state is not None and in_place:
         state.tensors["points"] = points.copy_(state.tensors["points"])
@@ -200,7 +211,10 @@ def run_epochs(
                 if state.step % steps == 0:
                     loss = float(state.tensors["losses"][epoch])
                     if not math.isfinite(loss):
-                        raise LandscapeError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr.")
+                        raise LandscapeError(
+                            f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr, "
+                            "and see that the data hold no NaN."
+                        )
                     progress.advance(0, f"loss {loss:.4f}")
                     if after_epoch:
                         after_epoch(epoch + 1)
@@ -255,6 +269,7 @@ class _Step:
                 tensors["met"][index] = loss
                 state.step += 1
                 if state.step % steps == 0:
+                    batches.close()  # the network is in evaluation mode again for whoever looks between epochs
                     met = tensors["met"]
                     tensors["losses"][epoch] = (met * torch.tensor(shares, dtype=met.dtype, device=met.device)).sum()
                     tensors["memory"] = self._sampler.remember(memory, places, met.cpu())

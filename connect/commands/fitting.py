@@ -1,26 +1,25 @@
 """Fit a path between two checkpoints, measure it and draw it."""
 
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import torch
 
-from connect.autoneb import DEFAULT_CYCLES, Growth, fit_growing_band, parse_cycles
+from connect.commands.finding import PathFinder
 from connect.commands.pictures import draw_result
 from connect.commands.summaries import FitSummary, told
 from connect.config import FitConfig
-from connect.curves import CURVES, PolygonalChain
-from connect.fitting import DEFAULT_RECIPE, begin, train_points
-from connect.neb import Band, fit_band
-from connect.path import Path, load_path, save_path
+from connect.fitting import require_joinable
+from connect.path import Path, load_path, path_of, save_path
 from connect.profiles import lengths, profile
-from connect.sampling import Concentrated
 from landscape import (
     Checkpoint,
     ConfigError,
     EmpiricalRisk,
+    Interrupted,
     Keeping,
     Plane,
     Ranks,
@@ -35,7 +34,7 @@ from landscape import (
     load_checkpoint,
     open_study,
     random_direction,
-    recipe_section,
+    read_metadata,
     refuse_existing,
     remove_partials,
     require_same_layout,
@@ -46,7 +45,8 @@ from landscape import (
 
 PATH, PROFILE, PLANE, STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
 _OUTPUTS = (PATH, PROFILE, PLANE, STATE)
-_IMAGES = {"bezier": 3, "chain": 3, "neb": 9, "autoneb": 5}
+_PLANE = 2
+_BROKEN = ("gloo", "NCCL", "Connection")  # in the words of a process whose fellow is gone
 
 
 def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
@@ -67,7 +67,14 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
         joined(choose_device(config.device)) as ranks,
         claimed(config.out) if ranks.first else nullcontext(),
     ):
-        return _Fitting(config, ranks, report if ranks.first else silent).run()
+        try:
+            return _Fitting(config, ranks, report if ranks.first else silent).run()
+        except RuntimeError as error:
+            if ranks.size > 1 and any(word in str(error) for word in _BROKEN):
+                raise Interrupted(
+                    f"another process of this fit ended; what was saved is in {config.out}, go on with --resume."
+                ) from error
+            raise
 
 
 class _Fitting:
@@ -76,13 +83,7 @@ class _Fitting:
     def __init__(self, config: FitConfig, ranks: Ranks, report: Reporter) -> None:
         self._config, self._ranks, self._report = config, ranks, report
         self._out = config.out
-        section = dict(recipe_section(config, "fit"))
-        self._growth = _growth(config, section.pop("cycles", None))
-        recipe = DEFAULT_RECIPE.updated(section, f"{config.problem}: fit")
-        self._recipe = recipe.updated(config.recipe_values(), "the flags")
-        self._band = _band(config)
-        self._count = config.control_points or _IMAGES[config.curve]
-        self._curve = CURVES.get(config.curve, PolygonalChain)(self._count)
+        self._finder = PathFinder(config)
 
     def run(self) -> FitSummary:
         config = self._config
@@ -91,28 +92,30 @@ class _Fitting:
         a, b = (load_checkpoint(file, trust_pickle=config.trust_pickle) for file in (config.a, config.b))
         require_same_layout(a, b)
         study = open_study(config, config, [a, b])
-        start = load_checkpoint(config.start) if config.start else None
-        if start is not None and config.start is not None:
-            load_path(config.start, study.space)
-        provenance = self._provenance(study, a, b, start)
+        saved = load_checkpoint(config.start) if config.start else None
+        start = path_of(saved, study.space) if saved else None
         points = study.load_all([a, b])
+        require_joinable(points.thetas[0], points.thetas[1], start)
+        if config.plane_points and study.space.dimension < _PLANE:
+            raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
         statistics = study.policy(config, points)
-        begun = self._out / PROFILE if config.resume else None
-        risk = study.risk(config, statistics, begun=begun, ranks=self._ranks)
-        if self._ranks.first and not config.resume:
-            for name in _OUTPUTS:
-                (self._out / name).unlink(missing_ok=True)
-        ends = [points.thetas]
-        del points, a, b
-        path = self._fitted(study, risk, ends, provenance)
-        if not self._ranks.first:
-            raise SystemExit(0)
-        return self._measured(path, risk, {
-            **provenance,
+        risk = study.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
+        measured = {
             "batch_norm": statistics.name,
             "statistics_batch_size": config.statistics_batch_size,
             "eval_batch_size": risk.batch_size,
-        })  # fmt: skip
+        }
+        provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
+        if self._ranks.first and not config.resume:
+            for name in _OUTPUTS:
+                (self._out / name).unlink(missing_ok=True)
+        given = [points.thetas, start]
+        del points, a, b, saved, start  # a fit holds what it needs of them
+        path = self._fitted(study, risk, given, provenance)
+        if not self._ranks.first:
+            raise SystemExit(0)
+        moved = self._moved(study, path) if config.free_ends else ""
+        return self._measured(path, risk, provenance | measured, moved)
 
     def _clear_the_way(self) -> None:
         for name in _OUTPUTS:
@@ -120,26 +123,30 @@ class _Fitting:
             if not self._config.resume:
                 refuse_existing(self._out / name, self._config.overwrite, resumable=True)
 
+    def _begun_batch_size(self) -> FilePath | int | None:
+        """That of the run that is gone on with: what is measured follows from it to the bit, and so does a band."""
+        if not self._config.resume:
+            return None
+        for name in (STATE, PATH):
+            if (self._out / name).exists() and "eval_batch_size" in (
+                known := read_metadata(self._out / name)["provenance"]
+            ):
+                return int(known["eval_batch_size"])
+        return self._out / PROFILE
+
     def _provenance(self, study: Study, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
         config = self._config
-        banded = {"neb": {"band": asdict(self._band)}, "autoneb": {"growth": asdict(self._growth)}}
-        chosen = {
-            name: value for name in ("free_ends", "sampling", "length_weight") if (value := getattr(config, name))
-        }
         return study.provenance(
             {"a": a, "b": b} | ({"start": start} if start else {}),
-            curve=config.curve,
-            control_points=self._count,
-            recipe=asdict(self._recipe),
+            **self._finder.settings,
+            **({"free_ends": True} if config.free_ends else {}),
             seed=config.seed,
             trainable=config.trainable,
             precision=config.precision,
             processes=self._ranks.size,
-            **chosen,
-            **banded.get(config.curve, {}),
         )
 
-    def _fitted(self, study: Study, risk: EmpiricalRisk, ends: list[torch.Tensor], provenance: dict[str, Any]) -> Path:
+    def _fitted(self, study: Study, risk: EmpiricalRisk, given: list[Any], provenance: dict[str, Any]) -> Path:
         """The trained path: from its file when a resume finds it finished."""
         config, file = self._config, self._out / PATH
         if config.resume and file.exists():
@@ -153,43 +160,32 @@ class _Fitting:
             seconds=config.save_every,
             writes=self._ranks.first,
         )
-        found = self._train(study, risk, ends, keeping)
+        found = self._finder.find(
+            risk,
+            given,
+            free_ends=config.free_ends,
+            seed=config.seed,
+            keeping=keeping,
+            report=self._report,
+        )
         path = replace(found, provenance=provenance)
         if self._ranks.first:
             save_path(file, path, study.space, {"problem": study.carried()})
             keeping.discard()
         return path
 
-    def _train(self, study: Study, risk: EmpiricalRisk, ends: list[torch.Tensor], keeping: Keeping) -> Path:
+    def _moved(self, study: Study, path: Path) -> str:
+        """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
         config = self._config
-        a, b = ends.pop()
-        start = load_path(config.start, study.space) if config.start else None
-        if config.curve == "neb":
-            return fit_band(
-                risk, a, b, self._band, self._recipe,
-                start=start, seed=config.seed, keeping=keeping, report=self._report,
-            )  # fmt: skip
-        if config.curve == "autoneb":
-            return fit_growing_band(
-                risk, a, b, self._growth, self._recipe,
-                start=start, seed=config.seed, keeping=keeping, report=self._report,
-            )  # fmt: skip
-        points = begin(a, b, self._curve, start)
-        del a, b, start  # from here on the control points alone are held
-        return train_points(
-            risk,
-            points,
-            self._curve,
-            self._recipe,
-            free_ends=config.free_ends,
-            sampler=Concentrated() if config.sampling == "concentrated" else None,
-            length_weight=config.length_weight or 0.0,
-            seed=config.seed,
-            keeping=keeping,
-            report=self._report,
+        files = (config.a, config.b)
+        states = [load_checkpoint(file, trust_pickle=config.trust_pickle).state for file in files]
+        ways = [float((study.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
+        return (
+            f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "
+            "the figures are theirs, not those of the checkpoints"
         )
 
-    def _measured(self, path: Path, risk: EmpiricalRisk, measuring: dict[str, Any]) -> FitSummary:
+    def _measured(self, path: Path, risk: EmpiricalRisk, measuring: dict[str, Any], moved: str) -> FitSummary:
         config = self._config
         settings = {**measuring, "points": config.points, "tolerance": config.tolerance}
         writer = self._writer(PROFILE, Result("profile", {}, provenance=settings, facts=lengths(path)))
@@ -207,7 +203,9 @@ class _Fitting:
             results.append(self._out / PLANE)
         pictures = [picture for file in results for picture in draw_result(file)]
         files = [str(self._out / PATH), *map(str, results), *pictures]
-        return FitSummary(**told(measured, config), files=files)  # type: ignore[arg-type]
+        said = told(measured, config)
+        said["reason"] = f"{said['reason']}{moved}"
+        return FitSummary(**said, files=files)  # type: ignore[arg-type]
 
     def _writer(self, name: str, begun: Result) -> ResultWriter:
         config = self._config
@@ -231,25 +229,6 @@ class _Fitting:
         facts = {"largest_distance_from_plane": max(distances), "polylines": ["path", "straight"]}
         begun = Result("plane", {}, marks, {**provenance, "plane_points": points, "split": "train"}, facts)
         sweep(risk.on(["train"]), plane, axes, writer=self._writer(PLANE, begun), report=self._report)
-
-
-def _growth(config: FitConfig, from_file: object) -> Growth:
-    """How a band grows: flags over the problem's file over the defaults."""
-    text = config.cycles or from_file
-    if text is not None and not isinstance(text, str):
-        raise ConfigError(f"{config.problem}: fit: cycles is {text!r}, expected text such as 4x5@0.1,2x10@0.1.")
-    given = {"most_images": config.most_images, "sag": config.sag, "images": config.control_points}
-    cycles = parse_cycles(text) if text else DEFAULT_CYCLES
-    if config.curve != "autoneb":
-        return Growth(cycles=cycles)
-    return Growth(cycles=cycles, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _band(config: FitConfig) -> Band:
-    if config.curve != "neb":
-        return Band()
-    given = {"spring": config.spring, "climb": config.climb, "images": config.control_points}
-    return Band(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _plane(path: Path, risk: EmpiricalRisk) -> Plane:

@@ -57,6 +57,7 @@ def open_path(
     study = open_study(replace(options, trainable=trainable), options, [saved, *([base] if base else [])])
     if base:
         study.load(base)
+        _require_fitted_with(options.path, base, known)
     path = load_path(options.path, study.space)
     if not base:
         _require_whole(options.path, study.space, path)
@@ -77,6 +78,17 @@ def open_path(
         **settings,
     )
     return SavedPath(replace(path, build=risk.module), study, risk, provenance)
+
+
+def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:
+    """Check that a base is one of the checkpoints that a path was fitted between.
+
+    Raises:
+        ConfigError: it is another, whose other parameters have nothing to do with the path.
+    """
+    fitted = known.get("checkpoints", {})
+    if fitted and base.fingerprint not in fitted.values():
+        raise ConfigError(f"--base {base.path} is none of the checkpoints that {file} was fitted between; name one.")
 
 
 def _require_whole(file: FilePath, space: ParameterSpace, path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from connect.commands.finding import fit_recipe
 from connect.commands.pictures import draw_result
 from connect.config import SimplexConfig
-from connect.fitting import DEFAULT_RECIPE
-from connect.simplices import SimplicialComplex, fit_simplex
+from connect.simplices import SimplicialComplex, fit_simplex, require_spanning
 from landscape import (
     EmpiricalRisk,
     Keeping,
@@ -23,7 +23,6 @@ from landscape import (
     alone,
     load_checkpoint,
     open_study,
-    recipe_section,
     refuse_existing,
     remove_partials,
     require_same_layout,
@@ -90,13 +89,13 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         remove_partials(file)
         if not config.resume:
             refuse_existing(file, config.overwrite, resumable=True)
-    recipe = DEFAULT_RECIPE.updated(recipe_section(config, "fit"), f"{config.problem}: fit")
-    recipe = recipe.updated(config.recipe_values(), "the flags")
+    recipe = fit_recipe(config)
     checkpoints = [load_checkpoint(file, trust_pickle=config.trust_pickle) for file in config.minima]
     for other in checkpoints[1:]:
         require_same_layout(checkpoints[0], other)
     study = open_study(config, config, checkpoints)
     points = study.load_all(checkpoints)
+    require_spanning(points.thetas, config.connecting)
     statistics = study.policy(config, points)
     if len(checkpoints) == 1 and config.batch_norm is None:
         statistics = study.policy(replace(config, batch_norm="recomputed"), points)

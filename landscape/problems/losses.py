@@ -13,15 +13,25 @@ from torch import Tensor, nn
 from landscape.errors import LandscapeError, ProblemError
 from landscape.problems.splits import Batch, leaf_tensors
 
+_NO_LABEL = -100
+
 Loss = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross entropy of the logits `[B, C]`, or `[B, C, ...]` averaged over positions, against class labels."""
+    """Cross entropy of the logits `[B, C]`, or `[B, C, ...]` averaged over positions, against class labels.
+
+    Positions with the label -100 are left out, as torch does; an example without any other counts as a loss of 0.
+    """
     inputs, targets = batch
     logits = model(inputs)
     losses = F.cross_entropy(logits, targets, reduction="none")
-    return _each(losses), _each(logits.argmax(dim=1) == targets)
+    right = logits.argmax(dim=1) == targets
+    if targets.ndim < 2 or targets.is_floating_point():
+        return _each(losses), _each(right)
+    known = (targets != _NO_LABEL).flatten(1)
+    count = known.sum(dim=1).clamp_min(1)
+    return losses.flatten(1).sum(dim=1) / count, (right.flatten(1) & known).sum(dim=1) / count
 
 
 def mse(model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from landscape.files import fingerprint
 
 Batch = Any
 Index = slice | Tensor
+_NAMED = 4
 
 _MEMORY_LIMIT = 4 * 2**30
 _CHUNK = 512
@@ -59,8 +60,9 @@ class TensorSplit:
         leaves = list(leaf_tensors(self._tensors))
         sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
         if len(sizes) != 1 or sizes == {None}:
-            found = ", ".join(str(tuple(leaf.shape)) for leaf in leaves) or "none"
-            raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {found}.")
+            found = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:_NAMED]) or "none"
+            more = f" and {len(leaves) - _NAMED} more; a list of examples is no split" if len(leaves) > _NAMED else ""
+            raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {found}{more}.")
         self._size = leaves[0].shape[0]
         if self._size == 0:
             raise ProblemError("a split has no example.")
@@ -109,7 +111,11 @@ class StreamedSplit:
             positions[index.cpu() if isinstance(index, Tensor) else index].tolist() for index in indices
         ]
         loader = DataLoader(
-            self._dataset, batch_sampler=lists, num_workers=self._workers, pin_memory=self._device.type == "cuda"
+            self._dataset,
+            batch_sampler=lists,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator().manual_seed(0),  # or else it draws from that of dropout
         )
         for batch in loader:
             yield map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)

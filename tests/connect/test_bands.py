@@ -320,7 +320,7 @@ def test_tangents_of_henkelman_and_jonsson(low, here, high, expected):
     tangent, *distances_ = band_tangent(-behind, torch.zeros(2).double(), ahead.clone(), low, here, high)
     wanted = expected[0] * ahead + expected[1] * behind
     torch.testing.assert_close(tangent, wanted / wanted.norm())
-    assert distances_ == [3.0, 2.0]
+    assert [float(distance) for distance in distances_] == [3.0, 2.0]
 
 
 def test_three_images_in_one_place_have_no_tangent():
@@ -454,3 +454,13 @@ def test_ends_that_a_band_cannot_join_are_refused(fit):
         fit(flat, a, torch.zeros(3).double())
     with pytest.raises(ConfigError, match="other ends"):
         fit(flat, a, b, start=Path(torch.stack([a, 2 * b]), PolygonalChain(2)))
+
+
+def test_a_state_of_a_band_between_other_ends_is_refused(tmp_path):
+    file = tmp_path / "state.safetensors"
+    for fit in (FITS["neb"], FITS["autoneb"]):
+        with pytest.raises(Interrupted):
+            fit(*pair("plain"), keeping=Keeping(file), report=Signalling(3))
+        risk, a, b = pair("plain")
+        with pytest.raises(ProvenanceError, match="ends"):
+            fit(risk, a, b + 1, keeping=Keeping(file, resume=True))

@@ -14,7 +14,7 @@ from PIL import Image
 import connect.cli
 import landscape.cli
 from connect import load_path
-from landscape import ParameterSpace, load_checkpoint, load_result
+from landscape import ParameterSpace, load_checkpoint, load_result, save_tensors
 from landscape.commandline import run
 from tests.oracles import Signalling
 
@@ -23,7 +23,8 @@ CONVOLUTIONS = ["--model", "resnet8", "--model-args", '{"width": 4}', "--data", 
 QUICK = ["--epochs", 2, "--points", 5, "--plane-points", 0, "--eval-batch-size", 512]
 FIGURES = {
     "split", "max_loss", "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high",
-    "saddle_loss", "t_max", "error_split", "error_barrier", "error_barrier_low", "error_barrier_high",
+    "saddle_loss", "saddle_loss_low", "saddle_loss_high",
+    "t_max", "error_split", "error_barrier", "error_barrier_low", "error_barrier_high",
     "min_test_accuracy", "length_ratio", "bracket", "points",
 }  # fmt: skip
 
@@ -229,7 +230,7 @@ def test_a_path_is_measured_again_more_closely(ask, fitted, tmp_path):
     code, summary, _ = ask("profile", fitted / "path.safetensors", "--out", test_alone, *flags, program=connect.cli)
     assert code == 0
     assert summary["path"]["split"] == "test"
-    assert summary["path"]["points"] == 3
+    assert summary["path"]["points"] == summary["straight"]["points"] == 3
 
 
 def test_an_interrupted_profile_goes_on_to_the_same_numbers(ask, fitted, tmp_path, monkeypatch):
@@ -385,3 +386,78 @@ def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, kind):
     assert process.returncode == 0, errors
     assert held(tmp_path / "cut" / "path.safetensors") == held(tmp_path / "whole" / "path.safetensors")
     assert json.loads(resumed)["path"] == json.loads(whole)["path"]
+
+
+# ------------------------------------------------------------------ what must not be lost, and what must not pass
+
+
+def everything(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("mistake", ["same", "ends", "itself"])
+def test_what_is_there_is_kept_when_a_command_that_overwrites_is_refused(call, minima, fitted, tmp_path, mistake):
+    out = tmp_path / "kept"
+    assert call(*fit_flags(minima, out), program=connect.cli)[0] == 0
+    before = everything(out)
+    flags = {
+        "same": ["--a", minima[0], "--b", minima[0]],
+        "ends": ["--a", minima[1], "--b", minima[0], "--start", fitted / "path.safetensors"],
+        "itself": ["--a", minima[0], "--b", minima[1], "--start", out / "path.safetensors"],
+    }[mistake]
+    code, _, errors = call("fit", *flags, "--out", out, *QUICK, "--overwrite", program=connect.cli)
+    if mistake == "itself":  # a path may be the start of its own successor
+        assert code == 0, errors
+        assert everything(out) != before
+    else:
+        assert code == 2
+        assert everything(out) == before
+    path = fitted / "path.safetensors"
+    code, _, errors = call("export", path, "--t", 0.5, "--out", path, "--overwrite", program=connect.cli)
+    assert code == 2
+    assert "the path itself" in errors
+
+
+def test_free_ends_are_told_by_how_far_they_went(ask, minima, tmp_path):
+    arguments = fit_flags(minima, tmp_path / "x", "--free-ends", "--length-weight", 1, "--json")
+    code, summary, errors = ask(*arguments, program=connect.cli)
+    assert code == 0, errors
+    assert "the free ends moved by" in summary["reason"]
+    assert "not those of the checkpoints" in summary["reason"]
+
+
+def test_checkpoints_of_two_problems_are_refused_unless_flags_say_which(call, minima, tmp_path):
+    other = tmp_path / "other.safetensors"
+    found = load_checkpoint(minima[1])
+    problem = {**found.metadata["problem"], "loss": "mse"}
+    save_tensors(other, found.state, {**found.metadata, "problem": problem})
+    code, _, errors = call(*fit_flags([minima[0], other], tmp_path / "x"), program=connect.cli)
+    assert code == 2
+    assert "carries loss = 'cross_entropy'" in errors
+    assert "--loss" in errors
+    code, _, errors = call(*fit_flags([minima[0], other], tmp_path / "x", "--loss", "mse"), program=connect.cli)
+    assert code == 0, errors
+
+
+def test_a_base_that_the_path_was_not_fitted_with_is_refused(call, minima, tmp_path):
+    out = tmp_path / "part"
+    assert call(*fit_flags([minima[0], minima[0]], out, "--trainable", "nothing"), program=connect.cli)[0] == 2
+    first, other = load_checkpoint(minima[0]), load_checkpoint(minima[1])
+    name = next(name for name in first.state if name.endswith("weight"))
+    moved = tmp_path / "moved.safetensors"
+    save_tensors(moved, {**first.state, name: other.state[name]}, first.metadata)
+    code, _, errors = call(*fit_flags([minima[0], moved], out, "--trainable", name), program=connect.cli)
+    assert code == 0, errors
+    flags = ["--points", 3, "--eval-batch-size", 512]
+    code, _, errors = call("profile", out / "path.safetensors", "--base", minima[1], *flags, program=connect.cli)
+    assert code == 2
+    assert "none of the checkpoints" in errors
+    code, _, errors = call("profile", out / "path.safetensors", "--base", minima[0], *flags, program=connect.cli)
+    assert code == 0, errors
+
+
+def test_only_fits_share_their_work(call, fitted, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, errors = call("profile", fitted / "path.safetensors", program=connect.cli)
+    assert code == 2
+    assert "only connect fit shares its work" in errors

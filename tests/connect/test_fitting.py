@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
 from connect import (
     Bezier,
@@ -28,10 +29,14 @@ from landscape import (
     Keeping,
     ParameterSpace,
     Potential,
+    Problem,
     ProvenanceError,
     Recipe,
 )
+from landscape.problems.splits import StreamedSplit
 from tests.oracles import Signalling, problem_of
+
+CPU = torch.device("cpu")
 
 RECIPE = Recipe(epochs=5, lr=0.05, batch_size=7, momentum=0.9)
 
@@ -284,10 +289,11 @@ def test_the_network_at_t_is_the_objective_there(name):
         with torch.no_grad():
             loss = torch.nn.functional.cross_entropy(network(inputs), labels)
         assert float(loss) == pytest.approx(float(risk.value(path(t))), abs=1e-5)
+    before = float(risk.value(path(0.3)))
     one, other = path.module(0.3), path.module(0.6)
     next(one.parameters()).data.zero_()
     assert next(other.parameters()).abs().sum() > 0
-    assert float(risk.value(path(0.3))) == pytest.approx(float(risk.value(path(0.3))))
+    assert float(risk.value(path(0.3))) == before
 
 
 def test_networks_outside_and_networks_of_potentials_are_refused():
@@ -330,3 +336,80 @@ def test_a_straight_line_has_no_angle_and_passes_evenly():
     assert geometry.length == geometry.distance == pytest.approx(5.0)
     np.testing.assert_allclose(geometry.angle(np.array([0.0, 0.5, 1.0])), 0.0, atol=1e-3)
     np.testing.assert_allclose(geometry.even(5), np.linspace(0, 1, 5))
+
+
+# ------------------------------------------------------------------ what a resume must share, and who may look on
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"curve": PolygonalChain(3)},
+        {"free_ends": True},
+        {"sampler": Concentrated()},
+        {"sampler": Concentrated(share=0.5)},
+        {"length_weight": 0.5},
+        {"seed": 4},
+        {"ends": 1.0},
+    ],
+    ids=str,
+)
+def test_a_state_of_another_fit_is_refused(tmp_path, changed):
+    """By the library as by the command, which knows its settings from the flags."""
+    file = tmp_path / "state.safetensors"
+    settings = {"curve": Bezier(3), "recipe": RECIPE, "seed": 3}
+    if changed == {"sampler": Concentrated(share=0.5)}:
+        settings["sampler"] = Concentrated()
+    with pytest.raises(Interrupted):
+        fit_curve(*pair(), **settings, keeping=Keeping(file), report=Signalling(5))
+    risk, a, b = pair()
+    moved = changed.pop("ends", 0.0)
+    with pytest.raises(ProvenanceError):
+        fit_curve(risk, a, b + moved, **{**settings, **changed}, keeping=Keeping(file, resume=True))
+
+
+@pytest.mark.parametrize("name", ["buffers", "convolutions"])
+def test_who_looks_between_epochs_sees_the_network_in_evaluation_mode(name):
+    risk, a, b = pair(name)
+    seen = []
+
+    def look(epoch, points):
+        assert not risk.space.network.training
+        seen.append((points[1].clone(), float(risk.value(points[1]))))
+
+    path = fit_curve(risk, a, b, Bezier(3), RECIPE, after_epoch=look)
+    assert len(seen) == RECIPE.epochs
+    for theta, value in seen:
+        risk.space.load_buffers(pair(name)[0].space.buffers())
+        assert float(pair(name)[0].value(theta)) == pytest.approx(value, rel=1e-5)
+    assert torch.equal(path.points, fit_curve(*pair(name), Bezier(3), RECIPE).points)
+
+
+def test_a_stopped_fit_on_streamed_data_goes_on_to_the_same_bits(tmp_path):
+    """A loader of data must not draw from the generator of dropout."""
+    problem = problem_of("convolutions")
+    inputs, labels = problem.data.splits["train"].tensors
+    streamed = Problem.of(problem.model, {"train": StreamedSplit(TensorDataset(inputs, labels), CPU, workers=0)})
+
+    def fit(**more):
+        space = ParameterSpace(problem.model)
+        risk = EmpiricalRisk(space, streamed, batch_size=8)
+        return fit_curve(risk, space.theta.clone(), space.theta + 0.1, Bezier(3), RECIPE, **more).points
+
+    whole = fit()
+    for after in (6, 8):
+        file = tmp_path / f"{after}.safetensors"
+        with pytest.raises(Interrupted):
+            fit(keeping=Keeping(file), report=Signalling(after))
+        assert torch.equal(fit(keeping=Keeping(file, resume=True)), whole)
+
+
+def test_heights_below_zero_have_a_say_in_where_steps_gather():
+    sampler = Concentrated(share=0.6)
+    places = torch.linspace(0, 1, 3201, dtype=torch.float64)
+    memory = sampler.remember(sampler.start(), places, -10 + 9.0 * (places > 0.75).double())
+    drawn = sampler.draw(20_000, torch.Generator().manual_seed(0), memory)
+    assert float((drawn > 0.75).double().mean()) == pytest.approx(0.25 * 0.4 + 0.6, abs=0.01)
+    nothing = sampler.remember(sampler.start(), places, torch.zeros_like(places))
+    drawn = sampler.draw(20_000, torch.Generator().manual_seed(0), nothing)
+    assert float((drawn > 0.75).double().mean()) == pytest.approx(0.25, abs=0.001)

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import kstest
 
 from connect import SimplicialComplex, fit_simplex
-from connect.simplices import _Volume
+from connect.simplices import _Corner, _Volume
 from landscape import (
     ConfigError,
     EmpiricalRisk,
@@ -124,3 +124,13 @@ def test_minima_that_span_nothing_are_refused():
         fit_simplex(flat, torch.zeros(3).double())
     with pytest.raises(LayoutError, match="connecting"):
         fit_simplex(flat, torch.zeros(1, 3).double(), 0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_every_minimum_gets_its_share_of_steps_over_the_epochs(steps):
+    family = _Corner(3, 0)
+    counts = torch.zeros(3)
+    for epoch in range(600):
+        drawn = family.draw(steps, torch.Generator().manual_seed(epoch), family.start())
+        counts += (drawn[:, :3] > 0).sum(dim=0)
+    assert counts.min() > 0.85 * counts.mean()

@@ -17,7 +17,7 @@ from torch import nn
 
 import connect.cli
 import landscape.cli
-from connect import Bezier, fit_curve
+from connect import Bezier, Growth, fit_curve, fit_growing_band, parse_cycles
 from landscape import (
     ConfigError,
     EmpiricalRisk,
@@ -295,6 +295,27 @@ def test_two_processes_find_the_path_of_one_in_fifty_steps(together, norm, accum
     straight = torch.stack([torch.lerp(a, b, i / 3) for i in range(4)])
     assert (alone["points"] - straight).abs().amax(dim=1)[1:3].min() > 0.05
     assert not norm or alone["losses"][-1] < 0.8 * alone["losses"][0]
+
+
+def banded(ranks):
+    """A growing band, whose insertions follow from exact losses; each process would choose its own batch size.
+
+    Without batch norm: with it, what is lost to rounding grows tenfold in seven steps of a band so small.
+    """
+    risk, a, b = setting(False, ranks)
+    risk = EmpiricalRisk(risk.space, Problem.of(Pictures(False), dict(risk._splits)), ranks=ranks)
+    growth = Growth(3, 7, parse_cycles("2x2@0.1,1x2@0.05"), sag=0.02)
+    recipe = Recipe(batch_size=BATCH, augment="flip")
+    path = fit_growing_band(risk, a, b, growth, recipe, seed=7)
+    return {"points": path.points, "losses": path.losses, "batch size": risk.batch_size}
+
+
+def test_two_processes_grow_the_band_of_one(together):
+    first, second = together(banded)
+    assert first["batch size"] == second["batch size"]
+    assert len(first["points"]) > 3
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    torch.testing.assert_close(first["points"], banded(Ranks())["points"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("told", [0, 1])

@@ -225,3 +225,19 @@ def test_statistics_of_one_point_are_taken_once_and_those_of_another_anew():
         pass
     assert risk.measure(theta)["train"].loss == first
     assert len(passes) == 4
+
+
+def test_positions_without_a_label_count_in_no_figure():
+    """Loss, accuracy, likelihood and predictions all leave out the label -100."""
+    model = nn.Conv1d(2, 3, 1)
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(6, 2, 5, generator=generator), torch.randint(3, (6, 5), generator=generator)
+    labels[:, 3:] = -100
+    risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (x, labels)}), batch_size=4)
+    short = EmpiricalRisk(
+        ParameterSpace(model), Problem.of(model, {"train": (x[..., :3], labels[:, :3])}), batch_size=4
+    )
+    theta = risk.space.theta.clone()
+    masked, plain = (r.calibrated().measure(theta)["train"] for r in (risk, short))
+    for name in ("loss", "accuracy", "nll", "calibration_error"):
+        assert getattr(masked, name) == pytest.approx(getattr(plain, name), rel=1e-6)

@@ -15,6 +15,7 @@ from landscape import (
     Recipe,
     SinglePoint,
     descend,
+    mixed_seed,
 )
 from tests.oracles import MULLER_BROWN_MINIMA, Signalling, muller_brown, networks, problem_of
 
@@ -131,3 +132,17 @@ def test_a_loss_that_explodes_ends_the_descent():
     risk, start = setting("plain")
     with pytest.raises(LandscapeError, match=r"became (nan|inf) in epoch \d+; try a lower --lr"):
         descend(risk, start, SinglePoint(), Recipe(epochs=30, lr=1e30, schedule="constant"))
+
+
+def test_seeds_of_different_numbers_differ_even_by_zeros_at_their_end():
+    numbers = [(3, 5), (3, 5, 0), (3, 5, 0, 0), (3,), (0,), (0, 0), (5, 3)]
+    assert len({mixed_seed(*some) for some in numbers}) == len(numbers)
+    assert mixed_seed(3, 5) == mixed_seed(3, 5)
+
+
+def test_a_sample_of_the_training_split_can_be_descended():
+    risk, start = setting("plain")
+    small = risk.on(["train"]).on_sample(5)
+    assert small.examples == 5
+    descend(small, start, SinglePoint(), Recipe(epochs=2, batch_size=2))
+    assert risk.examples > 5
