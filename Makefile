@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help venv demo gallery test faults lint bench clean
+.PHONY: help venv demo graph gallery test faults lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
@@ -22,6 +22,13 @@ demo: venv  ## train two minima on the digits, connect them, draw the path
 	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 1 --out $(DEMO)/a.safetensors --overwrite
 	$(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed 2 --out $(DEMO)/b.safetensors --overwrite
 	$(BIN)/connect fit --a $(DEMO)/a.safetensors --b $(DEMO)/b.safetensors --out $(DEMO)/a-b --overwrite
+
+graph: venv  ## train eight minima (four seeds, two batch sizes) and map the passes between them
+	for seed in 1 2 3 4; do for size in 32 256; do \
+	  $(BIN)/landscape train --problem configs/digits_resnet8.yaml --seed $$seed --batch-size $$size \
+	    --out runs/minima/batch$$size-seed$$seed.safetensors --resume || exit; \
+	done; done
+	$(BIN)/connect graph runs/minima --out runs/graph --resume
 
 gallery: venv  ## train and draw networks of several depths, with and without shortcuts, and map their curvature
 	$(BIN)/landscape study configs/depth_and_shortcuts_digits.yaml --out runs/gallery --resume

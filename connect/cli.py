@@ -2,7 +2,15 @@
 
 import sys
 
-from connect.config import EnsembleConfig, ExportConfig, FitConfig, PlotConfig, ProfileConfig, SimplexConfig
+from connect.config import (
+    EnsembleConfig,
+    ExportConfig,
+    FitConfig,
+    GraphConfig,
+    PlotConfig,
+    ProfileConfig,
+    SimplexConfig,
+)
 from landscape import Command, run
 
 _COMMANDS = {
@@ -10,6 +18,7 @@ _COMMANDS = {
     "profile": Command(ProfileConfig, "connect.commands.profiling:profile_path", positional="path"),
     "ensemble": Command(EnsembleConfig, "connect.commands.ensembles:ensemble", positional="path"),
     "simplex": Command(SimplexConfig, "connect.commands.volumes:simplex", positional="minima"),
+    "graph": Command(GraphConfig, "connect.commands.graphs:graph", positional="checkpoints"),
     "export": Command(ExportConfig, "connect.commands.exporting:export", positional="path"),
     "plot": Command(PlotConfig, "connect.commands.pictures:plot", positional="result"),
 }

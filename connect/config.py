@@ -28,11 +28,13 @@ class PlotConfig:
         result: the result's file, .h5.
         out: folder for the pictures; by default the result's own.
         format: of the pictures.
+        colour: what the minima of a graph are coloured by: seed, batch_size, test_accuracy, or any other attribute.
     """
 
     result: Path
     out: Path | None = None
     format: Literal["png", "pdf", "svg"] = "png"
+    colour: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,3 +312,54 @@ class SimplexConfig(TrainingOptions, CheckpointOptions, ComputeOptions, OutputOp
             raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
         if not 0 <= self.volume_weight < math.inf:
             raise ConfigError(f"--volume-weight is {self.volume_weight}, expected at least 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphConfig(PathOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Map minima and the passes between them: which share a valley, at which height.
+
+    Attributes:
+        checkpoints: checkpoints, or folders of them; with resume, more of them than before.
+        out: folder for the graph, the paths and the pictures.
+        strategy: join what is apart by its nearest pair first, or through the lowest minimum; either then takes the
+            pair whose bounds are furthest apart. All joins every pair.
+        budget: join at most so many pairs, those of earlier runs included; by default as many as it takes.
+        tolerance: a pair is never joined when its bounds meet within this, in units of the loss.
+        points: values of t at which a way is measured to begin with.
+        sharpness: also find the largest eigenvalue of the Hessian at every minimum.
+        samples: take the Hessian over so many examples; by default over all.
+        members: how many minima an ensemble has, where the best are compared with random ones; 0 leaves it out.
+        seed: of the order of examples, of t, of augmentation, of dropout and of random choices.
+        save_every: seconds between two writes of the state of a fit that a resume goes on from.
+    """
+
+    checkpoints: tuple[Path, ...]
+    out: Path
+    strategy: Literal["nearest", "lowest", "all"] = "nearest"
+    budget: int | None = None
+    tolerance: float = 0.01
+    points: int = 31
+    sharpness: bool = False
+    samples: int | None = None
+    members: int = 3
+    seed: int = 0
+    save_every: float = 60.0
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        self._require_trainable()
+        require_seed(self.seed)
+        if not 0 < self.tolerance < math.inf:
+            raise ConfigError(f"--tolerance is {self.tolerance}, expected above 0, in units of the loss.")
+        if self.points <= _ENDS:
+            raise ConfigError(f"--points is {self.points}, expected at least {_ENDS + 1}: two ends and one between.")
+        for name, least in (("budget", 0), ("samples", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name} is {value}, expected at least {least}.")
+        if self.samples is not None and not self.sharpness:
+            raise ConfigError("--samples is for --sharpness; add it, or leave --samples out.")
+        if self.members < 0 or self.members == 1:
+            raise ConfigError(f"--members is {self.members}, expected 0, or at least {_ENDS}.")
+        if not self.save_every >= 0:
+            raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import networkx as nx
 import numpy as np
@@ -16,7 +16,10 @@ import numpy as np
 from landscape import Array, Result, ResultError, Sweep, load_result, save_result, write_atomically
 
 Attributes = dict[str, Any]
-Graph: TypeAlias = "nx.Graph[Any]"
+if TYPE_CHECKING:
+    Graph: TypeAlias = "nx.Graph[Any]"  # generic in its stubs alone
+else:
+    Graph = nx.Graph
 _SADDLE, _LOSS = "saddle", "loss"
 
 

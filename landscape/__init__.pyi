@@ -3,6 +3,7 @@ from .batchnorm import Frozen as Frozen
 from .batchnorm import Interpolated as Interpolated
 from .batchnorm import Recomputed as Recomputed
 from .batchnorm import StatisticsPolicy as StatisticsPolicy
+from .checkpoints import CHECKPOINT_SUFFIXES as CHECKPOINT_SUFFIXES
 from .checkpoints import Checkpoint as Checkpoint
 from .checkpoints import fingerprint_tensors as fingerprint_tensors
 from .checkpoints import load_checkpoint as load_checkpoint

@@ -5,13 +5,14 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from connect.config import PlotConfig
+from connect.minima import MinimaGraph
 from landscape import FilesSummary, Reporter, Result, ResultError, load_result, save_figures, silent
 
 _FIT = ("profile.h5", "plane.h5")
 
 
 def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
-    """Draw a profile, a plane, an ensemble or simplices again, from the result's file alone.
+    """Draw a profile, a plane, an ensemble, simplices or a graph of minima again, from the result's file alone.
 
     Args:
         config: the result's file, and where and how to draw.
@@ -20,16 +21,19 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
     Raises:
         ResultError: the file is none of them, or not complete.
     """
-    return FilesSummary(files=draw_result(config.result, config.out, config.format))
+    return FilesSummary(files=draw_result(config.result, config.out, config.format, config.colour))
 
 
-def draw_result(file: FilePath, folder: FilePath | None = None, format: str = "png") -> list[str]:
+def draw_result(
+    file: FilePath, folder: FilePath | None = None, format: str = "png", colour: str | None = None
+) -> list[str]:
     """Draw a result's pictures.
 
     Args:
         file: the result.
         folder: where to put them; by default beside the file.
         format: png, pdf or svg.
+        colour: attribute that the minima of a graph are coloured by.
 
     Returns:
         The pictures' files.
@@ -39,6 +43,7 @@ def draw_result(file: FilePath, folder: FilePath | None = None, format: str = "p
     """
     from connect.plots.ensembles import ensemble_figure
     from connect.plots.figures import plane_figure, profile_figure
+    from connect.plots.graphs import graph_figures
     from connect.plots.simplices import simplex_figure
 
     draw: dict[str, tuple[Callable[[Result], Any], str]] = {
@@ -48,6 +53,12 @@ def draw_result(file: FilePath, folder: FilePath | None = None, format: str = "p
         "simplex": (simplex_figure, "simplex"),
     }
     result = load_result(file)
+    if result.kind == "graph":
+        return save_figures(
+            graph_figures(MinimaGraph.from_result(result), colour), folder or file.parent, file.stem, format
+        )
+    if colour is not None:
+        raise ResultError(f"--colour is for a graph of minima, but {file} holds a {result.kind}.")
     if result.kind not in draw:
         raise ResultError(f"{file} holds a {result.kind}; draw it with landscape plot.")
     if not result.sweeps or not all(measured.done.all() for measured in result.sweeps.values()):

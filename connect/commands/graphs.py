@@ -1,0 +1,450 @@
+"""Map minima and the passes between them."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from connect.commands.finding import PathFinder
+from connect.commands.pictures import draw_result
+from connect.committees import compare_committees
+from connect.config import GraphConfig
+from connect.curves import PolygonalChain
+from connect.embedding import embed
+from connect.exploring import STRATEGIES, Outcome, explore
+from connect.geometry import gram
+from connect.likeness import disagreement
+from connect.minima import MinimaGraph, load_graph
+from connect.path import Path, load_path, save_path
+from connect.profiles import Along, figures, lengths, measure_way
+from connect.relations import relations
+from connect.saddles import centrality, minimax_saddles, ordered_passes, valleys
+from connect.ways import joined
+from landscape import (
+    CHECKPOINT_SUFFIXES,
+    Checkpoint,
+    ConfigError,
+    Keeping,
+    LayoutError,
+    ProblemError,
+    Reporter,
+    Result,
+    ResultWriter,
+    Sweep,
+    alone,
+    lanczos,
+    load_checkpoint,
+    open_study,
+    quantities,
+    refuse_existing,
+    remove_partials,
+    require_same_layout,
+    require_same_provenance,
+    silent,
+    wrote,
+)
+
+GRAPH, GRAPHML, PASSES = "graph.h5", "graph.graphml", "passes"
+_BRACKET = 0.1  # share of the tolerance to which each saddle is measured
+_MEASURED = (
+    "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high", "saddle_loss_low",
+    "saddle_loss_high", "error_barrier", "error_barrier_low", "error_barrier_high", "length_ratio", "t_max",
+)  # fmt: skip
+_TOLD_OF_TRAINING = ("batch_size", "lr", "weight_decay", "momentum", "epochs", "augment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSummary:
+    """What joins the minima.
+
+    Attributes:
+        minima: how many there are.
+        pairs: of them.
+        fitted: pairs that were joined, by the straight line or a path.
+        straight: those of them that the straight line joins.
+        pruned: pairs that never needed it, since their bounds met.
+        left: pairs that were neither.
+        stopped: "bounds" when nothing was left to try, "budget" when that was spent.
+        saddle: minimax saddle of every pair `[n, n]`, in the order of `nodes`; each minimum's own loss on the diagonal.
+        nodes: the minima's names.
+        tree: the passes of the minimum spanning tree, the lowest first: two names and the saddle loss.
+        valleys: the minima of each valley below the highest minimum and the tolerance, the largest first.
+        height: that height.
+        duplicates: checkpoints that hold the same network as another: the file, and the minimum that stands for it.
+        relations: rank correlations between quantities of pairs.
+        committees: ensembles of minima, by name.
+        split: that losses are of.
+        files: what was written.
+    """
+
+    minima: int
+    pairs: int
+    fitted: int
+    straight: int
+    pruned: int
+    left: int
+    stopped: str
+    saddle: Sequence[Sequence[float]]
+    nodes: Sequence[str]
+    tree: Sequence[tuple[str, str, float]]
+    valleys: Sequence[Sequence[str]]
+    height: float
+    duplicates: Mapping[str, str]
+    relations: Sequence[Mapping[str, Any]]
+    committees: Mapping[str, Mapping[str, Any]]
+    split: str
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        reasons = {"bounds": "nothing is left to try", "budget": "the budget is spent"}
+        lines = [f"{file} is the same network as {name}" for file, name in self.duplicates.items()]
+        lines.append(
+            f"{self.minima} minima, {self.pairs} pairs: {self.fitted} joined ({self.straight} by the straight line), "
+            f"{self.pruned} pruned, {self.left} left; {reasons[self.stopped]}"
+        )
+        width = max((len(name) for name in self.nodes), default=0)
+        lines += [f"  {a:{width}}  {b:{width}}  saddle {saddle:.4f}" for a, b, saddle in self.tree]
+        count = len(self.valleys)
+        lines.append(f"at {self.split} loss {self.height:.4g}: {count} valley{'' if count == 1 else 's'}")
+        for relation in self.relations:
+            if not np.isnan(relation["correlation"]):
+                lines.append(
+                    f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f}"
+                )
+        for name, found in self.committees.items():
+            lines.append(f"{name}: accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
+        return "\n".join([*lines, wrote(self.files)])
+
+
+@alone
+def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
+    """Join minima by passes until the bounds of all pairs meet, and say which share a valley at which height.
+
+    Batch-norm statistics are recomputed from the training data at every point that is measured, unless the flags say
+    otherwise. The graph is written after every pass. With `resume` a stopped run goes on, and further checkpoints are
+    added to what there is.
+
+    Args:
+        config: checkpoints, strategy, kind of path and folder.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    return _Mapping(config, report).run()
+
+
+class _Mapping:
+    """One run of the command."""
+
+    def __init__(self, config: GraphConfig, report: Reporter) -> None:
+        self._config, self._report = config, report
+        self._file = config.out / GRAPH
+        self._finder = PathFinder(config)
+
+    def run(self) -> GraphSummary:
+        config = self._config
+        remove_partials(self._file)
+        if not config.resume:
+            refuse_existing(self._file, config.overwrite, resumable=True)
+        minima, duplicates = _distinct(
+            [load_checkpoint(file, trust_pickle=config.trust_pickle) for file in _files(config.checkpoints)]
+        )
+        study = open_study(config, config, minima)
+        known = load_graph(self._file) if config.resume and self._file.exists() else None
+        self._minima = _named(minima, known)
+        points = study.load_all(list(self._minima.values()))
+        self._thetas = points.thetas
+        statistics = study.policy(config, points)
+        begun = known.provenance.get("eval_batch_size") if known else None
+        self._risk = study.risk(config, statistics, begun=begun)
+        self._study = study
+        self._provenance = study.provenance(
+            {},
+            **self._finder.settings,
+            points=config.points,
+            seed=config.seed,
+            trainable=config.trainable,
+            precision=config.precision,
+            sharpness=(config.samples or "all examples") if config.sharpness else None,
+            batch_norm=statistics.name,
+            statistics_batch_size=config.statistics_batch_size,
+            eval_batch_size=self._risk.batch_size,
+        )
+        if known:
+            require_same_provenance(self._file, known.provenance, self._provenance)
+        elif not config.resume:
+            self._clear()
+        self._graph = known or MinimaGraph(provenance=self._provenance)
+        self._measure_minima()
+        outcome = explore(
+            self._graph,
+            self._join,
+            STRATEGIES[config.strategy](),
+            tolerance=config.tolerance,
+            budget=config.budget,
+            after=self._save,
+            report=self._report,
+        )
+        return self._summary(outcome, duplicates)
+
+    def _clear(self) -> None:
+        for file in [self._file, self._config.out / GRAPHML, *(self._config.out / PASSES).glob("*-*.*")]:
+            file.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        self._graph.save(self._file)
+        self._graph.export(self._config.out / GRAPHML)
+
+    # ------------------------------------------------------------------ minima
+
+    def _measure_minima(self) -> None:
+        """Measure the minima that are new, and how far all of them are apart."""
+        new = [name for name in self._minima if name not in self._graph.graph]
+        with self._report("minima", len(new)) as progress:
+            for name in new:
+                self._graph.add_minimum(name, **self._measured(name))
+                progress.advance()
+        self._graph.facts["split"] = self._risk.splits[0]
+        squares = np.diag(products := gram(self._thetas, self._thetas[0]).cpu().numpy())
+        apart = (squares[:, None] + squares[None, :] - 2 * products).clip(0)
+        self._graph.pairs["distance"] = np.sqrt(apart)
+        self._predictions, self._labels = self._predict()
+        if self._predictions:
+            rows = [[disagreement(p, q) for q in self._predictions] for p in self._predictions]
+            self._graph.pairs["disagreement"] = np.array(rows)
+        self._save()
+
+    def _measured(self, name: str) -> dict[str, Any]:
+        """The attributes of a minimum."""
+        checkpoint, theta = self._minima[name], self._theta(name)
+        figures_here = quantities(self._risk.measure(theta))
+        loss = figures_here[f"{self._risk.splits[0]}_loss"]
+        if not np.isfinite(loss):
+            raise ProblemError(f"{checkpoint.path}: its {self._risk.splits[0]} loss is {loss}, so nothing can join it.")
+        recipe = checkpoint.metadata.get("recipe", {})
+        told = {key: recipe[key] for key in _TOLD_OF_TRAINING if recipe.get(key) not in {None, ""}}
+        if isinstance(seed := checkpoint.metadata.get("seed"), int):
+            told["seed"] = seed
+        if self._config.sharpness:
+            told["sharpness"] = self._sharpness(theta)
+        return {
+            "loss": loss,
+            **figures_here,
+            **told,
+            "checkpoint": str(checkpoint.path),
+            "fingerprint": checkpoint.fingerprint,
+        }
+
+    def _sharpness(self, theta: torch.Tensor) -> float:
+        """The largest eigenvalue of the Hessian of the first split."""
+        risk = self._risk.on(self._risk.splits[:1])
+        if self._config.samples:
+            risk = risk.on_sample(self._config.samples)
+        with risk.curvature(theta) as product:
+            start = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(self._config.seed))
+            return float(lanczos(product, start.to(theta), bottom=0).top[0])
+
+    def _predict(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The predictions of all minima on the test split, or on the first; none where the networks do not classify."""
+        split = "test" if "test" in self._risk.splits else self._risk.splits[0]
+        try:
+            found = [self._risk.predict(theta, split) for theta in self._thetas]
+        except ProblemError:
+            return [], torch.empty(0)
+        return [prediction.log_probabilities.cpu() for prediction in found], found[0].labels.cpu()
+
+    def _theta(self, name: Hashable) -> torch.Tensor:
+        return self._thetas[list(self._minima).index(str(name))]
+
+    # ------------------------------------------------------------------ passes
+
+    def _join(self, a: Hashable, b: Hashable, upper: float) -> Mapping[str, Any]:
+        """Try the straight line, and train a path where that is not enough."""
+        config, names = self._config, [str(a), str(b)]
+        prints = [self._minima[name].fingerprint for name in names]
+        stem = config.out / PASSES / "-".join(fingerprint[:12] for fingerprint in prints)
+        provenance = {**self._provenance, "checkpoints": dict(zip("ab", prints, strict=True))}
+        ends = torch.stack([self._theta(name) for name in names])
+        straight = Path(ends, PolygonalChain(2), provenance)
+        begun = Result("profile", {}, provenance=provenance, facts=lengths(straight))
+        writer = ResultWriter(stem.with_suffix(".h5"), begun, resume=True)
+        rounds = self._rounds(straight, "straight", writer)
+        line = figures(joined(list(rounds.values())), 1.0)
+        lower = max(self._graph.graph.nodes[name]["loss"] for name in names)
+        path, way, how = straight, line, "straight line"
+        if line.saddle_loss <= lower + config.tolerance:
+            for name, measured in rounds.items():
+                writer.update(name.replace("straight", "path"), measured)
+        else:
+            path = self._found(stem, [ends, None], provenance)
+            rounds = self._rounds(path, "path", writer)
+            way = figures(joined(list(rounds.values())), path.length() / path.distance())
+            how = config.curve
+        writer.note({**lengths(path), "path": asdict(way), "straight": asdict(line)}, flush=True)
+        if way.saddle_loss > line.saddle_loss or path.curve == straight.curve:
+            path, way, how = straight, line, "straight line"
+        save_path(stem.with_suffix(".safetensors"), path, self._study.space, {"problem": self._study.carried()})
+        stem.with_suffix(".state.safetensors").unlink(missing_ok=True)
+        return self._attributes(way, path, how, stem)
+
+    def _attributes(self, way: Along, path: Path, how: str, stem: FilePath) -> dict[str, Any]:
+        """What is known of a pass."""
+        place = f"{PASSES}/{stem.name}"
+        return {
+            "saddle": way.saddle_loss,
+            **{name: getattr(way, name) for name in _MEASURED},
+            "length": path.length(),
+            "how": how,
+            "path": f"{place}.safetensors",
+            "profile": f"{place}.h5",
+        }
+
+    def _rounds(self, way: Path, name: str, writer: ResultWriter) -> dict[str, Sweep]:
+        return measure_way(
+            way,
+            self._risk,
+            np.linspace(0, 1, self._config.points),
+            name=name,
+            tolerance=_BRACKET * self._config.tolerance,
+            writer=writer,
+            report=self._report,
+        )
+
+    def _found(self, stem: FilePath, given: list[Any], provenance: Mapping[str, Any]) -> Path:
+        """A trained path: from its file when a stopped run had finished it."""
+        file = stem.with_suffix(".safetensors")
+        if file.exists():
+            path = load_path(file, self._study.space)
+            require_same_provenance(file, path.provenance, provenance)
+            return path
+        keeping = Keeping(
+            stem.with_suffix(".state.safetensors"), provenance, resume=True, seconds=self._config.save_every
+        )
+        found = self._finder.find(self._risk, given, seed=self._config.seed, keeping=keeping, report=self._report)
+        path = Path(found.points, found.curve, provenance, found.losses)
+        save_path(file, path, self._study.space, {"problem": self._study.carried()})
+        keeping.discard()
+        return path
+
+    # ------------------------------------------------------------------ what follows from them
+
+    def _summary(self, outcome: Outcome, duplicates: Mapping[str, str]) -> GraphSummary:
+        config, graph = self._config, self._graph
+        names = [str(name) for name in graph.nodes]
+        place = {name: index for index, name in enumerate(names)}
+        paths = {
+            f"path {place[str(a)]} {place[str(b)]}": load_path(config.out / attributes["path"], self._study.space)
+            for a, b, attributes in graph.passes
+        }
+        order = [list(self._minima).index(name) for name in names]
+        plane = embed(self._thetas[order], paths)
+        graph.marks = {"minima": plane.minima, **plane.paths}
+        height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + config.tolerance
+        found = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
+        committees = {}
+        if self._predictions and 1 < config.members <= len(names):
+            indices = [[place[name] for name in valley] for valley in found]
+            chosen = compare_committees(self._predictions, self._labels, indices, config.members, config.seed)
+            committees = {
+                f"{name}, {config.members} minima": {**asdict(c), "members": [names[i] for i in c.members]}
+                for name, c in chosen.items()
+            }
+        told: dict[str, Any] = {
+            "tree": [(str(a), str(b), saddle) for a, b, saddle in ordered_passes(graph)],
+            "valleys": found,
+            "height": height,
+            "relations": [asdict(relation) for relation in relations(graph)],
+            "committees": committees,
+        }
+        graph.facts |= {
+            **asdict(outcome),
+            **told,
+            "tolerance": config.tolerance,
+            "embedding_explained": plane.explained,
+        }
+        for name, share in centrality(graph).items():
+            graph.graph.nodes[name]["centrality"] = share
+        self._save()
+        counts = asdict(outcome)
+        return GraphSummary(
+            minima=len(names),
+            pairs=len(names) * (len(names) - 1) // 2,
+            straight=sum(attributes["how"] == "straight line" for *_, attributes in graph.passes),
+            stopped=counts.pop("reason"),
+            **counts,
+            saddle=minimax_saddles(graph).tolist(),
+            nodes=names,
+            **told,
+            duplicates=duplicates,
+            split=graph.facts["split"],
+            files=[str(self._file), str(config.out / GRAPHML), *draw_result(self._file)],
+        )
+
+
+def _files(given: Sequence[FilePath]) -> list[FilePath]:
+    """Checkpoints, and those in folders in alphabetical order.
+
+    Raises:
+        ConfigError: a folder holds none.
+    """
+    files: list[FilePath] = []
+    for place in given:
+        if not place.is_dir():
+            files.append(place)
+            continue
+        inside = sorted(file for file in place.iterdir() if file.suffix in CHECKPOINT_SUFFIXES and file.is_file())
+        if not inside:
+            raise ConfigError(f"the folder {place} holds no checkpoint; known are {', '.join(CHECKPOINT_SUFFIXES)}.")
+        files += inside
+    return files
+
+
+def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, str]]:
+    """The checkpoints without those that hold the same network as an earlier one, and which those are.
+
+    Raises:
+        LayoutError: they are of different networks.
+        ConfigError: fewer than two are left.
+    """
+    found: dict[str, Checkpoint] = {}
+    duplicates: dict[str, str] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.metadata.get("kind") in {"path", "simplex"}:
+            raise LayoutError(f"{checkpoint.path} holds a {checkpoint.metadata['kind']}, expected a checkpoint.")
+        require_same_layout(checkpoints[0], checkpoint)
+        if checkpoint.fingerprint in found:
+            duplicates[str(checkpoint.path)] = str(found[checkpoint.fingerprint].path)
+        else:
+            found[checkpoint.fingerprint] = checkpoint
+    if len(found) < 2:
+        raise ConfigError("a graph needs two different minima at least.")
+    return list(found.values()), duplicates
+
+
+def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict[str, Checkpoint]:
+    """A name for each minimum: that which it has in a graph already, else its file's, with its folder if need be.
+
+    Raises:
+        ConfigError: the graph holds a minimum that is not among the checkpoints.
+    """
+    before = {} if known is None else {
+        attributes["fingerprint"]: str(name) for name, attributes in known.graph.nodes(data=True)
+    }  # fmt: skip
+    by_print = {checkpoint.fingerprint: checkpoint for checkpoint in checkpoints}
+    for fingerprint, name in before.items():
+        if fingerprint not in by_print:
+            raise ConfigError(f"the graph holds the minimum {name}, which is not among the checkpoints; name it, too.")
+    named = {before[fingerprint]: by_print[fingerprint] for fingerprint in before}
+    for checkpoint in checkpoints:
+        if checkpoint.fingerprint in before:
+            continue
+        parts = checkpoint.path.with_suffix("").parts
+        candidates = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        fresh = (name for name in (*candidates, checkpoint.fingerprint[:12]) if name not in named)
+        named[next(fresh)] = checkpoint
+    return named

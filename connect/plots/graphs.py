@@ -1,0 +1,281 @@
+"""Pictures of a graph of minima: the tree of its valleys, the network of its passes, its saddles, and its plane."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from connect.disconnectivity import MergeTree, merge_tree
+from connect.minima import MinimaGraph
+from connect.saddles import minimax_saddles, ordered_passes
+from landscape import Array, ConfigError, describe, new_figure
+
+_FEW_VALUES, _SMALL = 8, 1e-12
+_MAP = "viridis"
+_DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+
+
+class Colouring:
+    """A colour for each minimum, by one of its attributes.
+
+    Args:
+        graph: the minima.
+        attribute: its name; None colours all alike.
+
+    Raises:
+        ConfigError: no minimum has the attribute.
+    """
+
+    def __init__(self, graph: MinimaGraph, attribute: str | None) -> None:
+        self.attribute = attribute
+        nodes = graph.graph.nodes(data=True)
+        values = [attributes.get(attribute or "") for _, attributes in nodes]
+        if attribute is not None and all(value is None for value in values):
+            known = sorted({name for _, attributes in nodes for name in attributes})
+            raise ConfigError(f"no minimum has an attribute {attribute!r}; there are {', '.join(known)}.")
+        self.kinds = list(dict.fromkeys(values))
+        numbers = [float(v) for v in self.kinds if isinstance(v, int | float) and np.isfinite(v)]
+        self.scale: ScalarMappable | None = None
+        if len(self.kinds) > _FEW_VALUES and len(numbers) == len(self.kinds):
+            self.scale = ScalarMappable(Normalize(min(numbers), max(numbers)), "plasma")
+        self.colours: list[Any] = [self._colour(value) for value in values]
+
+    def _colour(self, value: Any) -> Any:
+        if self.scale:
+            return self.scale.to_rgba(value)
+        return _DISTINCT[self.kinds.index(value) % len(_DISTINCT)]
+
+    def legend(self, figure: Figure, axes: Axes) -> None:
+        """Say what the colours mean, if they mean anything."""
+        if self.attribute is None:
+            return
+        name = self.attribute.replace("_", " ")
+        if self.scale:
+            figure.colorbar(self.scale, ax=axes, label=name)
+            return
+        marks = [
+            Line2D([], [], marker="o", linestyle="", color=self._colour(kind), label=_said(kind)) for kind in self.kinds
+        ]
+        figure.legend(handles=marks, title=name, fontsize=7, title_fontsize=7, loc="outside right upper")
+
+
+def graph_figures(graph: MinimaGraph, colour: str | None = None) -> dict[str, Figure]:
+    """All pictures of a graph, by name.
+
+    Args:
+        graph: with at least one minimum.
+        colour: attribute that minima are coloured by.
+
+    Raises:
+        ConfigError: no minimum has the attribute.
+    """
+    colouring = Colouring(graph, colour)
+    tree = merge_tree(graph)
+    figures = {
+        "disconnectivity": disconnectivity_figure(graph, tree, colouring),
+        "network": network_figure(graph, tree, colouring),
+        "saddles": saddles_figure(graph, tree),
+    }
+    if "minima" in graph.marks:
+        figures["embedding"] = embedding_figure(graph, colouring)
+    return figures
+
+
+def disconnectivity_figure(graph: MinimaGraph, tree: MergeTree, colouring: Colouring) -> Figure:
+    """The merge tree of the minima, leaves at their own loss and merges at their saddles."""
+    figure = new_figure(max(4.6, 1.8 + 0.5 * len(tree.leaves)), 4.2)
+    axes = figure.add_subplot()
+    draw_tree(axes, tree, colouring.colours)
+    axes.set_ylabel(f"{_split(graph)} loss")
+    colouring.legend(figure, axes)
+    figure.suptitle(_title(graph, _joined(graph)), fontsize=7, color="0.35")
+    return figure
+
+
+def draw_tree(axes: Axes, tree: MergeTree, colours: Sequence[Any]) -> list[Line2D]:
+    """The merge tree: vertical lines from each leaf or merge up to the merge above it.
+
+    Args:
+        axes: where to draw.
+        tree: the tree.
+        colours: of the leaves.
+
+    Returns:
+        The lines.
+    """
+    x, heights, count = tree.positions(), tree.heights, len(tree.leaves)
+    lines: list[Line2D] = []
+    above = {int(part): count + number for number, parts in enumerate(tree.merges) for part in parts}
+    positive = bool((heights > 0).all())
+    top = heights.max() * 1.3 if positive else heights.max() + 0.05 * max(float(np.ptp(heights)), _SMALL)
+    for part in range(len(heights)):
+        end = heights[above[part]] if part in above else top
+        shade = colours[part] if part < count else "0.3"
+        lines += axes.plot([x[part], x[part]], [heights[part], end], color=shade, linewidth=1.4, zorder=2)
+    for number, (left, right) in enumerate(tree.merges):
+        height = heights[count + number]
+        lines += axes.plot([x[left], x[right]], [height, height], color="0.3", linewidth=1.4, zorder=1)
+    axes.scatter(x[:count], heights[:count], c=list(colours), s=28, zorder=3)
+    axes.set_xticks(x[:count], [str(name) for name in tree.leaves], rotation=60, ha="right", fontsize=7)
+    if positive and heights.max() > 3 * heights.min():
+        axes.set_yscale("log")
+    axes.grid(alpha=0.25, axis="y")
+    return lines
+
+
+def network_figure(graph: MinimaGraph, tree: MergeTree, colouring: Colouring) -> Figure:
+    """The minima on a circle, in the order of the tree, with their passes coloured by barrier."""
+    figure = new_figure(6.4, 5.0)
+    axes = figure.add_subplot()
+    angles = np.empty(len(tree.leaves))
+    angles[tree.order] = 2 * np.pi * np.arange(len(tree.leaves)) / max(len(tree.leaves), 1)
+    shown = draw_network(axes, graph, np.column_stack([np.cos(angles), np.sin(angles)]), colouring.colours)
+    if shown:
+        figure.colorbar(shown, ax=axes, label=f"barrier ({_split(graph)} loss)", shrink=0.8)
+    colouring.legend(figure, axes)
+    note = "thick: the minimum spanning tree · dotted: joined by the straight line"
+    figure.suptitle(_title(graph, f"{_joined(graph)}\n{note}"), fontsize=7, color="0.35")
+    return figure
+
+
+def draw_network(axes: Axes, graph: MinimaGraph, places: Array, colours: Sequence[Any]) -> ScalarMappable | None:
+    """Minima as points and passes as lines.
+
+    Args:
+        axes: where to draw.
+        graph: the graph.
+        places: of the minima `[n, 2]`.
+        colours: of the minima.
+
+    Returns:
+        The colours of the barriers; None without a pass.
+    """
+    place = dict(zip(graph.nodes, places, strict=True))
+    tree = {frozenset((a, b)) for a, b, _ in ordered_passes(graph)}
+    barriers = [float(attributes.get("barrier", np.nan)) for *_, attributes in graph.passes]
+    shown = ScalarMappable(_scale(barriers), _MAP) if barriers else None
+    for (a, b, attributes), barrier in zip(graph.passes, barriers, strict=True):
+        ends = np.array([place[a], place[b]])
+        axes.plot(
+            *ends.T,
+            color=shown.to_rgba(np.array(barrier)) if shown and np.isfinite(barrier) else "0.7",
+            linewidth=3.0 if frozenset((a, b)) in tree else 1.0,
+            linestyle=":" if attributes.get("how") == "straight line" else "-",
+            zorder=1,
+        )
+    axes.scatter(places[:, 0], places[:, 1], c=list(colours), s=60, edgecolors="white", zorder=2)
+    for name, (x, y) in place.items():
+        axes.annotate(str(name), (x, y), (1.12 * x, 1.12 * y), fontsize=7, ha="center", va="center")
+    axes.set(aspect="equal", xlim=(-1.4, 1.4), ylim=(-1.3, 1.3))
+    axes.set_axis_off()
+    return shown
+
+
+def saddles_figure(graph: MinimaGraph, tree: MergeTree) -> Figure:
+    """The minimax saddle of every pair, in the order of the tree."""
+    size = 2.6 + 0.36 * len(tree.leaves)
+    figure = new_figure(size + 1.2, size)
+    axes = figure.add_subplot()
+    heights = minimax_saddles(graph)[np.ix_(tree.order, tree.order)]
+    image = draw_saddles(axes, heights, [str(tree.leaves[i]) for i in tree.order])
+    figure.colorbar(image, ax=axes, label=f"minimax saddle ({_split(graph)} loss)")
+    figure.suptitle(_title(graph, "on the diagonal each minimum's own loss"), fontsize=7, color="0.35")
+    return figure
+
+
+def draw_saddles(axes: Axes, heights: Array, names: Sequence[str]) -> ScalarMappable:
+    """A heat map of heights `[n, n]`; pairs that nothing joins stay white.
+
+    Args:
+        axes: where to draw.
+        heights: in the order of the names.
+        names: of the minima.
+
+    Returns:
+        The image.
+    """
+    shown = np.where(np.isfinite(heights), heights, np.nan)
+    image = axes.imshow(shown, norm=_scale(shown.ravel()), cmap=_MAP)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    return image
+
+
+def embedding_figure(graph: MinimaGraph, colouring: Colouring) -> Figure:
+    """Minima and paths in the plane of the minima's first two principal components."""
+    figure = new_figure(6.2, 4.8)
+    axes = figure.add_subplot()
+    draw_embedding(axes, graph, colouring.colours)
+    colouring.legend(figure, axes)
+    share = graph.facts.get("embedding_explained")
+    told = f"the plane holds {share:.0%} of the minima's variance" if share is not None else ""
+    figure.suptitle(_title(graph, told), fontsize=7, color="0.35")
+    return figure
+
+
+def draw_embedding(axes: Axes, graph: MinimaGraph, colours: Sequence[Any]) -> list[Line2D]:
+    """Minima as points and the projections of their paths as lines, coloured by barrier.
+
+    Args:
+        axes: where to draw.
+        graph: with its marks.
+        colours: of the minima.
+
+    Returns:
+        The lines.
+    """
+    place = {str(name): index for index, name in enumerate(graph.nodes)}
+    barriers = [float(attributes.get("barrier", np.nan)) for *_, attributes in graph.passes]
+    shown = ScalarMappable(_scale(barriers), _MAP)
+    lines: list[Line2D] = []
+    for (a, b, _), barrier in zip(graph.passes, barriers, strict=True):
+        trace = graph.marks.get(f"path {place[str(a)]} {place[str(b)]}")
+        if trace is not None:
+            colour = shown.to_rgba(np.array(barrier)) if np.isfinite(barrier) else "0.7"
+            lines += axes.plot(*trace.T, color=colour, linewidth=1.5, zorder=1)
+    minima = graph.marks["minima"]
+    axes.scatter(minima[:, 0], minima[:, 1], c=list(colours), s=50, edgecolors="white", zorder=2)
+    for name, index in place.items():
+        axes.annotate(name, minima[index], (4, 4), textcoords="offset points", fontsize=7)
+    axes.set(xlabel="first principal component", ylabel="second principal component", aspect="equal")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(alpha=0.25)
+    if lines:
+        axes.figure.colorbar(shown, ax=axes, label=f"barrier ({_split(graph)} loss)", shrink=0.8)
+    return lines
+
+
+def _scale(values: Sequence[float] | Array) -> Normalize:
+    """Logarithmic where all values are positive and far apart."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return Normalize(0, 1)
+    low, high = float(finite.min()), float(finite.max())
+    if low > 0 and high > 3 * low:
+        return LogNorm(low, high)
+    return Normalize(low, high if high > low else low + max(abs(low), _SMALL))
+
+
+def _split(graph: MinimaGraph) -> str:
+    return str(graph.facts.get("split", "")).strip()
+
+
+def _joined(graph: MinimaGraph) -> str:
+    count = graph.graph.number_of_nodes()
+    pairs = count * (count - 1) // 2
+    return f"{count} minima, {graph.graph.number_of_edges()} of {pairs} pairs joined"
+
+
+def _title(graph: MinimaGraph, told: str) -> str:
+    return "\n".join(filter(None, [describe(graph.provenance), told]))
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
