@@ -16,7 +16,7 @@ from connect.minima import MinimaGraph
 from connect.saddles import minimax_saddles, ordered_passes
 from landscape import Array, ConfigError, describe, new_figure
 
-_FEW_VALUES, _SMALL = 8, 1e-12
+_FEW_VALUES, _SMALL, _ASIDE = 8, 1e-12, 0.3
 _MAP = "viridis"
 _DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -171,8 +171,9 @@ def draw_network(axes: Axes, graph: MinimaGraph, places: Array, colours: Sequenc
         )
     axes.scatter(places[:, 0], places[:, 1], c=list(colours), s=60, edgecolors="white", zorder=2)
     for name, (x, y) in place.items():
-        axes.annotate(str(name), (x, y), (1.12 * x, 1.12 * y), fontsize=7, ha="center", va="center")
-    axes.set(aspect="equal", xlim=(-1.4, 1.4), ylim=(-1.3, 1.3))
+        side = "left" if x > _ASIDE else "right" if x < -_ASIDE else "center"
+        axes.annotate(str(name), (x, y), (1.08 * x, 1.1 * y), fontsize=7, ha=side, va="center")
+    axes.set(aspect="equal", xlim=(-1.8, 1.8), ylim=(-1.2, 1.2))
     axes.set_axis_off()
     return shown
 
@@ -245,6 +246,7 @@ def draw_embedding(axes: Axes, graph: MinimaGraph, colours: Sequence[Any]) -> li
         axes.annotate(name, minima[index], (4, 4), textcoords="offset points", fontsize=7)
     axes.set(xlabel="first principal component", ylabel="second principal component", aspect="equal")
     axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.margins(0.15)
     axes.grid(alpha=0.25)
     if lines:
         axes.figure.colorbar(shown, ax=axes, label=f"barrier ({_split(graph)} loss)", shrink=0.8)
