@@ -210,7 +210,8 @@ def draw_saddles(axes: Axes, heights: Array, names: Sequence[str]) -> ScalarMapp
 
 def embedding_figure(graph: MinimaGraph, colouring: Colouring) -> Figure:
     """Minima and paths in the plane of the minima's first two principal components."""
-    figure = new_figure(6.2, 4.8)
+    figure = new_figure(7.2, 4.8)
+    figure.set_layout_engine("compressed")
     axes = figure.add_subplot()
     draw_embedding(axes, graph, colouring.colours)
     colouring.legend(figure, axes)
@@ -242,11 +243,15 @@ def draw_embedding(axes: Axes, graph: MinimaGraph, colours: Sequence[Any]) -> li
             lines += axes.plot(*trace.T, color=colour, linewidth=1.5, zorder=1)
     minima = graph.marks["minima"]
     axes.scatter(minima[:, 0], minima[:, 1], c=list(colours), s=50, edgecolors="white", zorder=2)
-    for name, index in place.items():
-        axes.annotate(name, minima[index], (4, 4), textcoords="offset points", fontsize=7)
+    names = list(place)
+    for rank, index in enumerate(np.argsort(minima[:, 0])):  # names of neighbours lie to the left and right in turn
+        aside, side = (-6, "right") if rank % 2 == 0 else (6, "left")
+        axes.annotate(
+            names[index], minima[index], (aside, 0), textcoords="offset points", fontsize=7, ha=side, va="center"
+        )
     axes.set(xlabel="first principal component", ylabel="second principal component", aspect="equal")
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.margins(0.15)
+    axes.margins(0.35, 0.1)
     axes.grid(alpha=0.25)
     if lines:
         axes.figure.colorbar(shown, ax=axes, label=f"barrier ({_split(graph)} loss)", shrink=0.8)
