@@ -19,7 +19,7 @@ from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.objective import EmpiricalRisk
 from landscape.parameters import ParameterSpace
 from landscape.problems.models import MODELS
-from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, resolve
+from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, code_fingerprints, resolve
 from landscape.problems.specification import ProblemSpecification, overridden
 from landscape.store import begun_batch_size
 from landscape.yamlfiles import parse_yaml
@@ -146,9 +146,11 @@ class Study:
         """What a result follows from: settings, fingerprints of checkpoints and data, names, versions, device."""
         named = self.carried()
         named.pop("data_args", None)
+        code = code_fingerprints(str(named[key]) for key in ("model", "data", "loss") if named.get(key))
         return {
             **settings,
             "problem": named,
+            **({"code": code} if code else {}),
             "checkpoints": {name: c.fingerprint for name, c in checkpoints.items()},
             "data": self.problem.data.fingerprints(),
             "versions": {"mode-connectivity": version("mode-connectivity"), "torch": torch.__version__},

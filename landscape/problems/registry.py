@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from landscape.errors import ConfigError, LandscapeError, ProblemError
+from landscape.files import fingerprint
 from landscape.problems import datasets, losses
 from landscape.problems.datasets import Data, as_data
 from landscape.problems.losses import Loss
@@ -127,6 +128,20 @@ def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
     if not hasattr(module, attribute):
         raise ConfigError(f"{place} has no {attribute!r}, which {kind} {name!r} names.")
     return getattr(module, attribute)
+
+
+def code_fingerprints(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the files in which the user's own models, data and losses stand, by what names them.
+
+    Args:
+        names: of models, data and losses; those of registries have no file of the user's.
+    """
+    found = {}
+    for place in sorted({name.rpartition(":")[0] for name in names} - {""}):
+        module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+        if file := getattr(module, "__file__", None):
+            found[place] = fingerprint([Path(file).read_bytes()])
+    return found
 
 
 def _load_file(path: Path) -> Any:

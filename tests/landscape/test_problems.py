@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import sys
 import textwrap
 
 import numpy as np
@@ -227,3 +228,34 @@ def test_chunks_cover_everything_once_in_nearly_equal_runs(size, batch_size):
     lengths = {run.stop - run.start for run in runs}
     assert max(lengths) <= batch_size
     assert max(lengths) - min(lengths) <= 1
+
+
+OWN = """
+import torch
+
+def model():
+    return torch.nn.Linear(3, 2)
+
+def data():
+    x = torch.linspace(-1, 1, 60).view(20, 3)
+    return (x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long())
+
+def loss(model, batch):
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+"""
+
+
+def test_a_resume_notices_that_the_users_code_has_changed(call, tmp_path):
+    code = tmp_path / "own.py"
+    code.write_text(OWN)
+    problem = ["--model", f"{code}:model", "--data", f"{code}:data", "--loss", f"{code}:loss"]
+    out = tmp_path / "a.safetensors"
+    assert call("train", *problem, "--epochs", 1, "--out", out)[0] == 0
+    arguments = ["surface", "--checkpoint", out, "--points", 3, "--out", tmp_path / "s.h5"]
+    assert call(*arguments)[0] == 0
+    code.write_text(OWN.replace('reduction="none")', 'reduction="none") * 100'))
+    for name in [name for name in sys.modules if name.startswith("_user_own_")]:
+        del sys.modules[name]  # as in a new process
+    status, _, errors = call(*arguments, "--resume")
+    assert status == 2
+    assert "code" in errors
