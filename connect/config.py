@@ -351,6 +351,11 @@ class GraphConfig(PathOptions, CheckpointOptions, ComputeOptions, OutputOptions)
         require_seed(self.seed)
         if not 0 < self.tolerance < math.inf:
             raise ConfigError(f"--tolerance is {self.tolerance}, expected above 0, in units of the loss.")
+        if self.batch_norm not in {None, "recomputed"}:
+            raise ConfigError(
+                f"--batch-norm is {self.batch_norm}, under which a pass would depend on all other minima; leave it at "
+                "recomputed."
+            )
         if self.points <= _ENDS:
             raise ConfigError(f"--points is {self.points}, expected at least {_ENDS + 1}: two ends and one between.")
         for name, least in (("budget", 0), ("samples", 1)):

@@ -1,6 +1,6 @@
 """Minima and paths in the plane that shows most of the minima: their principal components, by inner products alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,12 @@ class Embedding:
     explained: float
 
 
-def embed(points: Tensor, paths: Mapping[str, Path]) -> Embedding:
+def embed(points: Tensor, paths: Iterable[tuple[str, Path]] = ()) -> Embedding:
     """Project minima and paths on the first two principal components of the minima.
 
     Args:
         points: the minima `[n, P]`, n ≥ 2.
-        paths: by name.
+        paths: with their names; one at a time is held.
     """
     mean = points.mean(dim=0)
     values, vectors = np.linalg.eigh(_inner(points, points, mean))
@@ -44,8 +44,7 @@ def embed(points: Tensor, paths: Mapping[str, Path]) -> Embedding:
     weights[:, :kept] = vectors[:, ::-1][:, :kept] / np.sqrt(values[:kept])
     t = torch.linspace(0, 1, _TRACED, dtype=torch.float64)
     traces = {
-        name: path.curve.coefficients(t).numpy() @ _inner(path.points, points, mean) @ weights
-        for name, path in paths.items()
+        name: path.curve.coefficients(t).numpy() @ _inner(path.points, points, mean) @ weights for name, path in paths
     }
     total = values.sum()
     explained = float(values[:2].sum() / total) if total > 0 else 1.0

@@ -52,7 +52,9 @@ class Frontier:
 
 
 class Strategy(Protocol):
-    """Chooses the next pair."""
+    """Chooses the next pair; `prunes` says whether it leaves out pairs whose bounds meet."""
+
+    prunes: bool
 
     def choose(self, frontier: Frontier, tolerance: float) -> Pair | None:
         """Indices of the next pair, the smaller first; None when enough is known.
@@ -67,6 +69,8 @@ class Strategy(Protocol):
 class NearestFirst:
     """Join what is apart by its nearest pair; then take the pair whose bounds are furthest apart."""
 
+    prunes = True
+
     def choose(self, frontier: Frontier, tolerance: float) -> Pair | None:
         apart = np.isinf(frontier.upper) & ~frontier.tried
         return frontier.nearest(apart) if apart.any() else widest(frontier, tolerance)
@@ -74,6 +78,8 @@ class NearestFirst:
 
 class LowestFirst:
     """Join every minimum with the lowest of all, the lowest first; then as `NearestFirst`."""
+
+    prunes = True
 
     def choose(self, frontier: Frontier, tolerance: float) -> Pair | None:
         apart = np.isinf(frontier.upper) & ~frontier.tried
@@ -86,6 +92,8 @@ class LowestFirst:
 
 class Everything:
     """Every pair, the nearest first, whatever the bounds say."""
+
+    prunes = False
 
     def choose(self, frontier: Frontier, tolerance: float) -> Pair | None:
         return frontier.nearest(~frontier.tried)
@@ -169,35 +177,47 @@ def explore(
     most = total if budget is None else min(total, max(budget, graph.graph.number_of_edges()))
     with report("pairs", most, graph.graph.number_of_edges()) as progress:
         while True:
-            frontier = look(graph)
+            frontier = look(graph, tolerance)
             pair = strategy.choose(frontier, tolerance)
             if pair is None:
-                return outcome(graph, tolerance, "bounds")
-            if budget is not None and graph.graph.number_of_edges() >= budget:
-                return outcome(graph, tolerance, "budget")
+                return outcome(graph, tolerance, "bounds", strategy.prunes)
+            if (
+                budget is not None
+                and graph.graph.number_of_edges() >= budget
+                and not graph.graph.has_edge(names[pair[0]], names[pair[1]])
+            ):
+                return outcome(graph, tolerance, "budget", strategy.prunes)
             a, b = names[pair[0]], names[pair[1]]
             found = dict(join(a, b, float(frontier.upper[pair])))
             saddle = float(found.pop("saddle"))
+            if graph.graph.has_edge(a, b):
+                graph.graph.remove_edge(a, b)
             graph.add_pass(a, b, saddle if np.isfinite(saddle) else np.inf, **found)
             progress.advance()
             if after:
                 after()
 
 
-def look(graph: MinimaGraph) -> Frontier:
-    """What is known of all pairs."""
+def look(graph: MinimaGraph, tolerance: float) -> Frontier:
+    """What is known of all pairs.
+
+    A pass with an attribute `accepted` was taken because it was good enough under that tolerance; under a smaller one
+    its pair is open again, unless its bounds meet all the same.
+    """
     losses = np.array([graph.graph.nodes[name]["loss"] for name in graph.nodes])
     place = {name: index for index, name in enumerate(graph.nodes)}
     tried = np.eye(len(place), dtype=bool)
-    for a, b in graph.graph.edges:
-        tried[place[a], place[b]] = tried[place[b], place[a]] = True
+    for a, b, attributes in graph.graph.edges(data=True):
+        enough = attributes["saddle"] <= max(losses[place[a]], losses[place[b]]) + tolerance
+        done = enough or not attributes.get("accepted", 0.0) > tolerance
+        tried[place[a], place[b]] = tried[place[b], place[a]] = done
     distances = graph.pairs.get("distance", np.zeros_like(tried, dtype=float))
     return Frontier(np.maximum.outer(losses, losses), minimax_saddles(graph), distances, tried, losses)
 
 
-def outcome(graph: MinimaGraph, tolerance: float, reason: Literal["bounds", "budget"]) -> Outcome:
+def outcome(graph: MinimaGraph, tolerance: float, reason: Literal["bounds", "budget"], prunes: bool = True) -> Outcome:
     """The counts of pairs as they stand."""
-    frontier = look(graph)
+    frontier = look(graph, tolerance)
     rest = np.triu(~frontier.tried, 1)
-    left = int((rest & (frontier.gaps > tolerance)).sum())
-    return Outcome(reason, graph.graph.number_of_edges(), int(rest.sum()) - left, left)
+    left = rest & (frontier.gaps > tolerance) if prunes else rest
+    return Outcome(reason, int((~rest & np.triu(frontier.tried, 1)).sum()), int((rest & ~left).sum()), int(left.sum()))

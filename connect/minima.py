@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Graph: TypeAlias = "nx.Graph[Any]"  # generic in its stubs alone
 else:
     Graph = nx.Graph
-_SADDLE, _LOSS = "saddle", "loss"
+_LOSS = "loss"
+_RESERVED = {"done", "number", "a", "b"}  # names of a table's own arrays
 
 
 @dataclass
@@ -102,7 +103,8 @@ class MinimaGraph:
         for name, attributes in zip(names, _rows(result.sweeps["minima"], facts.pop("minima")), strict=True):
             graph.add_node(name, **attributes)
         for attributes in _rows(result.sweeps["passes"], facts.pop("passes")):
-            graph.add_edge(names[attributes.pop("a")], names[attributes.pop("b")], **attributes)
+            a, b = names[attributes.pop("a")], names[attributes.pop("b")]
+            graph.add_edge(a, b, **{**attributes, "start": a})
         return cls(graph, dict(result.sweeps["pairs"].values), dict(result.marks), result.provenance, facts)
 
     def save(self, filename: str | os.PathLike[str]) -> None:
@@ -151,10 +153,10 @@ def own_losses(graph: MinimaGraph | Graph) -> Array:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Array], list[Attributes]]:
-    """Attributes as columns of numbers, NaN where one is missing, and what is no number row by row."""
+    """Attributes as columns where every row has a number, and all others row by row."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    numeric = [n for n in names if all(_is_number(row[n]) for row in rows if n in row)]
-    columns = {name: np.array([row.get(name, float("nan")) for row in rows]) for name in numeric}
+    numeric = [n for n in names if n not in _RESERVED and all(_is_number(row.get(n)) for row in rows)]
+    columns = {name: np.array([row[name] for row in rows]) for name in numeric}
     return columns, [{name: value for name, value in row.items() if name not in columns} for row in rows]
 
 

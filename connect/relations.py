@@ -50,12 +50,15 @@ def clusters(matrix: Array, method: str = "average") -> Array:
         method: as in `scipy.cluster.hierarchy.linkage`: "single" for minimax saddles, whose merges are then exact.
 
     Returns:
-        The linkage `[n - 1, 4]`, as scipy gives it; infinite dissimilarities count as twice the largest finite one.
+        The linkage `[n - 1, 4]`, as scipy gives it; infinite dissimilarities count as 1 more than twice the largest
+        finite one.
     """
+    if len(matrix) < 2:
+        return np.empty((0, 4))
     plain = np.array(matrix, dtype=np.float64)
     np.fill_diagonal(plain, 0)
     finite = plain[np.isfinite(plain)]
-    plain[~np.isfinite(plain)] = 2 * finite.max(initial=0.5)
+    plain[~np.isfinite(plain)] = 2 * finite.max(initial=0.0) + 1
     found: Array = linkage(squareform(plain, checks=False), method)
     return found
 

@@ -85,7 +85,8 @@ def valleys(graph: MinimaGraph | Graph, height: float) -> list[set[Hashable]]:
     below = [n for n, loss in zip(whole.nodes, own_losses(graph), strict=True) if not loss > height]
     low: Graph = nx.Graph()
     low.add_nodes_from(below)
-    low.add_edges_from((a, b) for a, b, saddle in ordered_passes(graph) if saddle <= height)
+    passes = [(a, b) for a, b, saddle in ordered_passes(graph) if saddle <= height]
+    low.add_edges_from((a, b) for a, b in passes if a in low and b in low)
     return sorted(
         nx.connected_components(low), key=lambda valley: (-len(valley), below.index(min(valley, key=below.index)))
     )

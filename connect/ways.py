@@ -13,13 +13,15 @@ WAYS = ("path", "straight")
 def along(result: Result, way: str) -> Sweep:
     """All that was measured of one way, ordered by t: the first values and those of every refinement.
 
-    Quantities that were measured at the first values only, such as curvature, are NaN at the others.
+    Where there is no path but the straight line, it is both. Quantities that were measured at the first values only,
+    such as curvature, are NaN at the others.
 
     Args:
         result: of kind "profile".
         way: "path" or "straight".
     """
-    return joined([measured for name, measured in result.sweeps.items() if name.partition(" ")[0] == way])
+    rounds = [measured for name, measured in result.sweeps.items() if name.partition(" ")[0] == way]
+    return joined(rounds) if rounds else along(result, "straight")
 
 
 def joined(rounds: Sequence[Sweep]) -> Sweep:

@@ -70,6 +70,7 @@ from .errors import BusyError as BusyError
 from .errors import CheckpointError as CheckpointError
 from .errors import ConfigError as ConfigError
 from .errors import CorruptFileError as CorruptFileError
+from .errors import DivergedError as DivergedError
 from .errors import Interrupted as Interrupted
 from .errors import LandscapeError as LandscapeError
 from .errors import LayoutError as LayoutError

@@ -13,6 +13,7 @@ LandscapeError
 │   └── ProvenanceError        it was measured under other settings
 ├── StorageError           a file cannot be written; what was there before is whole
 │   └── BusyError              another process is writing it
+├── DivergedError          a training loss became NaN or infinite
 └── Interrupted            stopped by a signal; what is done is on disk
 """
 
@@ -67,6 +68,10 @@ class StorageError(LandscapeError):
 
 class BusyError(StorageError):
     """Another process is writing the same output."""
+
+
+class DivergedError(LandscapeError):
+    """A training loss became NaN or infinite."""
 
 
 class Interrupted(LandscapeError):

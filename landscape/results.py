@@ -92,7 +92,7 @@ class Result:
     A result of one sweep gives its arrays out itself: `result.x`, `result.train_loss`, `result["train_loss"]`.
 
     Attributes:
-        kind: what was studied: "line", "surface", "trajectory", "plane" or "profile".
+        kind: what was studied: "line", "surface", "trajectory", "plane", "profile", "ensemble", "simplex" or "graph".
         sweeps: measurements by name; a result with a single sweep calls it "".
         marks: points and polylines to draw on a plane, by name, `[n, 2]`.
         provenance: the resolved configuration, fingerprints, versions and seed.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from landscape.checkpoints import fingerprint_tensors
-from landscape.errors import LandscapeError
+from landscape.errors import DivergedError
 from landscape.interrupts import stoppable
 from landscape.keeping import Keeping, State, Watch, described
 from landscape.objective import Objective
@@ -133,7 +133,7 @@ def descend(
 
     Raises:
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
-        LandscapeError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite.
         ProvenanceError: the kept state belongs to other settings.
     """
     steps = len(chunks(objective.examples, recipe.batch_size))
@@ -200,7 +200,7 @@ def run_epochs(
 
     Raises:
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
-        LandscapeError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite.
     """
     total = steps * epochs
     with stoppable() as stop, _isolated(objective.device), report(description, total, state.step) as progress:
@@ -211,7 +211,7 @@ def run_epochs(
                 if state.step % steps == 0:
                     loss = float(state.tensors["losses"][epoch])
                     if not math.isfinite(loss):
-                        raise LandscapeError(
+                        raise DivergedError(
                             f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr, "
                             "and see that the data hold no NaN."
                         )

@@ -1,7 +1,7 @@
 """Map minima and the passes between them."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -9,31 +9,25 @@ import numpy as np
 import torch
 
 from connect.commands.finding import PathFinder
+from connect.commands.passes import Passes, whole
 from connect.commands.pictures import draw_result
 from connect.committees import compare_committees
 from connect.config import GraphConfig
-from connect.curves import PolygonalChain
 from connect.embedding import embed
 from connect.exploring import STRATEGIES, Outcome, explore
 from connect.geometry import gram
 from connect.likeness import disagreement
 from connect.minima import MinimaGraph, load_graph
-from connect.path import Path, load_path, save_path
-from connect.profiles import Along, figures, lengths, measure_way
+from connect.path import load_path
 from connect.relations import relations
 from connect.saddles import centrality, minimax_saddles, ordered_passes, valleys
-from connect.ways import joined
 from landscape import (
     CHECKPOINT_SUFFIXES,
     Checkpoint,
     ConfigError,
-    Keeping,
     LayoutError,
     ProblemError,
     Reporter,
-    Result,
-    ResultWriter,
-    Sweep,
     alone,
     lanczos,
     load_checkpoint,
@@ -47,12 +41,8 @@ from landscape import (
     wrote,
 )
 
-GRAPH, GRAPHML, PASSES = "graph.h5", "graph.graphml", "passes"
-_BRACKET = 0.1  # share of the tolerance to which each saddle is measured
-_MEASURED = (
-    "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high", "saddle_loss_low",
-    "saddle_loss_high", "error_barrier", "error_barrier_low", "error_barrier_high", "length_ratio", "t_max",
-)  # fmt: skip
+GRAPH, GRAPHML = "graph.h5", "graph.graphml"
+_SAMPLE = 2048  # examples at most whose predictions are compared and averaged
 _TOLD_OF_TRAINING = ("batch_size", "lr", "weight_decay", "momentum", "epochs", "augment")
 
 
@@ -73,9 +63,10 @@ class GraphSummary:
         tree: the passes of the minimum spanning tree, the lowest first: two names and the saddle loss.
         valleys: the minima of each valley below the highest minimum and the tolerance, the largest first.
         height: that height.
-        duplicates: checkpoints that hold the same network as another: the file, and the minimum that stands for it.
+        duplicates: checkpoints that hold the same network as another: the file, and the file that stands for it.
         relations: rank correlations between quantities of pairs.
         committees: ensembles of minima, by name.
+        notes: what else is to be said.
         split: that losses are of.
         files: what was written.
     """
@@ -95,6 +86,7 @@ class GraphSummary:
     duplicates: Mapping[str, str]
     relations: Sequence[Mapping[str, Any]]
     committees: Mapping[str, Mapping[str, Any]]
+    notes: Sequence[str]
     split: str
     files: Sequence[str]
 
@@ -102,6 +94,7 @@ class GraphSummary:
         """The summary in words."""
         reasons = {"bounds": "nothing is left to try", "budget": "the budget is spent"}
         lines = [f"{file} is the same network as {name}" for file, name in self.duplicates.items()]
+        lines += self.notes
         lines.append(
             f"{self.minima} minima, {self.pairs} pairs: {self.fitted} joined ({self.straight} by the straight line), "
             f"{self.pruned} pruned, {self.left} left; {reasons[self.stopped]}"
@@ -116,7 +109,7 @@ class GraphSummary:
                     f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f}"
                 )
         for name, found in self.committees.items():
-            lines.append(f"{name}: accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
+            lines.append(f"{name}: {found['split']} accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
         return "\n".join([*lines, wrote(self.files)])
 
 
@@ -145,12 +138,14 @@ class _Mapping:
         self._config, self._report = config, report
         self._file = config.out / GRAPH
         self._finder = PathFinder(config)
+        self._notes: list[str] = []
 
     def run(self) -> GraphSummary:
         config = self._config
-        remove_partials(self._file)
-        if not config.resume:
-            refuse_existing(self._file, config.overwrite, resumable=True)
+        for file in (self._file, config.out / GRAPHML):
+            remove_partials(file)
+            if not config.resume:
+                refuse_existing(file, config.overwrite, resumable=True)
         minima, duplicates = _distinct(
             [load_checkpoint(file, trust_pickle=config.trust_pickle) for file in _files(config.checkpoints)]
         )
@@ -158,12 +153,13 @@ class _Mapping:
         known = load_graph(self._file) if config.resume and self._file.exists() else None
         self._minima = _named(minima, known)
         points = study.load_all(list(self._minima.values()))
-        self._thetas = points.thetas
-        statistics = study.policy(config, points)
+        self._thetas, twins = _apart(self._minima, points.thetas)
+        duplicates |= twins
+        statistics = study.policy(replace(config, batch_norm="recomputed"), points)
         begun = known.provenance.get("eval_batch_size") if known else None
         self._risk = study.risk(config, statistics, begun=begun)
         self._study = study
-        self._provenance = study.provenance(
+        provenance = study.provenance(
             {},
             **self._finder.settings,
             points=config.points,
@@ -176,15 +172,19 @@ class _Mapping:
             eval_batch_size=self._risk.batch_size,
         )
         if known:
-            require_same_provenance(self._file, known.provenance, self._provenance)
-        elif not config.resume:
-            self._clear()
-        self._graph = known or MinimaGraph(provenance=self._provenance)
+            require_same_provenance(self._file, known.provenance, provenance)
+        self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
+        self._passes = Passes(config, study, self._risk, self._finder, provenance, self._report)
         self._measure_minima()
+        if not config.resume:
+            self._passes.clear()
+        self._passes.clean()
+        self._save()
+        strategy = STRATEGIES[config.strategy]()
         outcome = explore(
             self._graph,
             self._join,
-            STRATEGIES[config.strategy](),
+            strategy,
             tolerance=config.tolerance,
             budget=config.budget,
             after=self._save,
@@ -192,9 +192,16 @@ class _Mapping:
         )
         return self._summary(outcome, duplicates)
 
-    def _clear(self) -> None:
-        for file in [self._file, self._config.out / GRAPHML, *(self._config.out / PASSES).glob("*-*.*")]:
-            file.unlink(missing_ok=True)
+    def _cleared(self, known: MinimaGraph) -> MinimaGraph:
+        """A graph that is gone on with: without passes whose files are gone, and what followed from all of it."""
+        for a, b, attributes in list(known.passes):
+            if not whole(self._config.out, attributes):
+                known.graph.remove_edge(a, b)
+                self._notes.append(f"{a} – {b}: its files were gone, and it was found anew")
+        for name, attributes in known.graph.nodes(data=True):
+            attributes.pop("centrality", None)
+            attributes["checkpoint"] = str(self._minima[str(name)].path)
+        return MinimaGraph(known.graph, provenance=known.provenance)
 
     def _save(self) -> None:
         self._graph.save(self._file)
@@ -217,7 +224,6 @@ class _Mapping:
         if self._predictions:
             rows = [[disagreement(p, q) for q in self._predictions] for p in self._predictions]
             self._graph.pairs["disagreement"] = np.array(rows)
-        self._save()
 
     def _measured(self, name: str) -> dict[str, Any]:
         """The attributes of a minimum."""
@@ -247,13 +253,20 @@ class _Mapping:
             risk = risk.on_sample(self._config.samples)
         with risk.curvature(theta) as product:
             start = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(self._config.seed))
-            return float(lanczos(product, start.to(theta), bottom=0).top[0])
+            found = lanczos(product, start.to(theta), bottom=0)
+        if not found.converged:
+            raise ProblemError(
+                f"the largest eigenvalue was not found in {found.products} products; leave out --sharpness, or look at "
+                "landscape hessian."
+            )
+        return float(found.top[0])
 
     def _predict(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The predictions of all minima on the test split, or on the first; none where the networks do not classify."""
-        split = "test" if "test" in self._risk.splits else self._risk.splits[0]
+        """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
+        self._voted = split = "test" if "test" in self._risk.splits else self._risk.splits[0]
+        risk = self._risk.on([split]).on_sample(min(_SAMPLE, self._risk.size(split)))
         try:
-            found = [self._risk.predict(theta, split) for theta in self._thetas]
+            found = [risk.predict(theta, split) for theta in self._thetas]
         except ProblemError:
             return [], torch.empty(0)
         return [prediction.log_probabilities.cpu() for prediction in found], found[0].labels.cpu()
@@ -261,75 +274,14 @@ class _Mapping:
     def _theta(self, name: Hashable) -> torch.Tensor:
         return self._thetas[list(self._minima).index(str(name))]
 
-    # ------------------------------------------------------------------ passes
-
     def _join(self, a: Hashable, b: Hashable, upper: float) -> Mapping[str, Any]:
-        """Try the straight line, and train a path where that is not enough."""
-        config, names = self._config, [str(a), str(b)]
-        prints = [self._minima[name].fingerprint for name in names]
-        stem = config.out / PASSES / "-".join(fingerprint[:12] for fingerprint in prints)
-        provenance = {**self._provenance, "checkpoints": dict(zip("ab", prints, strict=True))}
-        ends = torch.stack([self._theta(name) for name in names])
-        straight = Path(ends, PolygonalChain(2), provenance)
-        begun = Result("profile", {}, provenance=provenance, facts=lengths(straight))
-        writer = ResultWriter(stem.with_suffix(".h5"), begun, resume=True)
-        rounds = self._rounds(straight, "straight", writer)
-        line = figures(joined(list(rounds.values())), 1.0)
+        names = [str(a), str(b)]
+        prints = {end: self._minima[name].fingerprint for end, name in zip("ab", names, strict=True)}
         lower = max(self._graph.graph.nodes[name]["loss"] for name in names)
-        path, way, how = straight, line, "straight line"
-        if line.saddle_loss <= lower + config.tolerance:
-            for name, measured in rounds.items():
-                writer.update(name.replace("straight", "path"), measured)
-        else:
-            path = self._found(stem, [ends, None], provenance)
-            rounds = self._rounds(path, "path", writer)
-            way = figures(joined(list(rounds.values())), path.length() / path.distance())
-            how = config.curve
-        writer.note({**lengths(path), "path": asdict(way), "straight": asdict(line)}, flush=True)
-        if way.saddle_loss > line.saddle_loss or path.curve == straight.curve:
-            path, way, how = straight, line, "straight line"
-        save_path(stem.with_suffix(".safetensors"), path, self._study.space, {"problem": self._study.carried()})
-        stem.with_suffix(".state.safetensors").unlink(missing_ok=True)
-        return self._attributes(way, path, how, stem)
-
-    def _attributes(self, way: Along, path: Path, how: str, stem: FilePath) -> dict[str, Any]:
-        """What is known of a pass."""
-        place = f"{PASSES}/{stem.name}"
-        return {
-            "saddle": way.saddle_loss,
-            **{name: getattr(way, name) for name in _MEASURED},
-            "length": path.length(),
-            "how": how,
-            "path": f"{place}.safetensors",
-            "profile": f"{place}.h5",
-        }
-
-    def _rounds(self, way: Path, name: str, writer: ResultWriter) -> dict[str, Sweep]:
-        return measure_way(
-            way,
-            self._risk,
-            np.linspace(0, 1, self._config.points),
-            name=name,
-            tolerance=_BRACKET * self._config.tolerance,
-            writer=writer,
-            report=self._report,
-        )
-
-    def _found(self, stem: FilePath, given: list[Any], provenance: Mapping[str, Any]) -> Path:
-        """A trained path: from its file when a stopped run had finished it."""
-        file = stem.with_suffix(".safetensors")
-        if file.exists():
-            path = load_path(file, self._study.space)
-            require_same_provenance(file, path.provenance, provenance)
-            return path
-        keeping = Keeping(
-            stem.with_suffix(".state.safetensors"), provenance, resume=True, seconds=self._config.save_every
-        )
-        found = self._finder.find(self._risk, given, seed=self._config.seed, keeping=keeping, report=self._report)
-        path = Path(found.points, found.curve, provenance, found.losses)
-        save_path(file, path, self._study.space, {"problem": self._study.carried()})
-        keeping.discard()
-        return path
+        found = self._passes.join(torch.stack([self._theta(name) for name in names]), prints, lower)
+        if note := found.get("note"):
+            self._notes.append(f"{a} – {b}: {note}")
+        return found
 
     # ------------------------------------------------------------------ what follows from them
 
@@ -337,21 +289,28 @@ class _Mapping:
         config, graph = self._config, self._graph
         names = [str(name) for name in graph.nodes]
         place = {name: index for index, name in enumerate(names)}
-        paths = {
-            f"path {place[str(a)]} {place[str(b)]}": load_path(config.out / attributes["path"], self._study.space)
+        paths = (
+            (f"path {place[str(a)]} {place[str(b)]}", load_path(config.out / attributes["path"], self._study.space))
             for a, b, attributes in graph.passes
-        }
+        )
         order = [list(self._minima).index(name) for name in names]
         plane = embed(self._thetas[order], paths)
         graph.marks = {"minima": plane.minima, **plane.paths}
         height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + config.tolerance
         found = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
         committees = {}
-        if self._predictions and 1 < config.members <= len(names):
+        if config.members > len(names):
+            self._notes.append(f"no ensembles: there are fewer minima than --members {config.members}")
+        elif self._predictions and config.members:
             indices = [[place[name] for name in valley] for valley in found]
-            chosen = compare_committees(self._predictions, self._labels, indices, config.members, config.seed)
+            voices = [self._predictions[i] for i in order]
+            chosen = compare_committees(voices, self._labels, indices, config.members, config.seed)
             committees = {
-                f"{name}, {config.members} minima": {**asdict(c), "members": [names[i] for i in c.members]}
+                f"{name}, {config.members} minima": {
+                    **asdict(c),
+                    "members": [names[i] for i in c.members],
+                    "split": self._voted,
+                }
                 for name, c in chosen.items()
             }
         told: dict[str, Any] = {
@@ -381,6 +340,7 @@ class _Mapping:
             nodes=names,
             **told,
             duplicates=duplicates,
+            notes=self._notes,
             split=graph.facts["split"],
             files=[str(self._file), str(config.out / GRAPHML), *draw_result(self._file)],
         )
@@ -426,6 +386,30 @@ def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict
     return list(found.values()), duplicates
 
 
+def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.Tensor, dict[str, str]]:
+    """The points `[n, P]` of minima that differ, and which checkpoints hold the same network as another's.
+
+    Args:
+        minima: by name; those that are the same as an earlier one are taken out.
+        thetas: their points.
+
+    Raises:
+        ConfigError: fewer than two are left.
+    """
+    kept: list[int] = []
+    twins: dict[str, str] = {}
+    names = list(minima)
+    for index, name in enumerate(names):
+        same = next((i for i in kept if torch.equal(thetas[i], thetas[index])), None)
+        if same is None:
+            kept.append(index)
+        else:
+            twins[str(minima.pop(name).path)] = str(minima[names[same]].path)
+    if len(kept) < 2:
+        raise ConfigError("a graph needs two different minima at least.")
+    return (thetas if len(kept) == len(names) else thetas[kept]), twins
+
+
 def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict[str, Checkpoint]:
     """A name for each minimum: that which it has in a graph already, else its file's, with its folder if need be.
 
@@ -443,7 +427,7 @@ def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict
     for checkpoint in checkpoints:
         if checkpoint.fingerprint in before:
             continue
-        parts = checkpoint.path.with_suffix("").parts
+        parts = checkpoint.path.absolute().with_suffix("").parts
         candidates = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
         fresh = (name for name in (*candidates, checkpoint.fingerprint[:12]) if name not in named)
         named[next(fresh)] = checkpoint

@@ -16,7 +16,7 @@ from connect.minima import MinimaGraph
 from connect.saddles import minimax_saddles, ordered_passes
 from landscape import Array, ConfigError, describe, new_figure
 
-_FEW_VALUES, _SMALL, _ASIDE = 8, 1e-12, 0.3
+_FEW_VALUES, _SMALL, _ASIDE, _LONGEST = 8, 1e-12, 0.3, 24
 _MAP = "viridis"
 _DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -285,4 +285,6 @@ def _title(graph: MinimaGraph, told: str) -> str:
 
 
 def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    if value is None:
+        return "not known"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)[:_LONGEST]

@@ -21,9 +21,10 @@ from tests.oracles import Signalling
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [16], "batch_norm": true}', "--data", "digits"]
 QUICK = ["--epochs", 2, "--points", 5, "--eval-batch-size", 512]
+LONGER = ["--epochs", 30, "--points", 5, "--eval-batch-size", 512]
 KEYS = {
     "minima", "pairs", "fitted", "straight", "pruned", "left", "stopped", "saddle", "nodes", "tree", "valleys",
-    "height", "duplicates", "relations", "committees", "split", "files",
+    "height", "duplicates", "relations", "committees", "notes", "split", "files",
 }  # fmt: skip
 WRITTEN = [
     "graph.h5", "graph.graphml", "graph_disconnectivity.png", "graph_network.png", "graph_saddles.png",
@@ -112,14 +113,15 @@ def test_a_graph_tells_what_joins_the_minima(ask, minima, tmp_path):
 def test_pruning_saves_fits_and_keeps_the_matrix_within_the_tolerance(ask, minima, tmp_path):
     found = {}
     for strategy in ("nearest", "lowest", "all"):
-        arguments = ["graph", minima[0].parent, "--out", tmp_path / strategy, *QUICK, "--members", 0, "--json"]
+        arguments = ["graph", minima[0].parent, "--out", tmp_path / strategy, *LONGER, "--members", 0, "--json"]
         code, found[strategy], errors = ask(*arguments, "--strategy", strategy, "--tolerance", 0.5, program=connect.cli)
         assert code == 0, errors
     assert found["all"]["fitted"] == 10
+    assert found["all"]["straight"] < 10
     exact = np.array(found["all"]["saddle"])
     for strategy in ("nearest", "lowest"):
         assert found[strategy]["fitted"] < 10
-        assert np.abs(np.array(found[strategy]["saddle"]) - exact).max() <= 0.5
+        assert np.abs(np.array(found[strategy]["saddle"]) - exact).max() <= 0.01
         assert found[strategy]["committees"] == {}
 
 
@@ -274,22 +276,160 @@ def test_a_killed_graph_keeps_every_finished_pass(minima, tmp_path):
 
     printed, errors = (process := start(tmp_path / "whole")).communicate(timeout=300)
     assert process.returncode == 0, errors
-    cut, finished, killed = tmp_path / "cut", 0, 0
-    for pause in (0.5, 1.5, 1.0, 2.0):
+    cut, kept, killed = tmp_path / "cut", {}, 0
+
+    def passes():
+        if not (cut / "graph.h5").exists():
+            return {}
+        return {frozenset((a, b)): attributes for a, b, attributes in load_graph(cut / "graph.h5").passes}
+
+    for pause in (0.0, 0.3, 0.1):
         process = start(cut)
-        seen = time.monotonic()
-        while process.poll() is None and not list(cut.glob("passes/*")) and time.monotonic() - seen < 60:
+        while process.poll() is None and len(passes()) <= len(kept):
             time.sleep(0.01)
         time.sleep(pause)
         killed += process.poll() is None
         process.kill()
         process.communicate()
-        if (cut / "graph.h5").exists():
-            now = load_graph(cut / "graph.h5").graph.number_of_edges()
-            assert now >= finished
-            finished = now
-    assert killed
+        now = passes()
+        assert len(now) > len(kept)
+        assert kept.items() <= now.items()
+        kept = now
+    assert killed >= 2
     resumed, errors = (process := start(cut)).communicate(timeout=300)
     assert process.returncode == 0, errors
     assert {**json.loads(resumed), "files": 0} == {**json.loads(printed), "files": 0}
     assert held(cut) == held(tmp_path / "whole")
+
+
+# ------------------------------------------------------------------ what attacks found
+
+
+def test_a_smaller_tolerance_goes_on_from_a_larger_one(ask, minima, tmp_path):
+    arguments = ["graph", *minima[:3], *LONGER, "--json"]
+    code, fresh, errors = ask(*arguments, "--out", tmp_path / "fresh", "--tolerance", 0.02, program=connect.cli)
+    assert code == 0, errors
+    code, loose, errors = ask(*arguments, "--out", tmp_path / "g", "--tolerance", 5, program=connect.cli)
+    assert code == 0, errors
+    assert loose["straight"] == loose["fitted"]
+    code, tight, errors = ask(*arguments, "--out", tmp_path / "g", "--tolerance", 0.02, "--resume", program=connect.cli)
+    assert code == 0, errors
+    assert tight["straight"] < tight["fitted"]
+    np.testing.assert_allclose(np.array(tight["saddle"]), np.array(fresh["saddle"]), atol=0.02)
+
+
+def test_a_fit_that_diverges_leaves_the_straight_line_and_says_so(call, ask, minima, tmp_path):
+    arguments = ["graph", *minima[:2], "--out", tmp_path / "g", *QUICK, "--tolerance", 1e-4, "--lr", 1e9]
+    code, summary, errors = ask(*arguments, "--json", program=connect.cli)
+    assert code == 0, errors
+    assert "could not be trained" in summary["notes"][0]
+    assert np.isfinite(summary["saddle"][0][1])
+    ((_, _, known),) = load_graph(tmp_path / "g" / "graph.h5").passes
+    assert known["how"] == "straight line"
+    profile = load_result(tmp_path / "g" / known["profile"])
+    assert {name.partition(" ")[0] for name in profile.sweeps} == {"straight"}
+    assert call("plot", tmp_path / "g" / known["profile"], "--out", tmp_path, program=connect.cli)[0] == 0
+    code, again, errors = ask(*arguments, "--json", "--resume", program=connect.cli)
+    assert code == 0, errors
+    assert again["saddle"] == summary["saddle"]
+
+
+def test_a_finished_graph_is_kept_when_its_successor_is_refused(call, minima, tmp_path):
+    out = tmp_path / "g"
+    arguments = ["graph", *minima[:2], "--out", out, *QUICK]
+    assert call(*arguments, program=connect.cli)[0] == 0
+    (out / "passes" / "my-notes.txt").write_text("mine")
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    flags = ["--overwrite", "--sharpness", "--samples", 100_000]
+    code, _, errors = call(*arguments, *flags, program=connect.cli)
+    assert code == 2
+    assert "100000 samples" in errors
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    assert call(*arguments, "--overwrite", program=connect.cli)[0] == 0
+    assert (out / "passes" / "my-notes.txt").read_text() == "mine"
+
+
+def test_passes_whose_files_are_gone_are_found_anew(ask, minima, tmp_path):
+    out = tmp_path / "g"
+    arguments = ["graph", *minima[:3], "--out", out, *QUICK, "--json"]
+    code, whole, errors = ask(*arguments, program=connect.cli)
+    assert code == 0, errors
+    files = sorted((out / "passes").iterdir())
+    files[0].unlink()
+    code, again, errors = ask(*arguments, "--resume", program=connect.cli)
+    assert code == 0, errors
+    assert again["saddle"] == whole["saddle"]
+    assert "found anew" in again["notes"][0]
+    assert sorted((out / "passes").iterdir()) == files
+
+
+def test_a_graph_that_grew_and_was_stopped_can_be_drawn(ask, call, minima, tmp_path, monkeypatch):
+    out = tmp_path / "g"
+    arguments = ["--out", out, *QUICK, "--strategy", "all"]
+    assert ask("graph", *minima[:2], *arguments, program=connect.cli)[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("landscape.commandline.on_stderr", Signalling(40))
+        assert call("graph", *minima[:4], *arguments, "--resume", program=connect.cli)[0] == 75
+    graph = load_graph(out / "graph.h5")
+    assert len(graph.nodes) == 4
+    assert graph.graph.number_of_edges() < 6
+    code, _, errors = call("plot", out / "graph.h5", "--out", tmp_path, program=connect.cli)
+    assert code == 0, errors
+
+
+def test_the_same_weights_in_another_type_are_the_same_minimum(ask, minima, tmp_path):
+    wide = tmp_path / "wide.safetensors"
+    saved = load_checkpoint(minima[0])
+    save_tensors(wide, {n: t.double() if t.is_floating_point() else t for n, t in saved.state.items()}, saved.metadata)
+    arguments = ["graph", *minima[:2], wide, "--out", tmp_path / "g", *QUICK, "--json"]
+    code, summary, errors = ask(*arguments, program=connect.cli)
+    assert code == 0, errors
+    assert summary["minima"] == 2
+    assert summary["duplicates"] == {str(wide): str(minima[0])}
+
+
+def test_too_few_minima_for_an_ensemble_are_said(ask, minima, tmp_path):
+    arguments = ["graph", *minima[:2], "--out", tmp_path / "g", *QUICK, "--members", 9, "--json"]
+    code, summary, errors = ask(*arguments, program=connect.cli)
+    assert code == 0, errors
+    assert summary["notes"] == ["no ensembles: there are fewer minima than --members 9"]
+
+
+OWN = """
+import torch
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.flatten(1)))
+        if self.training:
+            self.scale.mul_(0.9).add_(0.1 * x.detach().std())
+        return self.last(x / self.scale)
+
+def model():
+    return Scaled()
+"""
+
+
+def test_no_fit_depends_on_those_before_it(ask, tmp_path):
+    """With a layer that keeps a running scale; each pair alone gives what it gives among others."""
+    code = tmp_path / "own.py"
+    code.write_text(OWN)
+    problem = ["--model", f"{code}:model", "--data", "digits"]
+    files = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
+    for seed, file in enumerate(files):
+        assert ask("train", *problem, "--epochs", 1, "--seed", seed, "--out", file)[0] == 0
+    arguments = [*QUICK, "--strategy", "all", "--tolerance", 1e-6, "--members", 0, "--json"]
+    status, _, errors = ask("graph", *files, "--out", tmp_path / "all", *arguments, program=connect.cli)
+    assert status == 0, errors
+    together = {frozenset((a, b)): d["saddle"] for a, b, d in load_graph(tmp_path / "all" / "graph.h5").passes}
+    for budget in (1, 2, 3):  # in three runs, one pass each
+        flags = ["--budget", budget, "--resume"]
+        status, _, errors = ask("graph", *files, "--out", tmp_path / "one", *arguments, *flags, program=connect.cli)
+        assert status == 0, errors
+    apart = {frozenset((a, b)): d["saddle"] for a, b, d in load_graph(tmp_path / "one" / "graph.h5").passes}
+    assert apart == together
