@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
-from connect.minima import MinimaGraph
+from connect.minima import Graph, MinimaGraph
 from connect.saddles import minimax_saddles
 from landscape import Array
 
@@ -36,9 +36,12 @@ class Relation:
     pairs: int
 
 
-def relations(graph: MinimaGraph) -> list[Relation]:
-    """Rank correlations between the minimax saddle and all quantities of pairs that the graph holds."""
-    known = {"saddle": minimax_saddles(graph), **graph.pairs}
+def relations(graph: MinimaGraph | Graph) -> list[Relation]:
+    """Rank correlations between the minimax saddle and all quantities of pairs that the graph holds.
+
+    A plain `networkx.Graph` holds none, so there is nothing to tell of it.
+    """
+    known = {"saddle": minimax_saddles(graph), **(graph.pairs if isinstance(graph, MinimaGraph) else {})}
     return [_relation(one, known[one], other, known[other]) for one, other in combinations(known, 2)]
 
 

@@ -156,6 +156,7 @@ def test_a_wrapped_graph_and_a_plain_one_say_the_same(seed):
     assert centrality(plain) == centrality(wrapped)
     assert lowest_way(plain, "m0", "m4") == lowest_way(wrapped, "m0", "m4")
     assert np.array_equal(merge_tree(plain).merges, merge_tree(wrapped).merges)
+    assert relations(plain) == relations(wrapped) == []
 
 
 def test_centrality_counts_the_lowest_ways_through_a_minimum():
