@@ -278,10 +278,7 @@ class _Mapping:
         names = [str(a), str(b)]
         prints = {end: self._minima[name].fingerprint for end, name in zip("ab", names, strict=True)}
         lower = max(self._graph.graph.nodes[name]["loss"] for name in names)
-        found = self._passes.join(torch.stack([self._theta(name) for name in names]), prints, lower)
-        if note := found.get("note"):
-            self._notes.append(f"{a} – {b}: {note}")
-        return found
+        return self._passes.join(torch.stack([self._theta(name) for name in names]), prints, lower)
 
     # ------------------------------------------------------------------ what follows from them
 
@@ -298,6 +295,7 @@ class _Mapping:
         graph.marks = {"minima": plane.minima, **plane.paths}
         height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + config.tolerance
         found = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
+        self._notes += [f"{a} – {b}: {known['note']}" for a, b, known in graph.passes if "note" in known]
         committees = {}
         if config.members > len(names):
             self._notes.append(f"no ensembles: there are fewer minima than --members {config.members}")

@@ -334,6 +334,7 @@ def test_a_fit_that_diverges_leaves_the_straight_line_and_says_so(call, ask, min
     code, again, errors = ask(*arguments, "--json", "--resume", program=connect.cli)
     assert code == 0, errors
     assert again["saddle"] == summary["saddle"]
+    assert again["notes"] == summary["notes"]
 
 
 def test_a_finished_graph_is_kept_when_its_successor_is_refused(call, minima, tmp_path):
