@@ -76,6 +76,7 @@ from .errors import LandscapeError as LandscapeError
 from .errors import LayoutError as LayoutError
 from .errors import MissingDataError as MissingDataError
 from .errors import NonFiniteError as NonFiniteError
+from .errors import PlaceError as PlaceError
 from .errors import ProblemError as ProblemError
 from .errors import ProvenanceError as ProvenanceError
 from .errors import ResultError as ResultError

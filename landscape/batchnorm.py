@@ -1,18 +1,19 @@
-"""What the running statistics of batch-norm layers hold at a new θ.
+"""What the running statistics of layers of batch and instance norm hold at a new θ.
 
 Running statistics belong to the θ at which they were gathered. Elsewhere there are three policies: `frozen` (those of
 one point), `interpolated` (moved linearly with θ) and `recomputed` (gathered anew from the training data). Counters and
 masks never move, and dropout stays off while statistics are gathered.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from landscape.errors import ProblemError
+from landscape.conduct import Conduct, observed
 from landscape.parameters import ParameterSpace
 from landscape.problems.losses import Loss, per_example
 from landscape.problems.splits import Split, chunks
@@ -58,11 +59,13 @@ class Interpolated:
     Args:
         points: known points `[k, P]`, k ≥ 2.
         statistics: their statistics `[k, S]`.
+        others: further buffers that move likewise, such as an input scaler's, `[k, *shape]` by name.
     """
 
     name = "interpolated"
 
-    def __init__(self, points: Tensor, statistics: Tensor) -> None:
+    def __init__(self, points: Tensor, statistics: Tensor, others: Mapping[str, Tensor] | None = None) -> None:
+        self._others = dict(others or {})
         self._origin, self._directions = points[0].clone(), points[1:] - points[0]
         self._base, self._changes = statistics[0].clone(), statistics[1:] - statistics[0]
         directions = self._directions.double()
@@ -72,6 +75,15 @@ class Interpolated:
         coordinates = self._inverse @ (self._directions @ (theta - self._origin)).double()
         moved = self._base + coordinates.to(self._changes.dtype) @ self._changes
         space.statistics.copy_(torch.where(_variances(space), moved.clamp_min(0), moved))
+        if self._others:
+            space.set_others({name: _combined(values, coordinates) for name, values in self._others.items()})
+
+
+def _combined(values: Tensor, coordinates: Tensor) -> Tensor:
+    """The first of several tensors `[k, *shape]`, moved towards the others by coordinates `[k - 1]`."""
+    changes = torch.where(values[1:] == values[0], 0, values[1:] - values[0])  # infinity less infinity is not 0
+    moved: Tensor = values[0] + torch.tensordot(coordinates.to(values), changes, dims=1)
+    return moved
 
 
 class Recomputed:
@@ -94,6 +106,7 @@ class Recomputed:
         self._loss = loss
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
         self._indices = [order[run] for run in chunks(len(split), batch_size)]
+        self._conduct: Conduct | None = None
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
         if not space.norms:
@@ -101,48 +114,72 @@ class Recomputed:
         if self._indices[0].device != space.device:
             self._split = self._split.to(space.device)
             self._indices = [index.to(space.device) for index in self._indices]
-        with _gathering(space.norms) as gathered, torch.no_grad():
-            for batch in self._split.batches(self._indices):
+        conduct = self._observed(space)
+        with _gathering(space.norms) as gathered, conduct.evaluating(space.device):
+            for number, batch in enumerate(self._split.batches(self._indices)):
+                conduct.begin_batch(number, space.device)
                 per_example(self._loss, space.network, batch)
         for norm, moments in gathered.items():
             moments.write(norm)
 
+    def _observed(self, space: ParameterSpace) -> Conduct:
+        """How the loss is to be run, found out once."""
+        if self._conduct is None:
+            (few,) = self._split.batches([self._indices[0][:2]])
+            self._conduct = observed(self._loss, space.network, few)
+        return self._conduct
+
 
 class _Moments:
-    """Sums of a layer's inputs and their squares, pooled over batches in float64."""
+    """Sums of a layer's inputs and their squares, pooled over batches in float64.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.total: Any = 0.0
-        self.squares: Any = 0.0
+    A layer of instance norm keeps the mean of its instances' means and variances, so those are summed in its place. A
+    layer that takes no part keeps what it had.
+    """
 
-    def add(self, count: int, mean: Tensor, unbiased_variance: Tensor) -> None:
-        mean, variance = mean.double(), unbiased_variance.double() * ((count - 1) / count)
-        self.count += count
-        self.total = self.total + mean * count
-        self.squares = self.squares + (variance + mean.square()) * count
+    def __init__(self, norm: Any) -> None:
+        self._before = norm.running_mean.clone(), norm.running_var.clone()
+        self._is_pooled = not isinstance(norm, _InstanceNorm)
+        self._count = 0
+        self._total: Any = 0.0
+        self._squares: Any = 0.0
+
+    def add(self, values: Tensor, norm: Any) -> None:
+        """Take in what a layer's statistics say of one batch of its inputs."""
+        mean, variance = norm.running_mean.double(), norm.running_var.double()
+        count = len(values)
+        if self._is_pooled:
+            count = values.numel() // norm.num_features
+            variance = variance * ((count - 1) / count) + mean.square()
+        self._count += count
+        self._total = self._total + mean * count
+        self._squares = self._squares + variance * count
 
     def write(self, norm: Any) -> None:
-        if self.count == 0:
-            raise ProblemError("a normalisation layer took no part in the pass that recomputes its statistics.")
-        mean = self.total / self.count
-        variance = self.squares / self.count - mean.square()
+        """Have a layer hold the statistics of all batches."""
+        mean, variance = self._before
+        if self._count:
+            mean, variance = self._total / self._count, self._squares / self._count
+            if self._is_pooled:
+                variance = (variance - mean.square()) * (self._count / max(self._count - 1, 1))
         norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance * (self.count / max(self.count - 1, 1)))
+        norm.running_var.copy_(variance)
 
 
 @contextmanager
-def _gathering(norms: list[nn.Module]) -> Iterator[dict[nn.Module, _Moments]]:
+def _gathering(norms: list[Any]) -> Iterator[dict[Any, _Moments]]:
     """Have each layer note its inputs' moments, which torch's own kernel computes when momentum is 1."""
-    moments = {norm: _Moments() for norm in norms}
+    moments = {norm: _Moments(norm) for norm in norms}
     saved = {norm: (norm.training, norm.momentum, norm.num_batches_tracked) for norm in norms}
     handles = []
     try:
-        for norm in norms:
+        for norm, (_, _, counter) in saved.items():
             _reset(norm)
             norm.train()
-            norm.momentum, norm.num_batches_tracked = 1.0, None  # type: ignore[assignment]
-            handles.append(norm.register_forward_hook(_noting(moments[norm])))
+            norm.momentum = 1.0
+            # without a counter nothing counts; a layer that insists on one counts in a copy
+            norm.num_batches_tracked = counter.clone() if isinstance(norm, nn.SyncBatchNorm) else None
+            handles.append(norm.register_forward_hook(_noting(moments[norm]), with_kwargs=True))
         yield moments
     finally:
         for handle in handles:
@@ -152,10 +189,9 @@ def _gathering(norms: list[nn.Module]) -> Iterator[dict[nn.Module, _Moments]]:
             norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
-def _noting(moments: _Moments) -> Callable[[Any, Any, Any], None]:
-    def note(norm: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        values = inputs[0]
-        moments.add(values.numel() // norm.num_features, norm.running_mean, norm.running_var)
+def _noting(moments: _Moments) -> Callable[[Any, Any, Any, Any], None]:
+    def note(norm: Any, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], _: Tensor) -> None:
+        moments.add(next(iter((*inputs, *named.values()))), norm)
         _reset(norm)
 
     return note

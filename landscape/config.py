@@ -65,11 +65,13 @@ class ComputeOptions:
         device: "auto" takes a GPU if there is one.
         precision: bf16 evaluates losses and trains under autocast; parameters, control points and curvature stay in
             float32.
+        dtype: of parameters and data; auto takes float64 where network or checkpoint is all in that, else float32.
         eval_batch_size: examples a batch in evaluation; by default the fastest of a few, measured.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    dtype: Literal["auto", "float32", "float64"] = "auto"
     eval_batch_size: int | None = None
 
 

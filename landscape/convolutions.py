@@ -1,8 +1,10 @@
-"""Convolutions whose second derivatives take the kernels that their first derivatives take.
+"""Operations in the place of those whose second derivatives torch takes slowly, wrongly or not at all.
 
 Differentiating torch's backward convolution once more gives the gradient of the weights by a convolution of transposed
 batches, which is slow. The backward convolution is bilinear in its output's gradient and in what it is applied to, so
-that its own derivative is one more backward convolution and two forward ones.
+that its own derivative is one more backward convolution and two forward ones. The second derivative of torch's fused
+weight normalisation is wrong; here it is put together from plain operations. Gradient checkpointing of the reentrant
+kind loses the gradients of the parameters inside, and runs plainly here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,28 +13,54 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointFunction
 
+OPERATIONS = ("_Convolution", "_Backward")  # that autograd's graph knows by these names
 _DIMENSIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """Inside this context, convolutions are those of this module."""
+    """Inside this context, operations are those of this module."""
+
+    def __enter__(self) -> Any:
+        self._checkpoint = vars(CheckpointFunction).get("apply")
+        CheckpointFunction.apply = staticmethod(_run_plainly)
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if self._checkpoint is None:
+            del CheckpointFunction.apply
+        else:
+            CheckpointFunction.apply = self._checkpoint
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Replace the convolutions; whatever is asked for in an unusual way stays torch's own."""
+        """Replace what is to be replaced; whatever is asked for in an unusual way stays torch's own."""
         kwargs = kwargs or {}
+        if function is torch._weight_norm:
+            return _weight_norm(*args, **kwargs)
         count = _DIMENSIONS.get(function)
         if count is None:
             return function(*args, **kwargs)
         return _replaced(function, count, *args, **kwargs)
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """Each slice along a dimension has the length that g says (Salimans and Kingma 2016, arXiv 1602.07868, eq. 2)."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _run_plainly(run: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+    """What `CheckpointFunction.apply` returns, with everything kept."""
+    return run(*args)
+
+
 def _replaced(
     function: Callable[..., Tensor],
     count: int,
-    inputs: Tensor,
+    input: Tensor,  # as torch calls it, since it may be given by name
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
@@ -40,11 +68,16 @@ def _replaced(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if isinstance(padding, str) or inputs.dim() != count + 2:
-        return function(inputs, weight, bias, stride, padding, dilation, groups)
+    if isinstance(padding, str) or input.dim() != count + 2 or is_transformed():
+        return function(input, weight, bias, stride, padding, dilation, groups)
     settings = (*(_each(value, count) for value in (stride, padding, dilation)), groups)
-    found: Tensor = _Convolution.apply(inputs, weight, bias, settings)
+    found: Tensor = _Convolution.apply(input, weight, bias, settings)
     return found
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` is at work, such as a loss that maps a derivative over the examples."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _each(value: Any, count: int) -> list[int]:

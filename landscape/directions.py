@@ -5,7 +5,7 @@ the function. Filter normalisation gives each filter of a direction the length o
 that ±1 on an axis means "as long as the weights themselves" (Li et al. 2018, arXiv 1712.09913, section 4).
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -46,7 +46,12 @@ def normalise(
 
     Returns:
         The normalised direction, a new `[P]`.
+
+    Raises:
+        ConfigError: there is no such normalisation.
     """
+    if how not in get_args(Normalisation):
+        raise ConfigError(f"unknown normalisation {how!r}; known are {', '.join(get_args(Normalisation))}.")
     result = torch.zeros_like(direction)
     for segment in space.segments:
         if segment.role == "weight":

@@ -9,6 +9,7 @@ LandscapeError
 │   ├── UntrustedPickleError   loading it would run code that it brings along
 │   └── NonFiniteError         it holds NaN or infinity, or its Hessian does
 ├── LayoutError            tensors do not fit each other or the model
+├── PlaceError             a network is asked to be at two points at once
 ├── ResultError            a result file cannot be used
 │   └── ProvenanceError        it was measured under other settings
 ├── StorageError           a file cannot be written; what was there before is whole
@@ -52,6 +53,10 @@ class NonFiniteError(CheckpointError):
 
 class LayoutError(LandscapeError):
     """The names or shapes of tensors do not fit each other or the model."""
+
+
+class PlaceError(LandscapeError):
+    """A network is asked to be at two points at once."""
 
 
 class ResultError(LandscapeError):

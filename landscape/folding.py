@@ -5,7 +5,10 @@ two are one convolution with scaled weights and another bias. This saves a pass 
 is exact up to rounding and differentiable, since weights, γ and β enter as they are at each call.
 
 Which pairs belong together is found by watching one run: a batch norm whose input is the very tensor that a convolution
-returned, when nothing else reads that tensor.
+returned, when nothing else reads that tensor. Both must be plain layers: weights that something computes (a
+parametrization, spectral norm, pruning) and calls that something changes (hooks, a forward of the user's own) are left
+alone, and so is a network that looks at its activations to decide what to run next. `changes_nothing` then compares
+what comes out.
 """
 
 from collections import Counter
@@ -23,6 +26,8 @@ Fold = tuple[Any, Any]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_ROUNDING = 1e-3
 
 
 def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
@@ -45,15 +50,24 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
 
     def before_norm(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         calls[module] += 1
-        inputs.append((module, arguments[0]))
+        if not module.training and arguments:
+            inputs.append((module, arguments[0]))
 
-    with ExitStack() as hooks, torch.no_grad(), _Readers() as readers:
-        for module in network.modules():
-            if type(module) in _CONVOLUTIONS:
-                hooks.enter_context(_removing(module.register_forward_hook(after_convolution)))
-            elif type(module) in _NORMS and module.running_mean is not None:
-                hooks.enter_context(_removing(module.register_forward_pre_hook(before_norm)))
+    plain = list(filter(_is_plain, network.modules()))
+    convolutions = [module for module in plain if type(module) in _CONVOLUTIONS]
+    norms = [module for module in plain if type(module) in _NORMS and module.running_mean is not None]
+    if not (convolutions and norms):  # nor is there any need to load what watching takes, for seconds
+        return []
+    with ExitStack() as hooks, _Readers() as readers:
+        for module in convolutions:
+            hooks.enter_context(_removing(module.register_forward_hook(after_convolution)))
+        for module in norms:
+            hooks.enter_context(_removing(module.register_forward_pre_hook(before_norm)))
+        hooks.enter_context(_removing(network.register_forward_pre_hook(readers.enter_network)))
+        hooks.enter_context(_removing(network.register_forward_hook(readers.leave_network, always_call=True)))
         run()
+    if readers.has_decided:
+        return []
     return [
         (outputs[id(tensor)][0], norm)
         for norm, tensor in inputs
@@ -61,6 +75,43 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
         and readers.counts[id(tensor)] == 1
         and calls[norm] == calls[outputs[id(tensor)][0]] == 1
     ]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a layer's weights are parameters of its own and nothing changes what it does with them."""
+    own = "forward" in vars(module) or "_conv_forward" in vars(module)
+    hooked = any(getattr(module, hooks) for hooks in _HOOKS)
+    return not own and not hooked and {"weight", "bias"} <= module._parameters.keys()
+
+
+def changes_nothing(folds: Sequence[Fold], losses: Callable[[], Tensor]) -> bool:
+    """Whether losses `[B]` come out as they do without the folds, up to rounding.
+
+    The pairs' statistics and weights are moved while it is tried, since those of a network that has not been trained
+    hide whatever goes wrong.
+
+    Args:
+        folds: the pairs.
+        losses: runs the network.
+    """
+    moved = [t for _, norm in folds for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+    moved += [convolution.weight for convolution, _ in folds]
+    with torch.no_grad():
+        before = [(tensor, tensor.clone()) for tensor in moved if tensor is not None]
+    try:
+        with torch.no_grad():
+            for tensor, _ in before:
+                tensor.mul_(torch.linspace(1.1, 1.4, tensor.numel(), device=tensor.device).to(tensor).view_as(tensor))
+        plain = losses()
+        with folded(folds):
+            found = losses()
+    finally:
+        with torch.no_grad():
+            for tensor, values in before:
+                tensor.copy_(values)
+    finite = plain[plain.isfinite()].abs()
+    allowed = _ROUNDING * float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(found, plain, rtol=0.0, atol=allowed, equal_nan=True)
 
 
 @contextmanager
@@ -88,10 +139,10 @@ def _convolve(convolution: Any, norm: Any, fixed: tuple[Tensor, Tensor] | None, 
 def _fold(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does what both do."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.affine:
+    if norm.weight is not None:
         scale = scale * norm.weight
     shift = -norm.running_mean if convolution.bias is None else convolution.bias - norm.running_mean
-    bias = torch.addcmul(norm.bias, shift, scale) if norm.affine else shift * scale
+    bias = shift * scale if norm.bias is None else torch.addcmul(norm.bias, shift, scale)
     return convolution.weight * scale.view(-1, *[1] * (convolution.weight.ndim - 1)), bias
 
 
@@ -100,14 +151,23 @@ def _pass(x: Tensor) -> Tensor:
 
 
 class _Readers(TorchDispatchMode):
-    """Counts how many operations read each tensor."""
+    """Counts how many operations read each tensor, and sees whether the network looks at a value to decide by it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[int] = Counter()
+        self.has_decided = False
+        self._inside = 0
         self._alive: list[Tensor] = []
 
+    def enter_network(self, *_: Any) -> None:
+        self._inside += 1
+
+    def leave_network(self, *_: Any) -> None:
+        self._inside -= 1
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.has_decided |= self._inside > 0 and function is torch.ops.aten._local_scalar_dense.default
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.counts.update(id(tensor) for tensor in read)
         self._alive.extend(read)

@@ -5,9 +5,10 @@ whatever walks on the one can be proven right on the other.
 """
 
 import copy
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, Protocol
@@ -19,23 +20,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.batchnorm import Frozen, StatisticsPolicy
+from landscape.buffers import NotedBuffers
+from landscape.conduct import Conduct, depends_on_batch, observed, require_own
 from landscape.distributed import Ranks, synchronised
-from landscape.errors import ConfigError, ProblemError
-from landscape.folding import Fold, find_folds, folded
+from landscape.errors import ConfigError, LayoutError, ProblemError
+from landscape.folding import Fold, changes_nothing, find_folds, folded
 from landscape.parameters import ParameterSpace
 from landscape.predictions import Prediction, Seen, calibration_error, class_scores, watching
 from landscape.problems.augmentation import augment as change_images
 from landscape.problems.augmentation import named_augmentations
-from landscape.problems.losses import differentiable, per_example
+from landscape.problems.losses import class_dimension, differentiable, per_example
 from landscape.problems.registry import Problem
-from landscape.problems.splits import Batch, Index, chunks, drawn
-from landscape.products import Products, gauss_newton_products, hessian_products
+from landscape.problems.splits import Batch, Index, chunks, drawn, leaf_tensors
+from landscape.products import Products, gauss_newton_products, hessian_products, require_consistent
 from landscape.seeds import reseed
 
 Precision = Literal["fp32", "bf16"]
 
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 _LONG_BATCH, _ROUNDS, _HARDLY_LONGER = 0.2, 5, 1.08
+_FIXED_BATCH = 256  # where values depend on the batch size
+_FEW = 16  # examples on which a network's conduct is seen
+
+_log = logging.getLogger(__name__)
 
 Matrix = Literal["hessian", "gauss_newton"]
 _PRODUCTS: Mapping[Matrix, Callable[..., Products]] = {
@@ -151,10 +158,12 @@ class Potential:
         self.ranks = Ranks()
 
     def value(self, theta: Tensor) -> Tensor:
+        self._require_point(theta)
         with torch.no_grad():
             return self._function(theta).double()
 
     def gradient(self, theta: Tensor) -> Tensor:
+        self._require_point(theta)
         theta = theta.detach().requires_grad_()
         return torch.autograd.grad(self._function(theta), theta)[0]
 
@@ -182,6 +191,10 @@ class Potential:
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         return None
 
+    def _require_point(self, theta: Tensor) -> None:
+        if theta.shape != (self.dimension,):
+            raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
+
 
 class _Onlooker(Protocol):
     """Sees the network's outputs for each batch that is evaluated."""
@@ -192,13 +205,14 @@ class _Onlooker(Protocol):
 class _Confidence:
     """How sure of its classes the network is, and with what right."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int | None) -> None:
+        self._dim = dim
         self._sure: list[Tensor] = []
         self._right: list[Tensor] = []
         self._nll: list[Tensor] = []
 
     def look(self, outputs: Any, batch: Batch) -> None:
-        found = class_scores(outputs, batch)
+        found = class_scores(outputs, batch, self._dim)
         if found is None:
             return
         scores, labels = found
@@ -218,7 +232,8 @@ class _Confidence:
 class _Collected:
     """All predictions, and what the last layer was given."""
 
-    def __init__(self, features: bool) -> None:
+    def __init__(self, features: bool, dim: int | None) -> None:
+        self._dim = dim
         self.seen = Seen()
         self._with_features = features
         self._known: list[Tensor] = []
@@ -226,11 +241,11 @@ class _Collected:
         self._features: list[Tensor] = []
 
     def look(self, outputs: Any, batch: Batch) -> None:
-        found = class_scores(outputs, batch)
+        found = class_scores(outputs, batch, self._dim)
         if found is None:
             raise ProblemError(
                 "the network's outputs are not scores [B, C] of classes for integer labels [B] at the end of a batch, "
-                "so its predictions cannot be compared or averaged."
+                "or the loss runs it more than once, so its predictions cannot be compared or averaged."
             )
         self._known.append(F.log_softmax(found[0], dim=1))
         self._labels.append(found[1])
@@ -260,6 +275,23 @@ class _Part:
     share: float
 
 
+@dataclass
+class _Findings:
+    """What was found out once about a network and its loss, for all copies of a risk.
+
+    Attributes:
+        conduct: how the loss is to be run.
+        depends_on_batch: whether values depend on the batch size.
+        folds: what can be folded; None before it was looked for.
+        consistent: matrices whose products were found to be right.
+    """
+
+    conduct: Conduct
+    depends_on_batch: bool = False
+    folds: list[Fold] | None = None
+    consistent: set[Matrix] = field(default_factory=set)
+
+
 class EmpiricalRisk:
     """The loss of a network on data, as a function of its parameters.
 
@@ -269,12 +301,14 @@ class EmpiricalRisk:
         statistics: what running statistics hold at a θ; by default frozen at what the space holds now.
         splits: the splits to measure; the first also serves `value`, `gradient` and `hessian_product`. By default all,
             "train" first.
-        batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest.
+        batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest, or 256 where values
+            depend on it.
         precision: "bf16" evaluates losses and trains under autocast; exact derivatives stay in the space's type.
         ranks: the processes that share each batch of a fit.
 
     Raises:
         ConfigError: a split is unknown or the batch size is not positive.
+        ProblemError: the loss fails on a few examples, or the network uses parameters of the one that was copied.
     """
 
     def __init__(
@@ -299,9 +333,12 @@ class EmpiricalRisk:
         self.statistics: StatisticsPolicy = statistics or Frozen(space.statistics)
         self.dimension, self.device, self.dtype = space.dimension, space.device, space.dtype
         self.examples = len(self._splits["train"])
-        self._folds: list[Fold] | None = None
         self._calibrated = False
-        self.batch_size = batch_size or self.ranks.agreed(self._fastest_batch_size(), self.device)
+        self._kept = space.note_others()
+        self._trained: NotedBuffers | None = None
+        self._findings = self._found_out(problem.model)
+        usual = _FIXED_BATCH if self._findings.depends_on_batch else None
+        self.batch_size = batch_size or usual or self.ranks.agreed(self._fastest_batch_size(), self.device)
 
     @property
     def space(self) -> ParameterSpace:
@@ -317,6 +354,16 @@ class EmpiricalRisk:
     def splits(self) -> tuple[str, ...]:
         """The splits that are measured; derivatives are those of the first."""
         return self._measured
+
+    @property
+    def depends_on_batch_size(self) -> bool:
+        """Whether values depend on how many examples are run at once, as by batch norm without running statistics."""
+        return self._findings.depends_on_batch
+
+    def evaluation(self) -> dict[str, Any]:
+        """How losses are evaluated, as far as values follow from it, for the provenance of a result."""
+        depends = {"depends_on_batch_size": True} if self.depends_on_batch_size else {}
+        return {"eval_batch_size": self.batch_size, **depends}
 
     def size(self, split: str) -> int:
         """The number of examples of a split."""
@@ -351,10 +398,10 @@ class EmpiricalRisk:
         return self._evaluate(self._measured[0])[0].mean()
 
     def measure(self, theta: Tensor) -> Mapping[str, Measurement]:
-        self._move_to(theta)
         measured = {}
         for name in self._measured:
-            confidence = _Confidence() if self._calibrated else None
+            self._move_to(theta)
+            confidence = _Confidence(class_dimension(self._loss)) if self._calibrated else None
             losses, correct = self._evaluate(name, confidence)
             accuracy = float("nan") if correct is None else float(correct.mean())
             nll, error = confidence.figures() if confidence else (float("nan"), float("nan"))
@@ -374,24 +421,27 @@ class EmpiricalRisk:
         """
         self._known([split])
         self._move_to(theta)
-        collected = _Collected(features)
+        collected = _Collected(features, class_dimension(self._loss))
         with watching(self._space.network, features=features) as collected.seen:
             self._evaluate(split, collected)
         return collected.prediction()
 
     def module(self, theta: Tensor) -> nn.Module:
         """An independent network at θ `[P]` with the statistics that belong there, in evaluation mode."""
-        self._move_to(theta)
+        self._move_to(theta, exact=True)
         return self._space.module(theta)
 
     def gradient(self, theta: Tensor) -> Tensor:
-        self._move_to(theta)
+        self._move_to(theta, exact=True)
         total = self._space.gradient.zero_()
         with self._full_precision(), self._folding():
             for batch, share in self._shares(self._measured[0]):
-                losses, _ = per_example(self._loss, self._space.network, batch)
-                (differentiable(losses).mean() * share).backward()
+                self._add_gradient(batch, share)
         return total.clone()
+
+    def _add_gradient(self, batch: Batch, share: float) -> None:
+        losses, _ = per_example(self._loss, self._space.network, batch)
+        (differentiable(losses).mean() * share).backward()
 
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         with self.curvature(theta, once=True) as product:
@@ -403,7 +453,9 @@ class EmpiricalRisk:
     ) -> Iterator[Callable[[Tensor], Tensor]]:
         """Many products with the Hessian at θ `[P]`: maps a vector `[P]` to a new `[P]`, inside the context.
 
-        The network must stay at θ meanwhile: nothing else may be asked of this risk.
+        The network is held at θ meanwhile: whatever else is asked of this risk, or of another one on the same space,
+        raises an error. Once for each risk and matrix, products are compared with each other and with differences of
+        gradients on a few examples.
 
         Args:
             theta: the point.
@@ -411,14 +463,41 @@ class EmpiricalRisk:
                 elsewhere, and takes the less time the fewer they are. By default all.
             matrix: "gauss_newton" for that matrix instead; see `products`.
             once: keep nothing, for a single product.
+
+        Raises:
+            ProblemError: the loss cannot be differentiated twice, or products are wrong.
+            PlaceError: something else is asked meanwhile.
         """
-        self._move_to(theta)
+        self._move_to(theta, exact=True)
         recurrent = any(isinstance(module, nn.RNNBase) for module in self._space.network.modules())
         flags = torch.backends.cudnn
         cudnn = flags.flags(not recurrent and flags.enabled, flags.benchmark, deterministic=flags.deterministic)
         with cudnn, self._full_precision(), self._folding(), sdpa_kernel(SDPBackend.MATH):
-            shares = partial(self._shares, self._measured[0])
-            yield _PRODUCTS[matrix](self._space, self._loss, shares, chosen, keep=not once)
+            if matrix not in self._findings.consistent:
+                self._require_consistent(theta, chosen, matrix)
+                self._findings.consistent.add(matrix)
+            with self._space.held():
+                shares = partial(self._shares, self._measured[0])
+                yield _PRODUCTS[matrix](self._space, self._loss, shares, chosen, keep=not once)
+
+    def _require_consistent(self, theta: Tensor, chosen: Tensor | None, matrix: Matrix) -> None:
+        """Compare products on a few examples with each other, and with differences of gradients."""
+
+        def few() -> Iterator[tuple[Batch, float]]:
+            with self._findings.conduct.drawing(self.device):
+                self._begin_batch(0)
+                yield self._some(_FEW), 1.0
+
+        def gradient(at: Tensor) -> Tensor:
+            self._space.move_to(at)
+            total = self._space.gradient.zero_()
+            for batch, share in few():
+                self._add_gradient(batch, share)
+            return total.clone()
+
+        product = _PRODUCTS[matrix](self._space, self._loss, few, chosen)
+        require_consistent(product, theta, chosen, gradient if matrix == "hessian" else None)
+        self._move_to(theta, exact=True)
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
@@ -428,6 +507,9 @@ class EmpiricalRisk:
         parts = [self._parts(index, accumulate) for index in indices]
         batches = self._splits["train"].batches([part.own for run in parts for part in run])
         layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        self._space.require_free()
+        if self._trained:
+            self._space.restore_others(self._trained)
         network.train()
         try:
             with synchronised(layers, self.ranks):
@@ -447,6 +529,8 @@ class EmpiricalRisk:
                     yield total, gradient
         finally:
             network.eval()
+            self._trained = self._space.note_others()
+        self._space.require_fixed()
 
     def _parts(self, index: Index, accumulate: int) -> list["_Part"]:
         """What this process runs of a batch: of each part that is run at once, its share."""
@@ -470,18 +554,63 @@ class EmpiricalRisk:
         return loss.detach()
 
     def buffers(self) -> Mapping[str, Tensor]:
+        if self._trained and not self._space.network.training:
+            self._space.restore_others(self._trained)
         return self._space.buffers()
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         self._space.load_buffers(buffers)
+        self._trained = self._space.note_others()
+
+    def adopt_training(self) -> None:
+        """Measure with the running statistics and other buffers that training has left from here on, not the old."""
+        self.load_buffers(self.buffers())
+        self.statistics, self._kept = Frozen(self._space.statistics), self._space.note_others()
+
+    def _found_out(self, original: nn.Module) -> _Findings:
+        """How the network and its loss behave on a few examples; the original is what the space's network copies."""
+        network = self._space.network
+        with self._full_precision():
+            conduct = observed(self._loss, network, self._some(_FEW))
+            self._space.restore_others(self._kept)
+            batch = self._some(_FEW)
+            names = [segment.name for segment in self._space.segments]
+            with conduct.evaluating(self.device):
+                require_own(self._loss, network, batch, original, names)
+            self._space.restore_others(self._kept)
+            several = len(next(leaf_tensors(batch))) > 1
+            depends = several and depends_on_batch(self._loss, network, batch, conduct)
+            self._space.restore_others(self._kept)
+        return _Findings(conduct, depends)
+
+    def _some(self, count: int) -> Batch:
+        """A copy of a few examples."""
+        split = self._splits[self._measured[0]]
+        (batch,) = split.batches([torch.arange(min(count, len(split)), device=self.device)])
+        return batch
 
     def _folding(self) -> AbstractContextManager[None]:
         """Fold batch norm while θ and the statistics stay; what can be folded is found on the first call."""
-        if self._folds is None:
-            few = slice(0, min(2, len(self._splits[self._measured[0]])))
-            (batch,) = self._splits[self._measured[0]].batches([few])
-            self._folds = find_folds(self._space.network, lambda: per_example(self._loss, self._space.network, batch))
-        return folded(self._folds)
+        if self._findings.folds is None:
+            self._findings.folds = self._foldable()
+        return folded(self._findings.folds)
+
+    def _foldable(self) -> list[Fold]:
+        """What can be folded, if the losses of a few examples agree."""
+        network, conduct = self._space.network, self._findings.conduct
+
+        def losses() -> Tensor:
+            self._space.restore_others(self._kept, here=True)
+            conduct.begin_batch(0, self.device)
+            return per_example(self._loss, network, self._some(_FEW))[0].detach()
+
+        with self._full_precision(), conduct.evaluating(self.device):
+            folds = find_folds(network, losses)
+            if folds and not changes_nothing(folds, losses):
+                _log.debug("batch norm is not folded into convolutions: the losses of a few examples change with it")
+                folds = []
+            self._space.restore_others(self._kept, here=True)
+        return folds
 
     def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
         unknown = [name for name in splits if name not in self._splits]
@@ -489,35 +618,57 @@ class EmpiricalRisk:
             raise ConfigError(f"the data have no split {unknown[0]!r}; they have {', '.join(self._splits)}.")
         return tuple(splits)
 
-    def _move_to(self, theta: Tensor) -> None:
-        """Take network and statistics to θ, unless they are there already."""
-        placed = (self.statistics, self._autocast)
-        if self._space.placed == placed and torch.equal(theta, self._space.theta):
+    def _move_to(self, theta: Tensor, *, exact: bool = False) -> None:
+        """Take network and statistics to θ, unless they are there already; whatever a run has changed is put back.
+
+        Args:
+            theta: the point.
+            exact: gather statistics in full precision, whatever losses are evaluated in.
+        """
+        self._space.require_free()
+        casts = self._autocast and not exact
+        key = self.statistics, casts, self._kept
+        if self._space.is_placed(key, theta):
             return
         self._space.move_to(theta)
-        with self._casting():
+        self._space.restore_others(self._kept)
+        with self._casting() if casts else self._full_precision():
             self.statistics.place(self._space, theta)
-        self._space.placed = placed
+        self._space.note_placed(key, self._kept)
 
     def _evaluate(self, split: str, onlooker: "_Onlooker | None" = None) -> tuple[Tensor, Tensor | None]:
-        examples = self._splits[split]
+        examples, conduct = self._splits[split], self._findings.conduct
         losses, correct = [], []
-        with torch.no_grad(), self._casting(), self._folding(), watching(self._space.network) as seen:
-            for batch in examples.batches(chunks(len(examples), self.batch_size)):
+        folding = self._folding()
+        with (
+            conduct.evaluating(self.device),
+            self._casting(),
+            folding,
+            watching(self._space.network) as seen,
+        ):
+            for number, batch in enumerate(examples.batches(chunks(len(examples), self.batch_size))):
+                seen.forget()
+                self._begin_batch(number)
                 batch_losses, batch_correct = per_example(self._loss, self._space.network, batch)
-                losses.append(batch_losses.double())
+                losses.append(batch_losses.detach().double())
                 if batch_correct is not None:
-                    correct.append(batch_correct.double())
+                    correct.append(batch_correct.detach().double())
                 if onlooker:
-                    onlooker.look(seen.outputs, batch)
+                    onlooker.look(seen.only_outputs, batch)
         return torch.cat(losses), torch.cat(correct) if correct else None
+
+    def _begin_batch(self, number: int) -> None:
+        """Have a batch draw the same numbers at every point."""
+        self._findings.conduct.begin_batch(number, self.device)
 
     def _shares(self, split: str) -> Iterator[tuple[Batch, float]]:
         """The split's batches, each with its share of the examples."""
         examples = self._splits[split]
         indices = chunks(len(examples), self.batch_size)
-        for index, batch in zip(indices, examples.batches(indices), strict=True):
-            yield batch, (index.stop - index.start) / len(examples)
+        with self._findings.conduct.drawing(self.device):
+            for number, (index, batch) in enumerate(zip(indices, examples.batches(indices), strict=True)):
+                self._begin_batch(number)
+                yield batch, (index.stop - index.start) / len(examples)
 
     @contextmanager
     def _full_precision(self) -> Iterator[None]:
@@ -565,8 +716,9 @@ class EmpiricalRisk:
         split = self._splits[self._measured[0]]
         taken = min(size, len(split))
         (batch,) = split.batches([slice(0, taken)])
-        with torch.no_grad(), self._casting(), self._folding():
+        folding = self._folding()
+        with self._findings.conduct.evaluating(self.device), self._casting(), folding:
             start = perf_counter()
             losses, _ = per_example(self._loss, self._space.network, batch)
-            losses.sum().item()
+            losses.detach().sum().item()
             return (perf_counter() - start) / taken

@@ -6,17 +6,19 @@ private copy of the network whose parameters are views into one flat buffer, so 
 and a backward pass leaves the gradient in one `[P]`.
 """
 
-import copy
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 
-from landscape.errors import LayoutError, NonFiniteError, ProblemError
+from landscape.buffers import NotedBuffers, OtherBuffers
+from landscape.copying import copied, unwrapped
+from landscape.errors import LayoutError, NonFiniteError, PlaceError, ProblemError
 
 Trainable = str | Callable[[str, nn.Parameter], bool]
 Role = Literal["weight", "bias", "norm"]
@@ -98,29 +100,29 @@ class ParameterSpace:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        model = _unwrap(model)
         tensors = _distinct_parameters(model)
         moves = _predicate(trainable)
-        self._fixed_names = tuple(n for names, p in tensors for n in names if not moves(names[0], p))
-        self.segments = _segments(model, [(n, p) for n, p in tensors if moves(n[0], p)])
-        if not self.segments:
+        moving = [(names, p) for names, p in tensors if moves(names[0], p)]
+        fixed = [(names, p) for names, p in tensors if not moves(names[0], p)]
+        if not moving:
             raise ProblemError(
-                f"no parameter of {type(model).__name__} is trainable"
+                f"no parameter of {type(unwrapped(model)).__name__} is trainable"
                 + (f" under {trainable!r}" if trainable is not None else "")
                 + "; the space would have no dimension."
             )
-        self.dimension = sum(segment.size for segment in self.segments)
         self.device = torch.device(device)
         self.dtype = dtype
-        self._network = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
+        self._network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
+        self.segments = _segments(self._network, moving)
+        self.dimension = sum(segment.size for segment in self.segments)
         self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
         self._gradient: Tensor | None = None
-        self.placed: object = None  # whose statistics are there; nobody's once the network moves
-        self._bind_parameters()
-        self._norms: list[Any] = [
-            m for m in self._network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
-        ]
+        self._parameters = self._bind_parameters([name for names, _ in fixed for name in names])
+        self._norms: list[Any] = [m for m in self._network.modules() if _keeps_statistics(m)]
         self._statistics = self._bind_statistics()
+        self._others = OtherBuffers(self._network, self._norms)
+        self._placed: tuple[object, Tensor, NotedBuffers] | None = None
+        self._held = False
 
     # ------------------------------------------------------------------ the network at a point
 
@@ -144,23 +146,103 @@ class ParameterSpace:
 
     @property
     def statistics(self) -> Tensor:
-        """The running means and variances of all batch-norm layers `[S]`: the buffer itself."""
+        """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
         return self._statistics
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The batch-norm layers that keep running statistics, in the network's order."""
+        """The layers of batch and instance norm that keep running statistics, in the network's order."""
         return list(self._norms)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The private copy's trainable parameters, one for each segment."""
-        return [self._network.get_parameter(segment.name) for segment in self.segments]
+        return self._parameters
 
     def move_to(self, theta: Tensor) -> None:
-        """Take the network to the point θ `[P]`; statistics and all else stay."""
-        self.placed = None
-        self._theta.copy_(theta)
+        """Take the network to the point θ `[P]`; statistics and all else stay.
+
+        Raises:
+            LayoutError: θ has another shape.
+            PlaceError: the network is held where it is.
+        """
+        self.require_free()
+        if theta.shape != self._theta.shape:
+            raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
+        self._placed = None
+        with torch.no_grad():
+            self._theta.copy_(theta)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the network where it is: whatever would move it raises an error meanwhile."""
+        self.require_free()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def require_free(self) -> None:
+        """Check that the network may move.
+
+        Raises:
+            PlaceError: it is held, since products with a Hessian are being taken.
+        """
+        if self._held:
+            raise PlaceError(
+                "the network is held at one point, where products with its Hessian are being taken; ask for other "
+                "values before or after that, or of another ParameterSpace."
+            )
+
+    def note_placed(self, key: object, kept: NotedBuffers) -> None:
+        """Remember for whom statistics and other buffers, as they are now, belong to the present point.
+
+        Args:
+            key: who put them there.
+            kept: what the other buffers were restored to before; it is remembered itself where they have not changed.
+        """
+        others = kept if self._others.hold(kept) else self._others.noted()
+        self._placed = key, self._statistics.clone(), others
+
+    def is_placed(self, key: object, theta: Tensor) -> bool:
+        """Whether the network is at θ `[P]` with its buffers; these are put back if others wrote to them."""
+        if self._placed is None or self._placed[0] != key or not torch.equal(theta, self._theta):
+            return False
+        if not torch.equal(self._placed[1], self._statistics):
+            self._statistics.copy_(self._placed[1])
+        self._others.restore(self._placed[2])
+        return True
+
+    def note_others(self) -> NotedBuffers:
+        """What the buffers beside running statistics hold now, to be put back by `restore_others`."""
+        return self._others.noted()
+
+    def restore_others(self, noted: NotedBuffers, *, here: bool = False) -> None:
+        """Put back what buffers beside running statistics held, wherever a network has changed them since.
+
+        Args:
+            noted: what they held.
+            here: prefer what belongs to the present point, if somebody has placed the network.
+        """
+        self._others.restore(self._placed[2] if here and self._placed else noted)
+
+    def set_others(self, values: Mapping[str, Tensor]) -> None:
+        """Write to buffers beside running statistics, by name."""
+        self._others.write(values)
+
+    def require_fixed(self) -> None:
+        """Check that a training has left the parameters alone that are not trainable.
+
+        Raises:
+            ProblemError: the network has changed one.
+        """
+        for name, (parameter, version) in self._fixed.items():
+            if parameter._version != version:
+                raise ProblemError(
+                    f"{name} is not trainable, but the network changes it while it trains; freeze it in the network, "
+                    "or make it a buffer."
+                )
 
     # ------------------------------------------------------------------ flat vectors and named tensors
 
@@ -210,18 +292,28 @@ class ParameterSpace:
             LayoutError, NonFiniteError: as `flatten`.
         """
         self.require_fit(state)
-        self._require_finite(state, [*self._fixed_names, *self._statistics_names()])
+        self._require_finite(state, [*self._fixed, *self._statistics_names()])
         theta = self.flatten(state)
         for segment in self.segments:
             for alias in segment.aliases:
                 if alias in state and not torch.equal(state[alias], state[segment.name]):
                     raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
-        self.placed = None
+        self.require_free()
+        self._placed = None
+        self._take_fixed(state)
         with torch.no_grad():
             for name, tensor in self._tensors().items():
-                if name in state:
+                if name in state and name not in self._fixed:
                     tensor.copy_(state[name])
         return theta
+
+    def _take_fixed(self, state: Mapping[str, Tensor]) -> None:
+        """Have parameters that are not trainable hold a state's values, without a copy where the types agree."""
+        for name, (parameter, _) in self._fixed.items():
+            value = state[name].detach().to(device=parameter.device, dtype=parameter.dtype)
+            if not torch.equal(value, parameter.data):
+                parameter.data = value
+            self._fixed[name] = parameter, parameter._version
 
     def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
         """The full state dictionary at θ `[P]`, as copies on the CPU.
@@ -240,8 +332,7 @@ class ParameterSpace:
     def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
         """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
         state = self.state_dict(theta, statistics)
-        own_memory = {id(b): b.detach().clone() for b in self._network.buffers()}
-        network = copy.deepcopy(self._network, own_memory)
+        network = copied(self._network)
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
                 if name in state:
@@ -269,17 +360,39 @@ class ParameterSpace:
 
     def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters of a state dictionary that are no coordinates of the space."""
-        return {name: state[name] for name in self._fixed_names}
+        return {name: state[name] for name in self._fixed}
 
     def buffers(self) -> dict[str, Tensor]:
         """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
         return {n: b.detach().to("cpu", copy=True).contiguous() for n, b in self._network.named_buffers()}
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Put back what `buffers` gave."""
-        self.placed = None
+        """Put back what `buffers` gave.
+
+        Raises:
+            PlaceError: the network is held where it is.
+        """
+        self.require_free()
+        self._placed = None
         for name, buffer in self._network.named_buffers():
             buffer.copy_(buffers[name])
+
+    def differing_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The buffers beside running statistics that are not the same in several state dictionaries.
+
+        Counters of batches are let pass: they change no output.
+
+        Returns:
+            Their values `[n, *shape]` by name, of their own types.
+        """
+        found = {}
+        for name in self._others.by_name:
+            values = [state[name] for state in states if name in state]
+            if name.endswith(_COUNTER) or len(values) < len(states):
+                continue
+            if any(not torch.equal(_comparable(value), _comparable(values[0])) for value in values):
+                found[name] = torch.stack([value.to(self.device) for value in values])
+        return found
 
     def require_fit(self, state: Mapping[str, Tensor]) -> None:
         """Check that a state dictionary has the keys and shapes of the network.
@@ -306,10 +419,13 @@ class ParameterSpace:
 
     # ------------------------------------------------------------------ binding
 
-    def _bind_parameters(self) -> None:
+    def _bind_parameters(self, fixed: Sequence[str]) -> list[nn.Parameter]:
+        """Make the trainable parameters views into θ; returns them, one for each segment."""
         own = dict(self._network.named_parameters(remove_duplicate=False))
         for parameter in own.values():
             parameter.requires_grad_(False)
+        self._fixed = {name: (own[name], own[name]._version) for name in fixed}
+        bound = []
         with torch.no_grad():
             for segment in self.segments:
                 view = segment.view(self._theta)
@@ -317,16 +433,18 @@ class ParameterSpace:
                 parameter = own[segment.name]
                 parameter.data = view
                 parameter.requires_grad_(True)
+                bound.append(parameter)
                 for alias in segment.aliases:
                     prefix, _, local = alias.rpartition(".")
                     setattr(self._network.get_submodule(prefix), local, parameter)
+        return bound
 
     def _bind_gradient(self, gradient: Tensor) -> None:
-        first = self._network.get_parameter(self.segments[0].name)
+        first = self._parameters[0]
         if first.grad is not None and first.grad.data_ptr() == gradient.data_ptr():
             return
-        for segment in self.segments:
-            self._network.get_parameter(segment.name).grad = segment.view(gradient)
+        for segment, parameter in zip(self.segments, self._parameters, strict=True):
+            parameter.grad = segment.view(gradient)
 
     def _bind_statistics(self) -> Tensor:
         tensors = [t for norm in self._norms for t in (norm.running_mean, norm.running_var)]
@@ -367,24 +485,54 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + rest
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _unwrap(model.module)
-    compiled: Any = getattr(model, "_orig_mod", None)
-    return _unwrap(compiled) if isinstance(compiled, nn.Module) else model
+def _named_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Parameter]]:
+    """All parameters with every name that they have, as if there were no wrappers."""
+    module = unwrapped(module)
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield prefix + name, parameter
+    for name, inner in module._modules.items():
+        if inner is not None:
+            yield from _named_parameters(inner, f"{prefix}{name}.")
 
 
 def _distinct_parameters(model: nn.Module) -> list[tuple[tuple[str, ...], nn.Parameter]]:
     groups: dict[object, tuple[list[str], nn.Parameter]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in _named_parameters(model):
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ProblemError(f"parameter {name} has no shape yet; run the network once on a batch first.")
         if parameter.is_complex():
             raise ProblemError(f"parameter {name} is complex; only real parameters form the space.")
-        same_memory = parameter.numel() > 0 and parameter.device.type != "meta"
-        key = (parameter.data_ptr(), parameter.shape, parameter.stride()) if same_memory else id(parameter)
+        has_memory = parameter.numel() > 0 and parameter.device.type != "meta"
+        key = (parameter.data_ptr(), parameter.shape, parameter.stride()) if has_memory else id(parameter)
         groups.setdefault(key, ([], parameter))[0].append(name)
     return [(tuple(names), parameter) for names, parameter in groups.values()]
+
+
+def _converted(network: nn.Module, types: set[torch.dtype], space: "ParameterSpace") -> nn.Module:
+    """The network on the space's device and of its type.
+
+    Floating tensors of another type than the trainable ones, such as a frozen base in bfloat16, keep it, since the
+    network converts between the two itself; only layers of batch norm are of one type with their statistics.
+    """
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(device=space.device, dtype=space.dtype if tensor.dtype in types else tensor.dtype)
+
+    network._apply(convert)
+    for module in network.modules():
+        if _keeps_statistics(module):
+            module.to(dtype=space.dtype)
+    return network
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.running_mean is not None
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Bytes, so that NaN equals itself."""
+    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _predicate(trainable: Trainable | None) -> Callable[[str, nn.Parameter], bool]:

@@ -38,10 +38,20 @@ class Prediction:
 
 @dataclass
 class Seen:
-    """What passed by in the last run of a network."""
+    """What passed by since the last `forget`."""
 
     outputs: Any = None
     features: Tensor | None = None
+    runs: int = 0
+
+    def forget(self) -> None:
+        """Before a batch."""
+        self.outputs, self.features, self.runs = None, None, 0
+
+    @property
+    def only_outputs(self) -> Any:
+        """The outputs of a network that ran once; None where several runs leave open which of them predict."""
+        return self.outputs if self.runs == 1 else None
 
 
 @contextmanager
@@ -51,6 +61,7 @@ def watching(network: nn.Module, *, features: bool = False) -> Iterator[Seen]:
 
     def note_output(module: nn.Module, inputs: Any, output: Any) -> None:
         seen.outputs = output
+        seen.runs += 1
 
     def note_input(module: nn.Module, inputs: Any) -> None:
         if inputs and isinstance(inputs[0], Tensor):
@@ -66,22 +77,29 @@ def watching(network: nn.Module, *, features: bool = False) -> Iterator[Seen]:
             handle.remove()
 
 
-def class_scores(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor] | None:
+def class_scores(outputs: Any, batch: Batch, dim: int | None = None) -> tuple[Tensor, Tensor] | None:
     """Scores `[M, C]` and labels `[M]` of a batch; None where the outputs are not scores for integer labels.
 
     Args:
-        outputs: `[B, C]`, or `[B, C, ...]` for labels `[B, ...]`; also something with such `logits`.
+        outputs: `[B, C]`, or `[B, C, ...]` for labels `[B, ...]`; also something with such `logits`, an attribute or an
+            entry, whose classes come last, as in language models. Tensors alone may have them there too, where the
+            shapes leave no doubt.
         batch: ends in the labels, or has them under a usual name. Labels below 0 are left out.
+        dim: where the loss takes the classes to be; by default what the shapes say.
     """
-    scores = getattr(outputs, "logits", outputs)
+    named = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else None
+    named = getattr(outputs, "logits", named)
+    scores = outputs if named is None else named
     labels = _labels(batch)
     if not isinstance(scores, Tensor) or not isinstance(labels, Tensor) or scores.ndim < 2:
         return None
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    if not whole or labels.shape != scores.shape[:1] + scores.shape[2:] or scores.shape[1] < 2:
+    whole = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+    places = {1, scores.ndim - 1} if dim is None else {dim}
+    layouts = [place for place in sorted(places) if labels.shape == scores.shape[:place] + scores.shape[place + 1 :]]
+    if not whole or not layouts or (len(layouts) > 1 and named is None):
         return None
-    scores, labels = scores.movedim(1, -1).flatten(0, -2), labels.flatten()
-    if labels.numel() and int(labels.max()) >= scores.shape[1]:
+    scores, labels = scores.movedim(layouts[-1], -1).flatten(0, -2), labels.flatten()
+    if scores.shape[1] < 2 or (labels.numel() and int(labels.max()) >= scores.shape[1]):
         return None
     known = labels >= 0
     return scores[known].float(), labels[known]

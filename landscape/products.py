@@ -5,6 +5,7 @@ from one product to the next, for as many batches as memory allows: a product th
 """
 
 import copy
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from landscape.convolutions import TwiceDifferentiable
+from landscape.convolutions import OPERATIONS, TwiceDifferentiable
 from landscape.errors import ProblemError
 from landscape.parameters import ParameterSpace
 from landscape.problems.losses import Loss, differentiable, per_example
@@ -31,6 +32,9 @@ class BatchMap(Protocol):
 
 
 _SHARE_OF_MEMORY = 4
+_UNSYMMETRIC, _WRONG, _UNDECIDED = 0.01, 0.1, 0.3
+_STEPS = {torch.float64: 1e-6}
+_STEP = 1e-4  # in single precision, as a share of the length of θ
 
 
 def hessian_products(
@@ -50,11 +54,11 @@ def hessian_products(
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, check: bool) -> BatchMap:
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
         mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
         gradients = torch.autograd.grad(mean, parameters, create_graph=True, materialize_grads=True)
-        if check:
-            _require_second_derivative(gradients)
+        if own is not None:
+            own |= _require_second_derivative(gradients)
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             _backward(gradients, vector, parameters, again=again)
@@ -85,16 +89,16 @@ def gauss_newton_products(
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, check: bool) -> BatchMap:
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
         with _cut_outputs(space.network) as (outputs, leaves):
             losses = differentiable(per_example(loss, space.network, batch)[0])
-        if check:
+        if own is not None:
             _require_outputs_alone(losses, parameters)
         slopes = torch.autograd.grad(share * losses.mean(), leaves, create_graph=True, materialize_grads=True)
         weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
         pulled = torch.autograd.grad(outputs, parameters, weights, create_graph=True, materialize_grads=True)
-        if check:
-            _require_second_derivative([*slopes, *pulled])
+        if own is not None:
+            own |= _require_second_derivative([*slopes, *pulled])
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             pushed = _pulled_back(pulled, vector, weights)
@@ -114,8 +118,8 @@ class Products:
         shares: the batches.
         chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; elsewhere the product is
             0, whatever the vector, and costs nothing. By default all.
-        linearise: makes a batch's map from the batch and its share; the third argument says whether to check that there
-            is one, as is done for the first batch.
+        linearise: makes a batch's map from the batch and its share; for the first batch it also checks that there is
+            one, and adds the names of the network's own differentiable operations to the third argument.
         keep: keep these maps, as far as a quarter of the free memory goes.
     """
 
@@ -123,7 +127,7 @@ class Products:
         self,
         space: ParameterSpace,
         shares: Shares,
-        linearise: Callable[[Batch, float, bool], BatchMap],
+        linearise: Callable[[Batch, float, set[str] | None], BatchMap],
         chosen: Tensor | None = None,
         *,
         keep: bool = True,
@@ -131,8 +135,9 @@ class Products:
         self._space, self._shares, self._linearise = space, shares, linearise
         self._segments = _chosen_segments(space, chosen)
         self._kept: dict[int, BatchMap] = {}
-        self._checked = False
-        self._room = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
+        self._checked, self._counts = False, True
+        self.custom_operations: set[str] = set()
+        self._room: float = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
 
     def __call__(self, vector: Tensor) -> Tensor:
         """The product with a vector `[P]`, a new `[P]`."""
@@ -141,15 +146,31 @@ class Products:
         for number, (batch, share) in enumerate(self._shares()):
             add = self._kept.get(number)
             if add is None:
-                with _counting_bytes() as count, TwiceDifferentiable(), self._only_chosen():
-                    add = self._linearise(batch, share, not self._checked)
-                self._checked = True
-                if count.bytes <= self._room:
+                add, size = self._linearised(batch, share)
+                if size <= self._room:
                     self._kept[number] = add
-                    self._room -= count.bytes
+                    self._room -= size
             with _naming_what_does_not_differentiate_twice():
                 add(views, again=number in self._kept)
         return total.clone()
+
+    def _linearised(self, batch: Batch, share: float) -> tuple[BatchMap, float]:
+        """A batch's map, and the bytes that it keeps; infinite where they cannot be counted, under `torch.func`."""
+        own = None if self._checked else self.custom_operations
+        with TwiceDifferentiable(), self._only_chosen():
+            if self._counts:
+                try:
+                    with _counting_bytes() as count:
+                        add = self._linearise(batch, share, own)
+                    self._checked = True
+                    return add, count.bytes
+                except ProblemError as error:
+                    if "saved tensor hooks" not in str(error):
+                        raise
+                    self._counts = False
+            add = self._linearise(batch, share, own)
+            self._checked = True
+            return add, math.inf
 
     @contextmanager
     def _only_chosen(self) -> Iterator[None]:
@@ -162,6 +183,77 @@ class Products:
         finally:
             for parameter in others:
                 parameter.requires_grad_()
+
+
+def require_consistent(
+    product: "Products",
+    theta: Tensor,
+    chosen: Tensor | None,
+    gradient: Callable[[Tensor], Tensor] | None,
+) -> None:
+    """Check that products are those of a symmetric matrix and, for a Hessian, that they agree with differences.
+
+    With u random and v along Hu, u·Hv must be v·Hu, and Hv must be the central difference of two gradients along v.
+    Where the differences of three steps neither agree with the product nor with each other, kinks or rounding hide
+    what is right, and the symmetry alone counts.
+
+    Args:
+        product: from `[P]` to `[P]`.
+        theta: the point `[P]`.
+        chosen: the parameters that the matrix is about, boolean `[P]`.
+        gradient: the gradient `[P]` at a point, by other means; None where the matrix is no Hessian.
+
+    Raises:
+        ProblemError: the products are wrong.
+    """
+    mask = torch.ones_like(theta) if chosen is None else chosen.to(theta)
+    u = torch.randn(len(theta), generator=torch.Generator().manual_seed(0)).to(theta) * mask
+    u /= u.norm()
+    first = product(u)
+    size = float(first.norm())
+    v = first / size if size > 0 else u
+    second = product(v)
+    if not (first.isfinite().all() and second.isfinite().all()):
+        return  # there is nothing to compare; whoever uses the products says so
+    one, other = float(torch.dot(u.double(), second.double())), float(torch.dot(v.double(), first.double()))
+    rounding = 100 * torch.finfo(theta.dtype).eps * float(second.norm())
+    if abs(one - other) > _UNSYMMETRIC * size + rounding:
+        raise ProblemError(
+            f"products with second derivatives are not symmetric: u·Hv is {one:.6g}, v·Hu is {other:.6g}; an operation "
+            f"of the network has a wrong second derivative{_suspects(product)}. Replace it for curvature."
+        )
+    if gradient is not None:
+        _require_differences(product, second, v, theta, mask, gradient)
+
+
+def _require_differences(
+    product: "Products",
+    expected: Tensor,
+    v: Tensor,
+    theta: Tensor,
+    mask: Tensor,
+    gradient: Callable[[Tensor], Tensor],
+) -> None:
+    step = _STEPS.get(theta.dtype, _STEP) * max(float(theta.norm()), 1e-3)
+    differences: list[Tensor] = []
+    for size in (step, step / 8, step * 8):
+        slope = (gradient(theta + size * v) - gradient(theta - size * v)).mul_(mask / (2 * size))
+        if not slope.isfinite().all() or float((slope - expected).norm()) <= _WRONG * float(slope.norm()):
+            return
+        differences.append(slope)
+    first, *others = differences
+    if all(float((other - first).norm()) <= _UNDECIDED * float((first - expected).norm()) for other in others):
+        raise ProblemError(
+            f"products with the Hessian disagree with differences of gradients by "
+            f"{float((first - expected).norm() / first.norm()):.0%}; an operation of the network loses part of the "
+            f"second derivative{_suspects(product)}. Replace it for curvature."
+        )
+
+
+def _suspects(product: "Products") -> str:
+    """The operations with a derivative of their own in the network, in words; empty where there are none."""
+    names = sorted(product.custom_operations)
+    return f" (its own operations are {', '.join(names)})" if names else ""
 
 
 def _chosen_segments(space: ParameterSpace, chosen: Tensor | None) -> list[int]:
@@ -245,18 +337,25 @@ def _require_outputs_alone(losses: Tensor, parameters: Sequence[Tensor]) -> None
         )
 
 
-def _require_second_derivative(gradients: Sequence[Tensor]) -> None:
+def _require_second_derivative(gradients: Sequence[Tensor]) -> set[str]:
     """Look through the gradient's graph for operations that autograd cannot differentiate again.
 
     A product would leave some of them out in silence, since no path through them leads to the parameters.
+
+    Returns:
+        The names of operations whose derivative is written in Python, our own left out.
 
     Raises:
         ProblemError: there is one.
     """
     nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
     seen = set(nodes)
+    own = set()
     while nodes:
         node = nodes.pop()
+        name = node.name().removesuffix("Backward")
+        if hasattr(node, "saved_tensors") and name not in OPERATIONS:  # written in Python
+            own.add(name)
         if node.name().rpartition(":")[2] in {"Error", "DelayedError"}:
             raise ProblemError(
                 "the network cannot be differentiated twice: a custom operation is marked as once differentiable; "
@@ -264,6 +363,7 @@ def _require_second_derivative(gradients: Sequence[Tensor]) -> None:
             )
         nodes += [following for following, _ in node.next_functions if following is not None and following not in seen]
         seen.update(nodes)
+    return own
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Study:
         """Take several checkpoints of one network; the space keeps everything else from the first.
 
         Raises:
-            LayoutError: one does not fit the network, or parameters that are not trainable differ.
+            LayoutError: one does not fit the network; or parameters that are not trainable differ, or buffers that do
+                not hold floating numbers.
             NonFiniteError: one holds NaN or infinity.
         """
         first = checkpoints[0]
@@ -65,7 +66,14 @@ class Study:
                         f"{name} is not trainable, so nothing here moves it, but it differs in {first.path} and "
                         f"{checkpoint.path}."
                     )
-        return Points(thetas, statistics)
+        others = self.space.differing_buffers([checkpoint.state for checkpoint in checkpoints])
+        for name, values in others.items():
+            if not values.is_floating_point():
+                raise LayoutError(
+                    f"{name} is a buffer of whole numbers or of truth values, which nothing here moves, but it differs "
+                    f"among {', '.join(str(checkpoint.path) for checkpoint in checkpoints)}."
+                )
+        return Points(thetas, statistics, others)
 
     def traced(self, checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The points `[k, P]` of a checkpoint or of a path's control points, without taking them into the space.
@@ -93,15 +101,22 @@ class Study:
 
         Raises:
             ConfigError: statistics of a single point are to be interpolated.
+            LayoutError: other buffers than running statistics differ, and the policy does not move them.
         """
         several = len(points.thetas) > 1
         name = options.batch_norm or ("recomputed" if several else "frozen")
+        if points.others and name != "interpolated":
+            listed = ", ".join(points.others)
+            raise LayoutError(
+                f"the checkpoints differ in buffers that batch norm {name} does not move: {listed}; so each would be "
+                "measured with the first one's. --batch-norm interpolated moves them, and statistics, linearly."
+            )
         if name == "frozen":
             return Frozen(points.statistics[0])
         if name == "interpolated":
             if not several:
                 raise ConfigError("--batch-norm interpolated needs several checkpoints to move statistics between.")
-            return Interpolated(points.thetas, points.statistics)
+            return Interpolated(points.thetas, points.statistics, points.others)
         return Recomputed(self.problem.data.splits["train"], self.problem.loss, options.statistics_batch_size)
 
     def risk(
@@ -149,6 +164,7 @@ class Study:
         code = code_fingerprints(str(named[key]) for key in ("model", "data", "loss") if named.get(key))
         return {
             **settings,
+            **({"dtype": "float64"} if self.space.dtype == torch.float64 else {}),
             "problem": named,
             **({"code": code} if code else {}),
             "checkpoints": {name: c.fingerprint for name, c in checkpoints.items()},
@@ -166,10 +182,12 @@ class Points:
     Attributes:
         thetas: `[n, P]`.
         statistics: their running statistics `[n, S]`.
+        others: further buffers in which they differ, `[n, *shape]` by name.
     """
 
     thetas: torch.Tensor
     statistics: torch.Tensor
+    others: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def read_problem_file(path: Path) -> dict[str, Any]:
@@ -287,4 +305,16 @@ def open_study(
     """
     device = choose_device(compute.device)
     problem = build_problem(specify(problem_options, checkpoints), seed).to(device)
-    return Study(problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device))
+    own = _types(problem.model.state_dict())
+    carried = _types(checkpoints[0].state) if checkpoints else own
+    double = compute.dtype == "float64" or (compute.dtype == "auto" and {torch.float64} in (own, carried))
+    dtype = torch.float64 if double else torch.float32
+    if double or own == {torch.float64}:
+        problem = replace(problem, data=problem.data.of_type(dtype))
+    space = ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
+    return Study(problem, space)
+
+
+def _types(state: Mapping[str, Any]) -> set[torch.dtype]:
+    """The types of the floating-point tensors among a network's."""
+    return {t.dtype for t in state.values() if isinstance(t, torch.Tensor) and t.is_floating_point()}

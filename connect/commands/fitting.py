@@ -103,7 +103,7 @@ class _Fitting:
         measured = {
             "batch_norm": statistics.name,
             "statistics_batch_size": config.statistics_batch_size,
-            "eval_batch_size": risk.batch_size,
+            **risk.evaluation(),
         }
         provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
         if self._ranks.first and not config.resume:

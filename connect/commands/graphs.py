@@ -169,7 +169,7 @@ class _Mapping:
             sharpness=(config.samples or "all examples") if config.sharpness else None,
             batch_norm=statistics.name,
             statistics_batch_size=config.statistics_batch_size,
-            eval_batch_size=self._risk.batch_size,
+            **self._risk.evaluation(),
         )
         if known:
             require_same_provenance(self._file, known.provenance, provenance)

@@ -74,7 +74,7 @@ def open_path(
         split=split,
         batch_norm=statistics.name,
         statistics_batch_size=options.statistics_batch_size,
-        eval_batch_size=risk.batch_size,
+        **risk.evaluation(),
         **settings,
     )
     return SavedPath(replace(path, build=risk.module), study, risk, provenance)

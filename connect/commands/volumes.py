@@ -133,7 +133,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         "samples": config.samples,
         "batch_norm": statistics.name,
         "statistics_batch_size": config.statistics_batch_size,
-        "eval_batch_size": risk.batch_size,
+        **risk.evaluation(),
     }
     return _measured(config, found, risk, measuring, report)
 

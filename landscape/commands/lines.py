@@ -89,7 +89,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         split=config.split,
         precision=config.precision,
         trainable=config.trainable,
-        eval_batch_size=risk.batch_size,
+        **risk.evaluation(),
     )
     facts = {"names": {name: path.stem for name, path in named.items()}}
     begun = Result("line", {}, provenance=provenance, facts=facts)

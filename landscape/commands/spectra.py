@@ -117,7 +117,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         statistics_batch_size=config.statistics_batch_size,
         split=config.split,
         trainable=config.trainable,
-        eval_batch_size=risk.batch_size,
+        **risk.evaluation(),
     )
     writer = ResultWriter(
         config.out, Result("spectrum", {}, provenance=provenance), resume=config.resume, overwrite=config.overwrite

@@ -113,7 +113,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         **curvature_provenance(config, risk),
         precision=config.precision,
         trainable=config.trainable,
-        eval_batch_size=risk.batch_size,
+        **risk.evaluation(),
     )
     facts = {
         "distances": {name: found.distances.tolist() for name, found in projections.items()},

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from landscape.batchnorm import Frozen
 from landscape.checkpoints import load_checkpoint, save_tensors
 from landscape.commands.summaries import wrote
 from landscape.config import TrainConfig
@@ -80,7 +79,7 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
         refuse_existing(keeping.path, config.overwrite, resumable=True)
     snapshots = _snapshot_writer(config, study, carried)
     risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
-    start = space.flatten(problem.model.state_dict())
+    start = space.theta.clone()
     if snapshots and not (config.resume and keeping.path.exists()):
         snapshots(0, start[None])
     descent = descend(
@@ -94,7 +93,7 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
         report=report,
     )
     theta = descent.points[0]
-    risk.statistics = Frozen(space.statistics)
+    risk.adopt_training()
     measured = risk.measure(theta)
     figures = {
         f"{split}_{quantity}": float("nan") if split not in measured else getattr(measured[split], quantity)

@@ -101,7 +101,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         split=config.split,
         precision=config.precision,
         trainable=config.trainable,
-        eval_batch_size=risk.batch_size,
+        **risk.evaluation(),
     )
     facts = {
         "explained": shares.tolist(),

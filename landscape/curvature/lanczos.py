@@ -100,7 +100,7 @@ def lanczos(
         projected = _grown(projected, len(basis))
         rests = []
         for column in range(first, len(basis)):
-            rest = product(basis[column])
+            rest = product(basis[column]).clone()  # which may be the vector itself
             coefficients = basis.remove_from(rest)
             if not coefficients.isfinite().all():
                 raise NonFiniteError("a product with the Hessian holds NaN or infinity; there are no eigenvalues.")
@@ -159,7 +159,7 @@ def tridiagonal(product: Product, start: Tensor, steps: int) -> Tensor:
     basis.append(start / torch.linalg.vector_norm(start, dtype=torch.float64).to(start.dtype))
     projected = torch.zeros(steps, steps, dtype=torch.float64)
     for step in range(steps):
-        rest = product(basis[step])
+        rest = product(basis[step]).clone()  # which may be the vector itself
         projected[step, step] = basis.remove_from(rest)[step]
         block, couplings = _orthonormal([rest], basis, float(projected.abs().max()))
         if step + 1 == steps or not block:

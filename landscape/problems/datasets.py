@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import MissingDataError, ProblemError
-from landscape.problems.splits import Split, TensorSplit, as_split
+from landscape.problems.splits import Split, TensorSplit, TypedSplit, as_split
 
 _DIGITS_TEST_SHARE = 5
 
@@ -36,6 +36,11 @@ class Data:
         """The same examples, given out on another device."""
         moved = {name: split.to(device) for name, split in self.splits.items()}
         return Data(moved, self.input_shape, self.classes)
+
+    def of_type(self, dtype: torch.dtype) -> "Data":
+        """The same examples, whose numbers in single or double precision are given out in one type."""
+        typed = {name: TypedSplit(split, dtype) for name, split in self.splits.items()}
+        return Data(typed, self.input_shape, self.classes)
 
     def fingerprints(self) -> dict[str, str]:
         """A digest for each split."""

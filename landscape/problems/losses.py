@@ -19,15 +19,17 @@ Loss = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross entropy of the logits `[B, C]`, or `[B, C, ...]` averaged over positions, against class labels.
+    """Cross entropy of the logits `[B, C]`, or `[B, C, ...]` averaged over positions, against labels or probabilities.
 
     Positions with the label -100 are left out, as torch does; an example without any other counts as a loss of 0.
     """
     inputs, targets = batch
     logits = model(inputs)
     losses = F.cross_entropy(logits, targets, reduction="none")
+    if targets.is_floating_point():
+        return _each(losses), _each(logits.argmax(dim=1) == targets.argmax(dim=1))
     right = logits.argmax(dim=1) == targets
-    if targets.ndim < 2 or targets.is_floating_point():
+    if targets.ndim < 2:
         return _each(losses), _each(right)
     known = (targets != _NO_LABEL).flatten(1)
     count = known.sum(dim=1).clamp_min(1)
@@ -66,7 +68,14 @@ def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Ten
         if not isinstance(values, Tensor) or values.shape != wanted:
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise ProblemError(f"the loss {name} must return one number for each example, {tuple(wanted)}; got {got}.")
+        if values.is_complex():
+            raise ProblemError(f"the loss {name} returns complex numbers, expected real ones, such as absolute values.")
     return losses, correct
+
+
+def class_dimension(loss: Loss) -> int | None:
+    """The dimension of the outputs that a loss takes for classes; None where it is not one of ours."""
+    return 1 if loss is cross_entropy or loss is mse else None
 
 
 def differentiable(losses: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from landscape.copying import unwrapped
 from landscape.errors import ConfigError, LandscapeError, ProblemError
 from landscape.files import fingerprint
 from landscape.problems import datasets, losses
@@ -34,7 +35,7 @@ class Problem:
     """What is studied: a network, its data and its loss.
 
     Attributes:
-        model: the network, with its initial weights.
+        model: the network, with its initial weights, out of any wrapper of `torch.compile` or `DataParallel`.
         data: the examples by split.
         loss: the loss, one number for each example.
         specification: the names it was built from; None when it was built from objects.
@@ -44,6 +45,9 @@ class Problem:
     data: Data
     loss: Loss
     specification: ProblemSpecification | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", unwrapped(self.model))
 
     @classmethod
     def of(cls, model: nn.Module, data: Any, loss: Loss | str = "cross_entropy") -> "Problem":

@@ -64,6 +64,7 @@ class TensorSplit:
             more = f" and {len(leaves) - _NAMED} more; a list of examples is no split" if len(leaves) > _NAMED else ""
             raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {found}{more}.")
         self._size = leaves[0].shape[0]
+        self._is_changed: bool | None = None  # whether those who are given batches change them; None before the first
         if self._size == 0:
             raise ProblemError("a split has no example.")
 
@@ -77,7 +78,27 @@ class TensorSplit:
 
     def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
         for index in indices:
-            yield map_tensors(operator.itemgetter(index), self._tensors)
+            if isinstance(index, Tensor):  # a batch of its own
+                yield map_tensors(operator.itemgetter(index), self._tensors)
+            else:
+                yield from self._part(index)
+
+    def _part(self, index: slice) -> Iterator[Batch]:
+        """One batch that lies in the examples' own memory, or a copy of it, where a network changes what it is given.
+
+        Which of the two is needed is seen on the first batch.
+        """
+        batch = map_tensors(operator.itemgetter(index), self._tensors)
+        if self._is_changed is not False:
+            batch = map_tensors(torch.clone, batch)
+        before = [leaf._version for leaf in leaf_tensors(batch)]
+        yield batch
+        changed = before != [leaf._version for leaf in leaf_tensors(batch)]
+        if changed and self._is_changed is False:
+            raise ProblemError(
+                "the network or its loss changes its inputs in place, but only in some batches; have it work on a copy."
+            )
+        self._is_changed = self._is_changed or changed
 
     def to(self, device: torch.device) -> "TensorSplit":
         return TensorSplit(map_tensors(lambda tensor: tensor.to(device), self._tensors))
@@ -127,6 +148,34 @@ class StreamedSplit:
         some = np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(int)
         examples = default_collate([self._dataset[int(i)] for i in some])
         return fingerprint([str(len(self)).encode(), TensorSplit(examples).fingerprint().encode()])
+
+
+class TypedSplit:
+    """A split that gives out numbers in single or double precision in one of the two; its fingerprint stays.
+
+    Args:
+        split: the examples.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, split: Split, dtype: torch.dtype) -> None:
+        self._split, self._dtype = split, dtype
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
+        for batch in self._split.batches(indices):
+            yield map_tensors(self._typed, batch)
+
+    def to(self, device: torch.device) -> "TypedSplit":
+        return TypedSplit(self._split.to(device), self._dtype)
+
+    def fingerprint(self) -> str:
+        return self._split.fingerprint()
+
+    def _typed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._dtype) if tensor.dtype in {torch.float32, torch.float64} else tensor
 
 
 def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:

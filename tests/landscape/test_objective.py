@@ -123,9 +123,9 @@ def test_a_batch_may_be_a_dictionary_and_accuracy_may_be_unknown():
     [
         (lambda model, batch: model(batch[0]).sum(), r"shape \(\)"),
         (lambda model, batch: 3.0, "float"),
-        (lambda model, batch: model(batch[0])[:1, 0], r"\(2,\); got shape \(1,\)"),
+        (lambda model, batch: model(batch[0])[:1, 0], r"\(4,\); got shape \(1,\)"),
         (lambda model, batch: (model(batch[0])[:, 0], 0.5), "float"),
-        (lambda model, batch: model(batch[0])[:, 0].repeat(2), r"got shape \(4,\)"),
+        (lambda model, batch: model(batch[0])[:, 0].repeat(2), r"got shape \(8,\)"),
         (lambda model, batch: model(batch[0][:, :2]), "failed on a batch"),
     ],
 )
