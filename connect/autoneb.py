@@ -15,7 +15,7 @@ from torch import Tensor
 
 from connect.curves import PolygonalChain
 from connect.fitting import begin
-from connect.neb import Band, band_state, heights_of, relax
+from connect.neb import Band, band_state, begun_from, heights_of, relax
 from connect.path import Path, builder
 from landscape import ConfigError, Keeping, Objective, Recipe, Reporter, State, fingerprint_tensors, mixed_seed, silent
 
@@ -125,7 +125,7 @@ def fit_growing_band(
     if keeping:
         ends = fingerprint_tensors({"a": a, "b": b})
         own = {"growth": asdict(growth), "recipe": asdict(recipe), "seed": seed, "ends": ends}
-        keeping = keeping.bound(**own)
+        keeping = keeping.bound(**own, start=begun_from(start))
     recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in growth.cycles]
     state = keeping.load(objective) if keeping else None
     if state is None:

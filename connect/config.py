@@ -10,6 +10,7 @@ from landscape import (
     ComputeOptions,
     ConfigError,
     MapOptions,
+    Options,
     OutputOptions,
     ProblemOptions,
     RecipeOptions,
@@ -21,7 +22,7 @@ _ENDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotConfig:
+class PlotConfig(Options):
     """Draw a result again, from its file alone.
 
     Attributes:
@@ -38,7 +39,7 @@ class PlotConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerdictOptions:
+class VerdictOptions(Options):
     """What counts as connected, and how closely it is looked at.
 
     Attributes:
@@ -66,7 +67,7 @@ class VerdictOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BandOptions:
+class BandOptions(Options):
     """Elastic bands.
 
     Attributes:
@@ -86,7 +87,7 @@ class BandOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurveOptions:
+class CurveOptions(Options):
     """The kind of path.
 
     Attributes:

@@ -103,13 +103,18 @@ def fit_band(
     recipe = recipe or Recipe(schedule="linear")
     if keeping:
         ends = fingerprint_tensors({"a": a, "b": b})
-        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band), ends=ends)
+        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band), ends=ends, start=begun_from(start))
     state = keeping.load(objective) if keeping else None
     if state is None:
         state = band_state(objective, begin(a, b, PolygonalChain(band.images), start), recipe)
     relax(objective, state, band, recipe, seed=seed, keeping=keeping, report=report)
     chain = PolygonalChain(len(state.tensors["points"]))
     return Path(state.tensors["points"], chain, losses=state.tensors["losses"].cpu(), build=builder(objective))
+
+
+def begun_from(start: Path | None) -> str | None:
+    """What a resume knows the path by that a band began with; None for the straight line."""
+    return None if start is None else f"{start.curve!r} {fingerprint_tensors({'points': start.points})}"
 
 
 def band_state(objective: Objective, points: Tensor, recipe: Recipe) -> State:

@@ -101,6 +101,7 @@ from .objective import EmpiricalRisk as EmpiricalRisk
 from .objective import Measurement as Measurement
 from .objective import Objective as Objective
 from .objective import Potential as Potential
+from .options import Options as Options
 from .parameters import ParameterSpace as ParameterSpace
 from .parameters import Segment as Segment
 from .planes import Scaling as Scaling

@@ -5,8 +5,10 @@ values that flags override. Errors are one line and exit code 2, an interruption
 """
 
 import contextlib
+import difflib
 import importlib
 import inspect
+import io
 import json
 import math
 import os
@@ -18,6 +20,8 @@ import traceback
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
 from types import FrameType, NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -26,8 +30,9 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_dumper, set_loader
 
 from landscape.errors import ConfigError, Interrupted, LandscapeError
+from landscape.options import declared_types, flag, in_words, shortened
 from landscape.progress import on_stderr
-from landscape.yamlfiles import parse_yaml
+from landscape.yamlfiles import parse_yaml, read_yaml_mapping
 
 EXIT_ERROR, EXIT_RESUMABLE = 2, 75
 _YAML = "yaml12"
@@ -63,33 +68,32 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     Returns:
         The exit code.
     """
+    _open_streams()
     given = _join_ranges(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(program, description, commands)
-    try:
-        parsed = parser.parse_args(given)
-    except ArgumentError as error:
-        print(f"error: {_plain(str(error))}\nSee {program} {_named(given, commands)}--help.", file=sys.stderr)
+    if not given:
+        _say(f"{parser.format_help()}\nerror: no command is given; see {program} COMMAND --help for its flags.")
         return EXIT_ERROR
+    try:
+        _require_configurations(given)
+        parsed = parser.parse_args(given)
+    except (ArgumentError, ConfigError) as error:
+        told = _explained(_plain(str(error)), given, commands)
+        _say(f"error: {told}\nSee {program} {_named(given, commands)}--help.")
+        return EXIT_ERROR
+    except SystemExit:  # help, the version and a printed configuration
+        _print("")
+        raise
     chosen = commands[parsed.subcommand]
     options: Namespace = parsed[parsed.subcommand]
     values = {field.name: _frozen(options[field.name]) for field in fields(chosen.config)}
     try:
         with _terminable():
             summary = _call(chosen, values)
-        print(json.dumps(_jsonable(summary)) if options.json else summary.text(), flush=True)
+        _print((json.dumps(_jsonable(summary)) if options.json else summary.text()) + "\n")
         return 0
-    except Interrupted as stop:
-        return _fail(stop, str(stop), options.debug, EXIT_RESUMABLE)
-    except LandscapeError as error:
-        return _fail(error, f"error: {_plain(str(error))}", options.debug, EXIT_ERROR)
-    except KeyboardInterrupt as error:
-        text = "stopped; what was finished before is on disk, go on with --resume."
-        return _fail(error, text, options.debug, EXIT_RESUMABLE)
-    except Exception as error:  # the edge of the process: anything else is a defect, and is told as one
-        text = f"unexpected {type(error).__name__}: {_plain(str(error))}\nRun again with --debug to see where."
-        if type(error).__name__ == "OutOfMemoryError":
-            text = "error: out of memory; lower --batch-size, --eval-batch-size or --statistics-batch-size."
-        return _fail(error, text, options.debug, EXIT_ERROR)
+    except (Exception, KeyboardInterrupt) as error:
+        return _fail(error, options.debug)
 
 
 def _frozen(value: Any) -> Any:
@@ -123,11 +127,98 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fail(error: BaseException, text: str, debug: bool, code: int) -> int:
+def _fail(error: BaseException, debug: bool) -> int:
+    """Say what went wrong, and return the exit code."""
+    code = EXIT_RESUMABLE if isinstance(error, Interrupted | KeyboardInterrupt) else EXIT_ERROR
+    if isinstance(error, Interrupted):
+        text = str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        text = "stopped; what was finished before is on disk, go on with --resume."
+    elif isinstance(error, LandscapeError):
+        text = f"error: {_plain(str(error))}"
+    elif type(error).__name__ == "OutOfMemoryError":
+        text = "error: out of memory; lower --batch-size, --eval-batch-size or --statistics-batch-size."
+    else:  # the edge of the process: anything else is a defect, and is told as one
+        text = f"unexpected {type(error).__name__}: {_plain(str(error))}\nRun again with --debug to see where."
     if debug:
-        traceback.print_exception(error)
-    print(text, file=sys.stderr)
+        _say("".join(traceback.format_exception(error)).rstrip())
+    _say(text)
     return code
+
+
+def _open_streams() -> None:
+    """Have streams that take any text: closed ones lead nowhere, and what an old encoding lacks is replaced."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _print(text: str) -> None:
+    """Write to standard output; a reader that has gone is no error, since the work is done.
+
+    Raises:
+        ConfigError: the output cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or else the interpreter tries once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ConfigError(
+                f"the work is done, but cannot be told of on standard output: {error.strerror}."
+            ) from error
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error, if anybody reads it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _require_configurations(arguments: Sequence[str]) -> None:
+    """Check that the files of --config can be read.
+
+    Raises:
+        ConfigError: one cannot, or holds no keys and values.
+    """
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config" and (equals or index + 1 < len(arguments)):
+            file = Path(value if equals else arguments[index + 1])
+            read_yaml_mapping(file, "the configuration", "flags and their values, such as epochs: 40")
+
+
+def _explained(text: str, arguments: Sequence[str], commands: Mapping[str, Command]) -> str:
+    """What the parser says of arguments, in the words of the flags."""
+    command = commands.get(arguments[0])
+    if command is None:
+        return text
+    hints = declared_types(command.config)
+
+    def label(name: str) -> str:
+        return name.upper() if name == command.positional else flag(name)
+
+    if missing := re.match(r"the following arguments are required: (.*)", text):
+        names = [label(name.rpartition(".")[2]) for name in missing[1].split(", ")]
+        return f"the following arguments are required: {', '.join(names)}"
+    if unknown := re.search(r"does not accept option '(.+?)'", text):
+        return f"the configuration has the unknown key {unknown[1]!r}{_nearest(unknown[1], list(hints))}"
+    if unknown := re.match(r"unrecognized arguments: --([\w-]+)", text):
+        return f"{text}{_nearest(unknown[1], [name.replace('_', '-') for name in hints], '--')}"
+    if (refused := re.search(r'Parser key "(?:\w+\.)?(\w+)"', text)) and refused[1] in hints:
+        value = re.match(r".*(?:Given|Got) value: (.*)$", text)
+        given = f"is {shortened(value[1])}" if value else "does not fit"
+        return f"{label(refused[1])} {given}, expected {in_words(hints[refused[1]])}."
+    return text
+
+
+def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {dashes}{near[0]}?" if near else "."
 
 
 def _jsonable(value: Any) -> Any:
@@ -152,6 +243,7 @@ def _parser(program: str, description: str, commands: Mapping[str, Command]) -> 
         parser_mode=_YAML,
         formatter_class=_Formatter,  # the subcommands inherit it
     )
+    parser.add_argument("--version", action="version", version=f"{program} {version('mode-connectivity')}")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, command in commands.items():
         documented = parse_docstring(command.config.__doc__ or "")
@@ -194,7 +286,7 @@ def _add_fields(parser: ArgumentParser, command: Command) -> None:
             required = field.default is MISSING
             settings: dict[str, Any] = {"help": helps[field.name]} | ({} if required else {"default": field.default})
             if hints[field.name] is bool:
-                group.add_argument(_flag(field.name), action="store_true", help=helps[field.name])
+                group.add_argument(flag(field.name), action="store_true", help=helps[field.name])
                 continue
             kind = hints[field.name]
             if get_origin(kind) is tuple:
@@ -203,16 +295,12 @@ def _add_fields(parser: ArgumentParser, command: Command) -> None:
                 group.add_argument(field.name, type=kind, **settings)
             else:
                 settings["metavar"] = _metavar(kind)
-                group.add_argument(_flag(field.name), type=kind, required=required, **settings)
+                group.add_argument(flag(field.name), type=kind, required=required, **settings)
 
 
 def _owners(config: type) -> list[type]:
     """The dataclass and those it inherits from, its own flags first."""
     return [owner for owner in config.__mro__ if is_dataclass(owner)]
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _metavar(hint: Any) -> str:

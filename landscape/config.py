@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from landscape.errors import ConfigError
 from landscape.grid import MOST_POINTS, parse_axis
+from landscape.options import Options
 
 _SEEDS = 2**63
 _LEAST_FOR_TRACE = 6
@@ -31,7 +32,7 @@ def require_seed(seed: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProblemOptions:
+class ProblemOptions(Options):
     """What is studied. A checkpoint of `landscape train` brings its problem along; these change or replace it.
 
     Attributes:
@@ -58,7 +59,7 @@ class ProblemOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeOptions:
+class ComputeOptions(Options):
     """Where and how losses are evaluated.
 
     Attributes:
@@ -76,11 +77,13 @@ class ComputeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointOptions:
+class CheckpointOptions(Options):
     """How checkpoints are read, and what batch norm holds away from them.
 
     Attributes:
         trust_pickle: run code that a pickled checkpoint brings along.
+        state_key: where the weights lie in a pickled checkpoint, such as ema or trainer.model, if they are not found.
+        strip_prefix: take the tensors of a foreign checkpoint whose names begin with this, and take it off their names.
         batch_norm: running statistics away from the checkpoints; frozen as they are in the first (the default around a
             single one), moved linearly between several, or gathered anew at every point from the training examples
             (the default wherever several take part).
@@ -88,6 +91,8 @@ class CheckpointOptions:
     """
 
     trust_pickle: bool = False
+    state_key: str | None = None
+    strip_prefix: str | None = None
     batch_norm: Literal["frozen", "interpolated", "recomputed"] | None = None
     statistics_batch_size: int = 256
 
@@ -97,7 +102,7 @@ class CheckpointOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions:
+class OutputOptions(Options):
     """What happens to files that are there already.
 
     Attributes:
@@ -108,9 +113,14 @@ class OutputOptions:
     resume: bool = False
     overwrite: bool = False
 
+    def prepare(self) -> None:
+        super().prepare()
+        if self.resume and self.overwrite:
+            raise ConfigError("--resume goes on with what is there and --overwrite replaces it; leave one of them out.")
+
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
+class RecipeOptions(Options):
     """Stochastic gradient descent; what is not given comes from the problem's file, then from the defaults.
 
     Attributes:
@@ -160,7 +170,7 @@ class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectionOptions:
+class DirectionOptions(Options):
     """Directions through weight space.
 
     Attributes:
@@ -179,7 +189,7 @@ class DirectionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurvatureOptions:
+class CurvatureOptions(Options):
     """How the Hessian is looked at.
 
     Attributes:
@@ -429,7 +439,7 @@ def require_points(points: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingOptions:
+class DrawingOptions(Options):
     """How pictures look.
 
     Attributes:
@@ -524,7 +534,7 @@ class CompareConfig(DrawingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertConfig:
+class ConvertConfig(Options):
     """Write a line or a surface in the layout of the loss-landscape repository, or one of that layout in ours.
 
     Attributes:

@@ -5,7 +5,7 @@ run to stop, and stays on disk until the outcome is stored elsewhere.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -95,11 +95,6 @@ class Keeping:
         """Remove the file."""
         if self.writes:
             self.path.unlink(missing_ok=True)
-
-
-def described(choice: object) -> str:
-    """A strategy's name and settings, by which a resume knows it again; of other objects than dataclasses the name."""
-    return repr(choice) if is_dataclass(choice) else type(choice).__qualname__
 
 
 class Watch:

@@ -23,7 +23,7 @@ from landscape.results import Array, Result, Sweep
 _FORMAT, _VERSION = "mode-connectivity", 1
 _SECONDS_BETWEEN_FLUSHES = 1.0
 _SHARE_OF_TIME = 20  # a file that takes long to write is written the less often
-_MARKS = "marks"
+_MARKS, _CODE = "marks", "code"
 
 
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
@@ -185,8 +185,19 @@ def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[
     """
     plain: Mapping[str, Any] = json.loads(json.dumps(now))
     for key in sorted({*before, *plain}):
-        if before.get(key) != plain.get(key):
+        if key == _CODE and (changed := _changed(before.get(key), plain.get(key))):
+            raise ProvenanceError(
+                f"{path} was begun with other code: {', '.join(changed)} changed since; put it back, or start again "
+                "with --overwrite."
+            )
+        if key != _CODE and before.get(key) != plain.get(key):
             raise ProvenanceError(
                 f"{path} was begun with {key} = {before.get(key)!r}, now it is {plain.get(key)!r}; "
                 "resume with the same settings, or start again with --overwrite."
             )
+
+
+def _changed(before: Any, now: Any) -> list[str]:
+    """The files of the user's that a result knows and that are others now; older results know the named ones alone."""
+    known, present = (code if isinstance(code, dict) else {} for code in (before, now))
+    return [name for name, digest in known.items() if present.get(name) != digest]

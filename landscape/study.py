@@ -1,15 +1,16 @@
 """From options and checkpoints to what the algorithms need: a problem, a parameter space and provenance."""
 
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from landscape.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.checkpoints import Checkpoint
@@ -18,12 +19,14 @@ from landscape.distributed import Ranks
 from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.objective import EmpiricalRisk
 from landscape.parameters import ParameterSpace
+from landscape.problems.code import code_fingerprints
 from landscape.problems.models import MODELS
-from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, code_fingerprints, resolve
+from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, resolve
 from landscape.problems.specification import ProblemSpecification, overridden
 from landscape.store import begun_batch_size
-from landscape.yamlfiles import parse_yaml
+from landscape.yamlfiles import read_yaml_mapping
 
+_log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
 
 
@@ -33,6 +36,25 @@ class Study:
 
     problem: Problem
     space: ParameterSpace
+
+    @cached_property
+    def data_fingerprints(self) -> dict[str, str]:
+        """A digest of each split's examples."""
+        return self.problem.data.fingerprints()
+
+    def note_other_data(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Say so, once, where the examples are not those that checkpoints were trained on."""
+        for checkpoint in checkpoints:
+            before = checkpoint.metadata.get("provenance", {}).get("data", {})
+            other = [name for name, digest in before.items() if self.data_fingerprints.get(name, digest) != digest]
+            if other:
+                _log.warning(
+                    "note: the %s examples are not those that %s was trained on; what a factory draws at random must "
+                    "follow from a seed of its own.",
+                    " and ".join(other),
+                    checkpoint.path,
+                )
+                return
 
     def load(self, checkpoint: Checkpoint) -> torch.Tensor:
         """Take everything from a checkpoint into the space, and return its θ `[P]`.
@@ -168,7 +190,7 @@ class Study:
             "problem": named,
             **({"code": code} if code else {}),
             "checkpoints": {name: c.fingerprint for name, c in checkpoints.items()},
-            "data": self.problem.data.fingerprints(),
+            "data": self.data_fingerprints,
             "versions": {"mode-connectivity": version("mode-connectivity"), "torch": torch.__version__},
             "python": platform.python_version(),
             "device": self.space.device.type,
@@ -196,15 +218,7 @@ def read_problem_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such file, or it is no YAML mapping.
     """
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the problem {path}: {getattr(error, 'strerror', None) or error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds {type(content).__name__}, expected keys such as model, data and loss.")
-    return content
+    return read_yaml_mapping(path, "the problem", "keys such as model, data and loss")
 
 
 def recipe_section(options: ProblemOptions, name: str) -> dict[str, Any]:
@@ -311,8 +325,9 @@ def open_study(
     dtype = torch.float64 if double else torch.float32
     if double or own == {torch.float64}:
         problem = replace(problem, data=problem.data.of_type(dtype))
-    space = ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
-    return Study(problem, space)
+    study = Study(problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype))
+    study.note_other_data(checkpoints)
+    return study
 
 
 def _types(state: Mapping[str, Any]) -> set[torch.dtype]:

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from landscape.checkpoints import fingerprint_tensors
 from landscape.errors import DivergedError
+from landscape.identities import described
 from landscape.interrupts import stoppable
-from landscape.keeping import Keeping, State, Watch, described
+from landscape.keeping import Keeping, State, Watch
 from landscape.objective import Objective
 from landscape.problems.splits import Index, chunks
 from landscape.progress import Reporter, silent
@@ -135,6 +136,7 @@ def descend(
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
         DivergedError: the loss became NaN or infinite.
         ProvenanceError: the kept state belongs to other settings.
+        ConfigError: a state is kept, but nothing tells the sampler or the penalty from others of its kind.
     """
     steps = len(chunks(objective.examples, recipe.batch_size))
     sampler = sampler or Stratified()

@@ -17,6 +17,7 @@ ORDER = {
         "errors",
         "seeds",
         "grid",
+        "options",
         "config",
         "files",
         "copying",
@@ -47,6 +48,7 @@ ORDER = {
         "curvature",
         "sweeps",
         "recipes",
+        "identities",
         "keeping",
         "training",
         "plots",
@@ -83,7 +85,7 @@ ORDER = {
         "cli",
     ],
 }
-INSIDE_PROBLEMS = ["specification", "splits", "augmentation", "datasets", "losses", "models", "registry"]
+INSIDE_PROBLEMS = ["specification", "splits", "augmentation", "datasets", "losses", "models", "code", "registry"]
 
 
 def modules(package):

@@ -121,10 +121,26 @@ def as_data(given: Any) -> Data:
     if isinstance(given, Data):
         return given
     if isinstance(given, tuple | list) and len(given) == 2:
+        _require_splits(*given)
         given = {"train": given[0], "test": given[1]}
     if not isinstance(given, Mapping) or "train" not in given:
         raise ProblemError(
-            "a data factory must return the pair (train, test) or a mapping with the key 'train'; "
+            "a data factory must return the pair (train, test), or a mapping such as {'train': train}; "
             f"got {type(given).__name__}."
         )
     return Data({str(name): as_split(examples) for name, examples in given.items()})
+
+
+def _require_splits(train: Any, test: Any) -> None:
+    """Check that a pair is not the inputs and the targets of a single split.
+
+    Raises:
+        ProblemError: it may well be: two arrays with a row for each example.
+    """
+    plain = [isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in (train, test)]
+    if all(plain) and len(train) == len(test):
+        raise ProblemError(
+            f"the data are a pair of arrays of {len(train)} rows each, expected (train, test), where each is (inputs, "
+            "targets); give a single split as {'train': (inputs, targets)}, and arrays without targets as "
+            "{'train': array, 'test': array}."
+        )

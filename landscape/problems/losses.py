@@ -60,7 +60,7 @@ def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Ten
         result = loss(model, batch)
     except (LandscapeError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ProblemError(f"the loss {name} failed on a batch: {type(error).__name__}: {error}") from error
     losses, correct = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     wanted = next(leaf_tensors(batch)).shape[:1]

@@ -1,22 +1,20 @@
 """From names to objects: the registry's own, and a user's `package.module:factory` or `path/file.py:factory`."""
 
-import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from landscape.copying import unwrapped
 from landscape.errors import ConfigError, LandscapeError, ProblemError
-from landscape.files import fingerprint
 from landscape.problems import datasets, losses
+from landscape.problems.code import at_home, load
 from landscape.problems.datasets import Data, as_data
 from landscape.problems.losses import Loss
 from landscape.problems.models import MODELS
@@ -27,6 +25,7 @@ DATASETS: Mapping[str, Callable[..., Data]] = {
     "cifar10": datasets.cifar10,
     "cifar100": datasets.cifar100,
 }
+_SEEDS_OF_NUMPY = 2**32
 LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
 
 
@@ -80,7 +79,7 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
     with _seeded(0):
         factory = resolve(specification.data, DATASETS, "data")
         given = _call(factory, specification.data, specification.data_args)
-        with _blaming(specification.data):
+        with _blaming(specification.data), at_home(specification.data):
             data = as_data(given)
     loss = resolve(specification.loss, LOSSES, "loss")
     arguments = dict(specification.model_args)
@@ -96,10 +95,17 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Whatever a factory draws follows from the seed, and the global generator is left as it was."""
+    """Whatever a factory draws follows from the seed, and the global generators are left as they were."""
+    before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % _SEEDS_OF_NUMPY)  # what numpy takes
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
 
 
 @contextmanager
@@ -128,59 +134,11 @@ def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
         raise ConfigError(
             f"unknown {kind} {name!r}; known are {known}, or package.module:factory, path/file.py:factory."
         )
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    with _seeded(0):  # what a file draws when it is loaded is the same every time, too
+        module = load(place)
     if not hasattr(module, attribute):
         raise ConfigError(f"{place} has no {attribute!r}, which {kind} {name!r} names.")
     return getattr(module, attribute)
-
-
-def code_fingerprints(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the files in which the user's own models, data and losses stand, by what names them.
-
-    Args:
-        names: of models, data and losses; those of registries have no file of the user's.
-    """
-    found = {}
-    for place in sorted({name.rpartition(":")[0] for name in names} - {""}):
-        module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-        if file := getattr(module, "__file__", None):
-            found[place] = fingerprint([Path(file).read_bytes()])
-    return found
-
-
-def _load_file(path: Path) -> Any:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path}.")
-    specification = importlib.util.spec_from_file_location(f"_user_{path.stem}_{abs(hash(path)):x}", path)
-    if specification is None or specification.loader is None:
-        raise ConfigError(f"{path} is no Python file.")
-    if specification.name in sys.modules:
-        return sys.modules[specification.name]
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        del sys.modules[specification.name]
-        raise ProblemError(f"{path} fails when it is loaded: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def _load_module(name: str) -> Any:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"cannot import {name!r}: {error}; looked in {folder} and the installed packages.") from error
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ProblemError(f"{name} fails when it is imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(folder)
 
 
 def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
@@ -190,5 +148,5 @@ def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) 
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"{name}{inspect.signature(factory)} does not take {dict(arguments)}: {error}.") from error
-    with _blaming(name):
+    with _blaming(name), at_home(name):
         return factory(**arguments)

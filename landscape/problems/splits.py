@@ -209,6 +209,8 @@ def as_split(examples: Any, memory_limit: int = _MEMORY_LIMIT) -> Split:
     """
     if all(hasattr(examples, name) for name in ("batches", "fingerprint", "to")):
         return examples  # type: ignore[no-any-return]
+    if isinstance(examples, DataLoader):
+        raise ProblemError("the examples are a DataLoader, expected its data set, which is its attribute `dataset`.")
     if isinstance(examples, Dataset):
         return _from_dataset(examples, memory_limit)
     return TensorSplit(examples)

@@ -464,3 +464,27 @@ def test_a_state_of_a_band_between_other_ends_is_refused(tmp_path):
         risk, a, b = pair("plain")
         with pytest.raises(ProvenanceError, match="ends"):
             fit(risk, a, b + 1, keeping=Keeping(file, resume=True))
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_a_state_of_a_band_that_began_elsewhere_is_refused(tmp_path, kind):
+    """From the straight line, over one point and over another; and on a chain of the same points cut otherwise."""
+    file = tmp_path / "state.safetensors"
+    risk, a, b = pair("plain")
+
+    def over(step, count=3):
+        points = torch.stack([torch.lerp(a, b, i / (count - 1)) for i in range(count)])
+        points[1:-1] += step
+        points[0], points[-1] = a, b
+        return Path(points, PolygonalChain(count))
+
+    def fit(start, **settings):
+        return FITS[kind](*pair("plain"), start=start, keeping=Keeping(file, resume=True), **settings)
+
+    with pytest.raises(Interrupted):
+        fit(over(0.1), report=Signalling(3))
+    for other in (None, over(0.2), over(0.1, 4)):
+        with pytest.raises(ProvenanceError, match="begun with start"):
+            fit(other)
+    whole = FITS[kind](risk, a, b, start=over(0.1))
+    assert torch.equal(fit(over(0.1)).points, whole.points)

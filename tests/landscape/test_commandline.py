@@ -205,7 +205,6 @@ def test_checkpoints_that_do_not_fit_are_refused_before_any_computing(call, mini
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["walk"],
         ["surface"],
         ["surface", "--checkpoint", "nowhere.pt", "--out", "s.h5"],
@@ -475,7 +474,7 @@ def test_an_overwriting_fit_that_is_interrupted_goes_on(call, minima, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(1))
         assert call(*arguments, "--epochs", 2, "--overwrite", program=connect.cli)[0] == 75
-    code, _, stderr = call(*arguments, "--epochs", 2, "--overwrite", "--resume", program=connect.cli)
+    code, _, stderr = call(*arguments, "--epochs", 2, "--resume", program=connect.cli)
     assert code == 0, stderr
     assert load_checkpoint(tmp_path / "path.safetensors").metadata["provenance"]["recipe"]["epochs"] == 2
 
@@ -488,7 +487,7 @@ def test_an_overwriting_training_that_is_interrupted_goes_on(call, tmp_path, mon
         patch.setattr("landscape.commandline.on_stderr", Signalling(5))
         assert call(*arguments, "--epochs", 2, "--overwrite")[0] == 75
     assert load_checkpoint(tmp_path / "a.safetensors").metadata["recipe"]["epochs"] == 1
-    code, _, stderr = call(*arguments, "--epochs", 2, "--overwrite", "--resume")
+    code, _, stderr = call(*arguments, "--epochs", 2, "--resume")
     assert code == 0, stderr
     assert load_checkpoint(tmp_path / "a.safetensors").metadata["recipe"]["epochs"] == 2
 

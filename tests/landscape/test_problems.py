@@ -1,15 +1,19 @@
 """Problems: the registry's own and a user's."""
 
 import hashlib
+import os
 import pickle
+import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+import landscape
 from landscape import ConfigError, MissingDataError, ProblemError, ProblemSpecification, build_problem
 from landscape.problems.datasets import as_data
 from landscape.problems.models import MODELS
@@ -254,8 +258,98 @@ def test_a_resume_notices_that_the_users_code_has_changed(call, tmp_path):
     arguments = ["surface", "--checkpoint", out, "--points", 3, "--out", tmp_path / "s.h5"]
     assert call(*arguments)[0] == 0
     code.write_text(OWN.replace('reduction="none")', 'reduction="none") * 100'))
-    for name in [name for name in sys.modules if name.startswith("_user_own_")]:
-        del sys.modules[name]  # as in a new process
     status, _, errors = call(*arguments, "--resume")
     assert status == 2
     assert "code" in errors
+
+
+DRAWS = """
+import random
+import numpy as np
+import torch
+
+ROWS = np.random.permutation(30)
+
+def model():
+    return torch.nn.Linear(2, 2)
+
+def data():
+    x = torch.cat([torch.rand(30, 1), torch.tensor(np.random.rand(30, 1), dtype=torch.float32)], dim=1)
+    y = torch.tensor([random.randrange(2) for _ in range(30)])
+    return (x[ROWS[:20]], y[ROWS[:20]]), (x[ROWS[20:]], y[ROWS[20:]])
+"""
+
+
+def test_what_a_factory_draws_by_any_generator_is_the_same_in_every_process(tmp_path):
+    (tmp_path / "mine.py").write_text(DRAWS)
+    program = (
+        "import sys, random, numpy, torch\n"
+        "from landscape import ProblemSpecification, build_problem\n"
+        "numpy.random.seed(int(sys.argv[1])); random.seed(int(sys.argv[1])); torch.manual_seed(int(sys.argv[1]))\n"
+        "state = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()\n"
+        "built = build_problem(ProblemSpecification(model='mine.py:model', data='mine.py:data'))\n"
+        "assert state == (random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist())\n"
+        "print(built.data.fingerprints())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(landscape.__file__).parents[1])}  # from any folder
+    settings = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment}
+    runs = [subprocess.run([sys.executable, "-c", program, seed], check=True, **settings) for seed in ("1", "2")]
+    assert runs[0].stdout == runs[1].stdout
+
+
+UNSTEADY = """
+import numpy as np
+import torch
+
+def model():
+    return torch.nn.Linear(2, 2)
+
+def data():
+    x = torch.tensor(np.random.default_rng().random((20, 2)), dtype=torch.float32)
+    return {"train": (x, (x[:, 0] > 0.5).long()), "test": (torch.ones(4, 2), torch.ones(4).long())}
+"""
+
+
+def test_data_that_a_checkpoint_was_not_trained_on_are_noted_once(call, tmp_path, caplog):
+    (tmp_path / "mine.py").write_text(UNSTEADY)
+    problem = ["--model", f"{tmp_path}/mine.py:model", "--data", f"{tmp_path}/mine.py:data"]
+    outs = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
+    for seed, out in enumerate(outs):
+        assert call("train", *problem, "--epochs", 1, "--seed", seed, "--out", out)[0] == 0
+    assert not caplog.messages
+    arguments = ["line", *problem, "--a", outs[0], "--b", outs[1], "--range", "0:1:2", "--out", tmp_path / "l.h5"]
+    assert call(*arguments)[0] == 0
+    (note,) = caplog.messages
+    assert note.startswith(f"note: the train examples are not those that {outs[0]} was trained on;")
+
+
+def test_no_note_is_made_of_the_same_data(call, tmp_path, caplog):
+    out = tmp_path / "a.safetensors"
+    assert call("train", "--model", "mlp", "--data", "digits", "--epochs", 0, "--out", out)[0] == 0
+    assert call("line", "--a", out, "--range", "0:1:2", "--out", tmp_path / "l.h5")[0] == 0
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("kind", [lambda values: values, lambda values: values.numpy()])
+def test_the_inputs_and_targets_of_one_split_are_not_taken_for_two_splits(kind):
+    x, y = kind(torch.zeros(6, 2)), kind(torch.zeros(6).long())
+    with pytest.raises(ProblemError, match=r"arrays of 6 rows each, expected \(train, test\).*\{'train': \(inputs"):
+        as_data((x, y))
+    assert len(as_data({"train": (x, y)}).splits["train"]) == 6
+    assert len(as_data(((x, y), (x, y))).splits["test"]) == 6
+    assert len(as_data((x, kind(torch.zeros(4, 2)))).splits["test"]) == 4
+
+
+def test_a_loader_is_not_a_data_set():
+    loader = DataLoader(TensorDataset(torch.zeros(3, 2)))
+    with pytest.raises(ProblemError, match="are a DataLoader, expected its data set, which is its attribute `dataset`"):
+        as_data((loader, loader))
+
+
+def test_a_loss_or_a_network_that_leaves_the_program_is_a_problem_of_theirs(call, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN + "\ndef leaves(model, batch):\n    import sys\n    sys.exit(7)\n")
+    problem = ["--model", f"{tmp_path}/mine.py:model", "--data", f"{tmp_path}/mine.py:data"]
+    arguments = ["train", *problem, "--loss", f"{tmp_path}/mine.py:leaves", "--out", tmp_path / "a.safetensors"]
+    code, _, errors = call(*arguments)
+    assert code == 2
+    assert "the loss leaves failed on a batch: SystemExit: 7" in errors
