@@ -5,6 +5,7 @@ and every analysis comes from the file alone.
 """
 
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 else:
     Graph = nx.Graph
 _LOSS = "loss"
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _RESERVED = {"done", "number", "a", "b"}  # names of a table's own arrays
 
 
@@ -123,9 +125,9 @@ class MinimaGraph:
         """
         plain: Graph = nx.Graph()
         for name, attributes in self.graph.nodes(data=True):
-            plain.add_node(str(name), **_plain(attributes))
+            plain.add_node(_printable(str(name)), **_plain(attributes))
         for a, b, attributes in self.graph.edges(data=True):
-            plain.add_edge(str(a), str(b), **_plain(attributes))
+            plain.add_edge(_printable(str(a)), _printable(str(b)), **_plain(attributes))
         write_atomically(filename, "\n".join(nx.generate_graphml(plain)).encode() + b"\n")
 
 
@@ -176,7 +178,12 @@ def _whole(axes: Mapping[str, Array], values: Mapping[str, Array]) -> Sweep:
 def _plain(attributes: Mapping[str, Any]) -> Attributes:
     """Attributes as GraphML has them: numbers, truth values and text."""
     return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
+        _printable(name): value if isinstance(value, bool | int | float) else _printable(str(value))
         for name, value in attributes.items()
         if value is not None
     }
+
+
+def _printable(text: str) -> str:
+    """Text with the characters that XML cannot hold, as control characters in a file's name, in Python's notation."""
+    return _NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

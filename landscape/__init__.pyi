@@ -6,7 +6,9 @@ from .batchnorm import StatisticsPolicy as StatisticsPolicy
 from .checkpoints import CHECKPOINT_SUFFIXES as CHECKPOINT_SUFFIXES
 from .checkpoints import Checkpoint as Checkpoint
 from .checkpoints import fingerprint_tensors as fingerprint_tensors
+from .checkpoints import load_as as load_as
 from .checkpoints import load_checkpoint as load_checkpoint
+from .checkpoints import load_network as load_network
 from .checkpoints import read_metadata as read_metadata
 from .checkpoints import require_same_layout as require_same_layout
 from .checkpoints import save_tensors as save_tensors

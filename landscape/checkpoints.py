@@ -7,11 +7,6 @@ read by torch's loader for plain tensors only; code inside a pickle is never run
 
 import json
 import os
-import pickle
-import pickletools
-import re
-import zipfile
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +15,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.parameter import Buffer, is_lazy
 
-from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError, UntrustedPickleError
+from landscape.config import CheckpointOptions
+from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError
 from landscape.files import Bytes, fingerprint, write_atomically
-from landscape.parameters import layout_differences
+from landscape.metadata import parse_metadata
+from landscape.parameters import is_bookkeeping, layout_differences, unmarked
+from landscape.pickles import find_state, first_line, read_pickle
 
-STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPER = "module."
 _PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
 CHECKPOINT_SUFFIXES = (".safetensors", *_PICKLES)
-_LEGACY_PICKLES, _DEEPEST = 4, 3
-_DIGEST, _METADATA = "sha256", "metadata"
+_KINDS = {"path": "path", "simplex": "simplex", "eigenvectors": "file of eigenvectors"}
+_DIGEST, _METADATA, _LISTED = "sha256", "metadata", 8
 _TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -120,19 +118,28 @@ def _content(tensor: Tensor) -> Bytes:
     return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
-def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    trust_pickle: bool = False,
+    state_key: str | None = None,
+    strip_prefix: str | None = None,
+) -> Checkpoint:
     """Read named tensors and what is known of them.
 
-    The state dictionary of a pickled file is looked for under `STATE_KEYS`; in foreign files the prefixes that
-    `DataParallel` and `torch.compile` put before all names are taken off. Whether the values are finite is for
-    `ParameterSpace.load` to say, since a mask may well hold infinity.
+    In files of others the prefix that `DataParallel` and averaged models put before all names, and the marks that
+    `torch.compile` leaves in them, are taken off. Whether the values are finite is for `ParameterSpace.load` to say,
+    since a mask may well hold infinity.
 
     Args:
         path: a safetensors file, or one that `torch.save` wrote.
         trust_pickle: run code that a pickled file brings along.
+        state_key: where the weights lie in a pickled file, as keys with dots between them; by default they are looked
+            for under the usual ones.
+        strip_prefix: of a file of others take the tensors whose names begin with this, by the rest of their names.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no state dictionary.
+        CheckpointError: there is no such file, or it holds no state dictionary of plain arrays.
         CorruptFileError: it is truncated or altered.
         UntrustedPickleError: it needs more than plain tensors; the type is named.
     """
@@ -141,16 +148,45 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
         raise CheckpointError(f"there is no checkpoint {path}; the file does not exist or is a folder.")
     if path.stat().st_size == 0:
         raise CorruptFileError(f"{path} is empty.")
+    metadata: Mapping[str, Any] | None = None
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix in _PICKLES:
-        state, metadata = strip_wrappers(_find_state(_read_pickle(path, trust_pickle), path)), {}
+        state = find_state(read_pickle(path, trust_pickle), path, state_key)
     else:
         raise CheckpointError(f"{path}: unknown kind {path.suffix!r}; known are .safetensors, {', '.join(_PICKLES)}.")
+    state = {name: _plain(tensor, name, path) for name, tensor in state.items()}
+    if metadata is None:
+        state = strip_wrappers(state) if strip_prefix is None else _without(strip_prefix, state, path)
     try:
-        return Checkpoint(state, metadata, fingerprint_tensors(state), path)
+        return Checkpoint(state, metadata or {}, fingerprint_tensors(state), path)
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        raise CheckpointError(f"{path} holds tensors that are no plain arrays: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} holds tensors that are no plain arrays: {first_line(error)}") from error
+
+
+def load_as(options: CheckpointOptions, path: Path) -> Checkpoint:
+    """Read a checkpoint, or a path, as options say.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    return load_checkpoint(
+        path, trust_pickle=options.trust_pickle, state_key=options.state_key, strip_prefix=options.strip_prefix
+    )
+
+
+def load_network(options: CheckpointOptions, path: Path) -> Checkpoint:
+    """Read the checkpoint of one network as options say.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; or the file holds a path, a simplex, eigenvectors or the state of a fit.
+    """
+    checkpoint = load_as(options, path)
+    kind = checkpoint.metadata.get("kind", "state" if "step" in checkpoint.metadata else None)
+    if kind is None:
+        return checkpoint
+    advice = f"; take one from it by connect export {path} --t 0.5 --out FILE.safetensors" if kind == "path" else ""
+    raise CheckpointError(f"{path} holds a {_KINDS.get(kind, 'state of a fit')}, expected one network{advice}.")
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -161,10 +197,10 @@ def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            found: Mapping[str, Any] = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            text = (file.metadata() or {}).get(_METADATA, "{}")
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFileError(f"{path} is truncated or no safetensors file: {error}") from error
-    return found
+    return parse_metadata(text, Path(path))
 
 
 def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
@@ -173,9 +209,20 @@ def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
     Raises:
         LayoutError: they do not; the first differences are listed.
     """
-    report = layout_differences({n: t.shape for n, t in a.state.items()}, {n: t.shape for n, t in b.state.items()})
+    report = layout_differences(_layout_beside(a, b), _layout_beside(b, a))
     if report:
         raise LayoutError(f"{b.path} does not fit {a.path}: {report}")
+
+
+def _layout_beside(checkpoint: Checkpoint, other: Checkpoint) -> dict[str, torch.Size]:
+    """The shapes by name, without what another checkpoint may lack: further names of tied tensors, and counters."""
+    state = checkpoint.state
+
+    def is_needless(name: str) -> bool:
+        repeats = (other_name in other.state and torch.equal(state[name], state[other_name]) for other_name in state)
+        return name not in other.state and (is_bookkeeping(name, state[name]) or any(repeats))
+
+    return {name: tensor.shape for name, tensor in state.items() if not is_needless(name)}
 
 
 def fingerprint_tensors(state: Mapping[str, Tensor]) -> str:
@@ -190,14 +237,56 @@ def fingerprint_tensors(state: Mapping[str, Tensor]) -> str:
 
 
 def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the prefixes `module.` and `_orig_mod.` where all names carry them."""
-    stripped = dict(state)
-    while stripped and (prefix := next((w for w in _WRAPPERS if all(n.startswith(w) for n in stripped)), None)):
-        stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
+    """The same tensors without what wrappers add to their names.
+
+    That is `_orig_mod.` anywhere in a name, and `module.` where all names begin with it but those of the wrapper's own
+    scalars, such as `n_averaged`, which are left out with it.
+    """
+    stripped = {unmarked(name): tensor for name, tensor in state.items()}
+    if len(stripped) < len(state):
+        stripped = dict(state)
+    while wrapped := {name: tensor for name, tensor in stripped.items() if name.startswith(_WRAPPER)}:
+        if not all(is_bookkeeping(name, stripped[name]) for name in stripped.keys() - wrapped.keys()):
+            break
+        stripped = {name.removeprefix(_WRAPPER): tensor for name, tensor in wrapped.items()}
     return stripped
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _without(prefix: str, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, as they are in the file or without what wrappers add."""
+    for named in (state, strip_wrappers(state)):
+        if inside := {name.removeprefix(prefix): t for name, t in named.items() if name.startswith(prefix)}:
+            return strip_wrappers(inside)
+    names = ", ".join(list(state)[:_LISTED]) + (", …" if len(state) > _LISTED else "")
+    raise CheckpointError(f"{path}: --strip-prefix {prefix}: no name begins with it; the names are {names}.")
+
+
+def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """A tensor as a plain array.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    oddities = (
+        (is_lazy(tensor), "has no shape yet", "run the network once on a batch before it is saved"),
+        (tensor.is_nested, "is nested", "save each of its parts by a name of its own"),
+        (tensor.is_quantized, "is quantised", "save it by tensor.dequantize()"),
+        (tensor.layout != torch.strided, f"is sparse ({tensor.layout})", "save it by tensor.to_dense()"),
+        (tensor.is_meta, "holds no values (it is on the device meta)", "load the weights before it is saved"),
+        (
+            type(tensor) not in {Tensor, nn.Parameter, Buffer},
+            f"is a {type(tensor).__name__}",
+            "save it as a torch.Tensor",
+        ),
+    )
+    for is_odd, what, advice in oddities:
+        if is_odd:
+            raise CheckpointError(f"{path}: {name} {what}, expected a plain array; {advice}.")
+    return tensor.detach().resolve_conj().resolve_neg()
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors and their metadata, which are None in files of others."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -205,85 +294,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFileError(f"{path} is truncated or no safetensors file: {error}") from error
     if _DIGEST not in header:
-        return strip_wrappers(state), {}
+        return state, None
     text = header.get(_METADATA, "")
     if header[_DIGEST] != fingerprint([fingerprint_tensors(state).encode(), text.encode()]):
         raise CorruptFileError(f"{path} was altered after it was written: it does not match its SHA-256.")
-    metadata: dict[str, Any] = json.loads(text)
-    return state, metadata
-
-
-def _read_pickle(path: Path, trust_pickle: bool) -> Any:
-    _verify_zip(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except (AttributeError, ImportError) as error:
-        raise CheckpointError(f"{path} needs code that cannot be imported here: {_first_line(error)}") from error
-    except Exception as error:  # a damaged pickle may fail in any way
-        offender = _offender(path, str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if offender is None:
-            raise CorruptFileError(f"{path} is truncated or no checkpoint: {_first_line(error)}") from error
-        raise UntrustedPickleError(
-            f"{path} holds {offender}, which only code from the file could restore. "
-            "If you trust its author, add --trust-pickle."
-        ) from error
-
-
-def _verify_zip(path: Path) -> None:
-    """Check the checksums of a zip archive, which torch does not; other files have none."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except Exception as error:  # a damaged archive may fail in any way
-        raise CorruptFileError(f"{path} is truncated or altered: {error}") from error
-    if broken is not None:
-        raise CorruptFileError(f"{path} was altered after it was written: the checksum of {broken} does not match.")
-
-
-def _has_whole_pickles(path: Path) -> bool:
-    """Whether the pickles in a file end where they should; the name of a type in a truncated one may be cut short."""
-    if zipfile.is_zipfile(path):
-        return True
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        try:
-            for _ in range(_LEGACY_PICKLES):
-                if file.tell() < size:
-                    deque(pickletools.genops(file), maxlen=0)
-        except Exception:  # a damaged pickle may fail in any way
-            return False
-    return True
-
-
-def _offender(path: Path, message: str) -> str | None:
-    """The type that a whole pickle needs and that is no plain tensor; None when the pickle is damaged."""
-    if not _has_whole_pickles(path):
-        return None
-    found = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
-    return found.group(1) if found else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _find_state(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
-    if isinstance(content, nn.Module):
-        content = content.state_dict()
-    if isinstance(content, Mapping):
-        for key in STATE_KEYS:
-            inner = content.get(key)
-            if isinstance(inner, Mapping | nn.Module) and depth < _DEEPEST:
-                return _find_state(inner, path, depth + 1)
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return {str(name): tensor for name, tensor in content.items()}
-        found = (
-            f"a dictionary with the keys {', '.join(map(str, list(content)[:5]))}" if content else "an empty dictionary"
-        )
-    else:
-        found = type(content).__name__
-    raise CheckpointError(
-        f"{path} holds {found}, expected a state dictionary, itself or under one of {', '.join(STATE_KEYS)}."
-    )
+    return state, parse_metadata(text, path)

@@ -33,7 +33,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[Byt
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before, after = PARTIAL.format(path.name, "*").split("*")
+        before, after = PARTIAL.format(path.name, "/").split("/")  # no name holds that
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=before, suffix=after)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:

@@ -26,7 +26,7 @@ Role = Literal["weight", "bias", "norm"]
 _NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _CHANNELS_LAST_LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
 _TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_COUNTER = "num_batches_tracked"
+_COUNTER, _COMPILED = "num_batches_tracked", "_orig_mod"
 _LISTED = 5
 
 
@@ -64,7 +64,7 @@ class Segment:
         if self.channels_last:
             outputs, inputs, height, width = self.shape
             return part.view(*part.shape[:-1], outputs, height, width, inputs).movedim(-1, -3)
-        return part.view(*part.shape[:-1], *self.shape)
+        return part.view((*part.shape[:-1], *self.shape))
 
     def filters(self, flat: Tensor) -> Tensor:
         """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
@@ -102,6 +102,7 @@ class ParameterSpace:
     ) -> None:
         tensors = _distinct_parameters(model)
         moves = _predicate(trainable)
+        self._ties = [names for names, _ in tensors if len(names) > 1]
         moving = [(names, p) for names, p in tensors if moves(names[0], p)]
         fixed = [(names, p) for names, p in tensors if not moves(names[0], p)]
         if not moving:
@@ -253,6 +254,7 @@ class ParameterSpace:
             LayoutError: parameters are missing or shapes differ; the first of each are listed.
             NonFiniteError: a parameter holds NaN or infinity.
         """
+        state = self.named(state)
         expected = {segment.name: segment.shape for segment in self.segments}
         self._require(expected, {n: t for n, t in state.items() if n in expected})
         theta = torch.empty(self.dimension, device=self.device, dtype=self.dtype)
@@ -276,7 +278,7 @@ class ParameterSpace:
         Raises:
             LayoutError: some are missing.
         """
-        names = self._statistics_names()
+        state, names = self.named(state), self._statistics_names()
         if missing := [name for name in names if name not in state]:
             raise LayoutError(f"running statistics are missing: {_first(missing)}.")
         parts = [state[name].to(device=self.device, dtype=self.dtype).reshape(-1) for name in names]
@@ -291,6 +293,7 @@ class ParameterSpace:
         Raises:
             LayoutError, NonFiniteError: as `flatten`.
         """
+        state = self.named(state)
         self.require_fit(state)
         self._require_finite(state, [*self._fixed, *self._statistics_names()])
         theta = self.flatten(state)
@@ -360,7 +363,22 @@ class ParameterSpace:
 
     def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters of a state dictionary that are no coordinates of the space."""
+        state = self.named(state)
         return {name: state[name] for name in self._fixed}
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a state dictionary by this network's names.
+
+        A tied tensor may be there by one of its names alone, and `torch.compile` may have left marks in names, or not.
+        """
+        own = self._tensors()
+        by_plain_name = {unmarked(name): name for name in own}
+        found = {n if n in own else by_plain_name.get(unmarked(n), n): tensor for n, tensor in state.items()}
+        for names in self._ties:
+            present = next((found[name] for name in names if name in found), None)
+            if present is not None:
+                found = {**dict.fromkeys(names, present), **found}
+        return found
 
     def buffers(self) -> dict[str, Tensor]:
         """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
@@ -387,7 +405,7 @@ class ParameterSpace:
         """
         found = {}
         for name in self._others.by_name:
-            values = [state[name] for state in states if name in state]
+            values = [state[name] for state in map(self.named, states) if name in state]
             if name.endswith(_COUNTER) or len(values) < len(states):
                 continue
             if any(not torch.equal(_comparable(value), _comparable(values[0])) for value in values):
@@ -401,10 +419,11 @@ class ParameterSpace:
             LayoutError: it has not; the first missing and unexpected keys and shape mismatches are listed.
         """
         expected = {n: t.shape for n, t in self._tensors().items()}
-        self._require(expected, state)
+        self._require(expected, self.named(state))
 
     def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
-        report = layout_differences(expected, {n: t.shape for n, t in state.items()})
+        told = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
+        report = layout_differences(expected, told)
         if report:
             raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
 
@@ -462,6 +481,16 @@ class ParameterSpace:
     def _named_statistics(self, statistics: Tensor) -> dict[str, Tensor]:
         sizes = [t.numel() for norm in self._norms for t in (norm.running_mean, norm.running_var)]
         return dict(zip(self._statistics_names(), torch.split(statistics, sizes) if sizes else (), strict=True))
+
+
+def unmarked(name: str) -> str:
+    """A tensor's name without the marks that `torch.compile` leaves in it."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+def is_bookkeeping(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor may be what a training counts beside the weights: a whole number of no module, `n_averaged`."""
+    return tensor.ndim == 0 and "." not in name and not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def layout_differences(expected: Mapping[str, torch.Size], got: Mapping[str, torch.Size]) -> str:

@@ -65,7 +65,7 @@ class Study:
         try:
             return self.space.load(checkpoint.state)
         except LandscapeError as error:
-            raise type(error)(f"{checkpoint.path}: {error}") from error
+            raise type(error)(f"{checkpoint.path}: {error}{_naming_advice(checkpoint, error)}") from error
 
     def load_all(self, checkpoints: Sequence[Checkpoint]) -> "Points":
         """Take several checkpoints of one network; the space keeps everything else from the first.
@@ -79,11 +79,12 @@ class Study:
         thetas = torch.empty(len(checkpoints), self.space.dimension, device=self.space.device, dtype=self.space.dtype)
         statistics = torch.empty(len(checkpoints), len(self.space.statistics)).to(thetas)
         self.load(first)
+        fixed = self.space.fixed(first.state)
         for index, checkpoint in reversed(list(enumerate(checkpoints))):
             thetas[index] = self.load(checkpoint)
             statistics[index] = self.space.statistics
             for name, tensor in self.space.fixed(checkpoint.state).items():
-                if not torch.equal(tensor, first.state[name]):
+                if not torch.equal(tensor, fixed[name]):
                     raise LayoutError(
                         f"{name} is not trainable, so nothing here moves it, but it differs in {first.path} and "
                         f"{checkpoint.path}."
@@ -116,7 +117,7 @@ class Study:
             points = torch.stack([self.space.flatten(state) for state in states])
             return points, torch.tensor(coefficients, dtype=torch.float64)
         except LandscapeError as error:
-            raise type(error)(f"{checkpoint.path}: {error}") from error
+            raise type(error)(f"{checkpoint.path}: {error}{_naming_advice(checkpoint, error)}") from error
 
     def policy(self, options: CheckpointOptions, points: "Points") -> StatisticsPolicy:
         """The batch-norm policy that options name, or the one that suits the number of points.
@@ -210,6 +211,13 @@ class Points:
     thetas: torch.Tensor
     statistics: torch.Tensor
     others: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+def _naming_advice(checkpoint: Checkpoint, error: LandscapeError) -> str:
+    """What to try where the names of somebody else's checkpoint do not fit; empty otherwise."""
+    if not isinstance(error, LayoutError) or checkpoint.metadata:
+        return ""
+    return "; --strip-prefix PREFIX takes a prefix off its names, --state-key KEY takes another part of the file."
 
 
 def read_problem_file(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from landscape.errors import Interrupted
+from landscape.errors import ConfigError, Interrupted
 from landscape.grid import Place
 from landscape.interrupts import Stop, stoppable
 from landscape.objective import Measurement, Objective
@@ -72,7 +72,8 @@ def sweep(
         where: the map from coordinates to θ; it is called with the axes' names.
         axes: values of each coordinate, in the order of the arrays' dimensions (`{"y": …, "x": …}` gives `[iy, ix]`).
         strategy: which points; by default every one.
-        gauges: what else to measure at each point; a name is put before the names of its quantities.
+        gauges: what else to measure at each point; a name, if it has one, is put before those of its quantities, with
+            an underscore between them: `own` and `r2` give `own_r2`.
         examples: also keep what each example says: `train_losses` and `train_right`, `[it, N]` or `[iy, ix, N]`, in
             float32.
         writer: keeps what is done on disk; points that it knows are not measured again.
@@ -144,9 +145,18 @@ def _measured(
         for split, m in measured.items():
             each = {"losses": m.losses} | ({} if m.right is None else {"right": m.right})
             found |= {f"{split}_{name}": values.float().cpu().numpy() for name, values in each.items()}
-    for prefix, gauge in gauges.items():
-        found |= {f"{prefix}{quantity}": value for quantity, value in gauge(place, theta_at, stop).items()}
+    for name, gauge in gauges.items():
+        own = {_joined(name, quantity): value for quantity, value in gauge(place, theta_at, stop).items()}
+        if taken := own.keys() & found.keys():
+            raise ConfigError(
+                f"the gauge {name!r} gives {min(taken)}, which is measured already; give it another name."
+            )
+        found |= own
     return found
+
+
+def _joined(name: str, quantity: str) -> str:
+    return f"{name}{quantity}" if not name or name.endswith("_") else f"{name}_{quantity}"
 
 
 def _seen(measured: Sweep, asked: Array) -> Sweep:

@@ -23,6 +23,8 @@ ORDER = {
         "copying",
         "buffers",
         "parameters",
+        "metadata",
+        "pickles",
         "checkpoints",
         "problems",
         "convolutions",

@@ -32,6 +32,7 @@ from landscape import (
     claimed,
     joined,
     load_checkpoint,
+    load_network,
     open_study,
     random_direction,
     read_metadata,
@@ -89,7 +90,7 @@ class _Fitting:
         config = self._config
         if self._ranks.first:
             self._clear_the_way()
-        a, b = (load_checkpoint(file, trust_pickle=config.trust_pickle) for file in (config.a, config.b))
+        a, b = (load_network(config, file) for file in (config.a, config.b))
         require_same_layout(a, b)
         study = open_study(config, config, [a, b])
         saved = load_checkpoint(config.start) if config.start else None
@@ -178,7 +179,7 @@ class _Fitting:
         """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
         config = self._config
         files = (config.a, config.b)
-        states = [load_checkpoint(file, trust_pickle=config.trust_pickle).state for file in files]
+        states = [load_network(config, file).state for file in files]
         ways = [float((study.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
         return (
             f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "

@@ -25,12 +25,11 @@ from landscape import (
     CHECKPOINT_SUFFIXES,
     Checkpoint,
     ConfigError,
-    LayoutError,
     ProblemError,
     Reporter,
     alone,
     lanczos,
-    load_checkpoint,
+    load_network,
     open_study,
     quantities,
     refuse_existing,
@@ -146,9 +145,7 @@ class _Mapping:
             remove_partials(file)
             if not config.resume:
                 refuse_existing(file, config.overwrite, resumable=True)
-        minima, duplicates = _distinct(
-            [load_checkpoint(file, trust_pickle=config.trust_pickle) for file in _files(config.checkpoints)]
-        )
+        minima, duplicates = _distinct([load_network(config, file) for file in _files(config.checkpoints)])
         study = open_study(config, config, minima)
         known = load_graph(self._file) if config.resume and self._file.exists() else None
         self._minima = _named(minima, known)
@@ -372,8 +369,6 @@ def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict
     found: dict[str, Checkpoint] = {}
     duplicates: dict[str, str] = {}
     for checkpoint in checkpoints:
-        if checkpoint.metadata.get("kind") in {"path", "simplex"}:
-            raise LayoutError(f"{checkpoint.path} holds a {checkpoint.metadata['kind']}, expected a checkpoint.")
         require_same_layout(checkpoints[0], checkpoint)
         if checkpoint.fingerprint in found:
             duplicates[str(checkpoint.path)] = str(found[checkpoint.fingerprint].path)

@@ -15,6 +15,7 @@ from landscape import (
     Recomputed,
     Study,
     load_checkpoint,
+    load_network,
     open_study,
 )
 
@@ -51,7 +52,7 @@ def open_path(
         LandscapeError: the subclass says what is wrong.
     """
     saved = load_checkpoint(options.path)
-    base = load_checkpoint(options.base, trust_pickle=options.trust_pickle) if options.base else None
+    base = load_network(options, options.base) if options.base else None
     known = saved.metadata.get("provenance", {})
     trainable = options.trainable or known.get("trainable")
     study = open_study(replace(options, trainable=trainable), options, [saved, *([base] if base else [])])

@@ -22,6 +22,7 @@ from landscape import (
     Sweep,
     alone,
     load_checkpoint,
+    load_network,
     open_study,
     refuse_existing,
     remove_partials,
@@ -90,7 +91,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         if not config.resume:
             refuse_existing(file, config.overwrite, resumable=True)
     recipe = fit_recipe(config)
-    checkpoints = [load_checkpoint(file, trust_pickle=config.trust_pickle) for file in config.minima]
+    checkpoints = [load_network(config, file) for file in config.minima]
     for other in checkpoints[1:]:
         require_same_layout(checkpoints[0], other)
     study = open_study(config, config, checkpoints)

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from landscape.checkpoints import load_checkpoint
+from landscape.checkpoints import load_network
 from landscape.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
@@ -69,7 +69,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     if not config.resume:
         refuse_existing(config.out, config.overwrite, resumable=True)
     named = {"a": config.a} | ({"b": config.b} if config.b else {})
-    checkpoints = {name: load_checkpoint(path, trust_pickle=config.trust_pickle) for name, path in named.items()}
+    checkpoints = {name: load_network(config, path) for name, path in named.items()}
     study = open_study(config, config, list(checkpoints.values()))
     points = study.load_all(list(checkpoints.values()))
     statistics = study.policy(config, points)

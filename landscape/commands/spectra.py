@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.checkpoints import Checkpoint, load_checkpoint, save_tensors
+from landscape.checkpoints import Checkpoint, load_network, save_tensors
 from landscape.commands.curvatures import sampled
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import wrote
@@ -93,7 +93,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     started = perf_counter()
     if not config.resume:
         refuse_existing(config.out, config.overwrite, resumable=True)
-    checkpoint = load_checkpoint(config.checkpoint, trust_pickle=config.trust_pickle)
+    checkpoint = load_network(config, config.checkpoint)
     study = open_study(config, config, [checkpoint])
     points = study.load_all([checkpoint])
     theta, space = points.thetas[0], study.space

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from landscape.adaptive import Refined
-from landscape.checkpoints import Checkpoint, fingerprint_tensors, load_checkpoint
+from landscape.checkpoints import Checkpoint, fingerprint_tensors, load_as, load_network
 from landscape.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
@@ -84,8 +84,8 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         if config.save_axes:
             refuse_existing(config.save_axes, config.overwrite)
     role, others = ("through", config.through) if config.through else ("towards", config.towards)
-    centre, *rest = (load_checkpoint(path, trust_pickle=config.trust_pickle) for path in (config.checkpoint, *others))
-    marked = [load_checkpoint(path, trust_pickle=config.trust_pickle) for path in config.project]
+    centre, *rest = (load_network(config, path) for path in (config.checkpoint, *others))
+    marked = [load_as(config, path) for path in config.project]
     study = open_study(config, config, [centre])
     points = study.load_all([centre, *rest])
     statistics = study.policy(config, points)

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from landscape.checkpoints import CHECKPOINT_SUFFIXES, load_checkpoint
+from landscape.checkpoints import CHECKPOINT_SUFFIXES, load_network
 from landscape.commands.pictures import draw
 from landscape.commands.summaries import distinct_names, wrote
 from landscape.config import TrajectoryConfig
@@ -74,7 +74,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     if not config.resume:
         refuse_existing(config.out, config.overwrite, resumable=True)
     groups = _trajectories(config.snapshots)
-    loaded = [load_checkpoint(path, trust_pickle=config.trust_pickle) for paths in groups.values() for path in paths]
+    loaded = [load_network(config, path) for paths in groups.values() for path in paths]
     end = len(next(iter(groups.values()))) - 1
     study = open_study(config, config, [loaded[end]])
     order = [end, *(index for index in range(len(loaded)) if index != end)]
