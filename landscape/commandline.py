@@ -23,7 +23,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType, NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 import yaml
 from docstring_parser import parse as parse_docstring
@@ -81,9 +81,9 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         told = _explained(_plain(str(error)), given, commands)
         _say(f"error: {told}\nSee {program} {_named(given, commands)}--help.")
         return EXIT_ERROR
-    except SystemExit:  # help, the version and a printed configuration
+    except (SystemExit, BrokenPipeError) as left:  # help, the version and a printed configuration
         _print("")
-        raise
+        raise SystemExit(getattr(left, "code", 0)) from None
     chosen = commands[parsed.subcommand]
     options: Namespace = parsed[parsed.subcommand]
     values = {field.name: _frozen(options[field.name]) for field in fields(chosen.config)}
@@ -105,7 +105,8 @@ def _call(command: Command, values: dict[str, Any]) -> Any:
     if not command.shared and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("torchrun started several processes, but only connect fit shares its work among them.")
     module, _, name = command.function.partition(":")
-    with contextlib.redirect_stdout(sys.stderr):
+    errors: Any = _Forgiving(sys.stderr)
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors):
         function = getattr(importlib.import_module(module), name)
         return function(command.config(**values), on_stderr)
 
@@ -155,6 +156,25 @@ def _open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+class _Forgiving:
+    """A stream whose reader may go: what it does not take is lost, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _print(text: str) -> None:
     """Write to standard output; a reader that has gone is no error, since the work is done.
 
@@ -175,8 +195,8 @@ def _print(text: str) -> None:
 
 def _say(text: str) -> None:
     """Write a line to standard error, if anybody reads it."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    errors: Any = _Forgiving(sys.stderr)
+    print(text, file=errors, flush=True)
 
 
 def _require_configurations(arguments: Sequence[str]) -> None:

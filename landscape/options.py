@@ -125,6 +125,8 @@ def _as(kind: Any, value: Any) -> Any:
         single = isinstance(value, str | os.PathLike)
         return tuple(_as(get_args(kind)[0], part) for part in ([value] if single else _sequence(value)))
     if kind is Path:
+        if "\0" in os.fspath(value):
+            raise ValueError
         return Path(value)
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)

@@ -1,7 +1,6 @@
 """How far work has come: a bar on a terminal, a line a minute elsewhere, nothing from Python unless asked."""
 
 import sys
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self
@@ -49,14 +48,12 @@ class _Bar(_Silence):
         self._bar = tqdm(desc=description, total=total, initial=done, file=sys.stderr, leave=False, dynamic_ncols=True)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._bar.close()
+        self._bar.close()
 
     def advance(self, count: int = 1, note: str = "") -> None:
         if note:
             self._bar.set_postfix_str(note, refresh=False)
-        with suppress(OSError):  # nobody reads it any more
-            self._bar.update(count)
+        self._bar.update(count)
 
 
 class _Lines(_Silence):
@@ -71,8 +68,7 @@ class _Lines(_Silence):
         if monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = monotonic()
             told = f" ({self._note})" if self._note else ""
-            with suppress(OSError):  # nobody reads it any more
-                print(f"{self._description}: {self._done} of {self._total}{told}", file=sys.stderr, flush=True)
+            print(f"{self._description}: {self._done} of {self._total}{told}", file=sys.stderr, flush=True)
 
 
 def silent(description: str, total: int, done: int = 0) -> Progress:

@@ -333,7 +333,9 @@ def open_study(
     dtype = torch.float64 if double else torch.float32
     if double or own == {torch.float64}:
         problem = replace(problem, data=problem.data.of_type(dtype))
-    study = Study(problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype))
+    study = Study(
+        problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
+    )
     study.note_other_data(checkpoints)
     return study
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser
-
 from landscape.commands.lines import line
 from landscape.commands.pictures import compare
 from landscape.commands.summaries import wrote
@@ -251,16 +249,9 @@ def _built(kind: type[_Config], config: StudyConfig, values: Mapping[str, Any], 
 
 
 def _parsed(kind: type[_Config], values: Mapping[str, Any], place: str) -> _Config:
-    """A configuration from plain values, whose types are checked."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "step")
-    try:
-        parsed = parser.parse_object({"step": {key: value for key, value in values.items() if value is not None}})
-    except ArgumentError as error:
-        raise ConfigError(f"{place}: {' '.join(str(error).split())}") from error
+    """A configuration from plain values, whose types it checks."""
     with _blaming(place):
-        made: _Config = parser.instantiate(parsed).step
-    return made
+        return kind(**{key: value for key, value in values.items() if value is not None})
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class StreamedSplit:
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(0),  # or else it draws from that of dropout
         )
-        for batch in loader:
+        for batch in _decoded(loader):
             yield map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
 
     def to(self, device: torch.device) -> "StreamedSplit":
@@ -176,6 +176,20 @@ class TypedSplit:
 
     def _typed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._dtype) if tensor.dtype in {torch.float32, torch.float64} else tensor
+
+
+def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
+    """The batches of a user's data set, which may fail in any way."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (Exception, SystemExit) as error:
+            name = type(loader.dataset).__name__
+            raise ProblemError(f"the data set {name} failed: {type(error).__name__}: {error}") from error
+        yield batch
 
 
 def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:

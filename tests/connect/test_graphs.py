@@ -606,3 +606,18 @@ def test_one_minimum_has_no_clusters():
     assert clusters(np.zeros((1, 1))).shape == (0, 4)
     apart_ = np.array([[0.0, 0.1, np.inf], [0.1, 0, np.inf], [np.inf, np.inf, 0]])
     assert clusters(apart_, "single")[-1, 2] == pytest.approx(1.2)
+
+
+def test_names_with_characters_that_xml_lacks_are_exported_in_words(tmp_path):
+    names = ["a\x07b", "a\x08b", "tab\there", "ü <&> 名", "broken \udcff", "nul-like \ufffe"]
+    graph = MinimaGraph()
+    for name in names:
+        graph.add_minimum(name, loss=1.0, checkpoint=f"/runs/{name}.pt", **{f"key {name}": name})
+    graph.add_pass(names[0], names[1], 2.0, note=names[0])
+    graph.export(tmp_path / "g.graphml")
+    found = nx.read_graphml(tmp_path / "g.graphml")
+    told = ["a\\x07b", "a\\x08b", "tab\there", "ü <&> 名", "broken \\udcff", "nul-like \\ufffe"]
+    assert list(found.nodes) == told
+    assert [found.nodes[name]["checkpoint"] for name in told] == [f"/runs/{name}.pt" for name in told]
+    assert found.nodes[told[0]][f"key {told[0]}"] == told[0]
+    assert found.edges[told[0], told[1]]["note"] == told[0]

@@ -61,6 +61,7 @@ def test_numbers_of_numpy_become_plain_ones():
         ({"precision": "fp8"}, "--precision is 'fp8', expected one of fp32, bf16"),
         ({"batch_norm": "magic"}, "--batch-norm is 'magic', expected one of frozen, interpolated, recomputed"),
         ({"out": 3}, "--out is 3, expected a path"),
+        ({"out": "a\0.h5"}, "--out is 'a.x00.h5', expected a path"),
         ({"towards": [3]}, "--towards is .3., expected one or more of: a path"),
         ({"model_args": [1]}, "--model-args is .1., expected a mapping"),
         ({"model": 3}, "--model is 3, expected text"),

@@ -353,3 +353,21 @@ def test_a_loss_or_a_network_that_leaves_the_program_is_a_problem_of_theirs(call
     code, _, errors = call(*arguments)
     assert code == 2
     assert "the loss leaves failed on a batch: SystemExit: 7" in errors
+
+
+class Leaving(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            sys.exit(3)
+        return torch.zeros(2), index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore")
+def test_a_data_set_that_leaves_while_it_is_read_is_a_problem_of_its_own(workers):
+    split = StreamedSplit(Leaving(), torch.device("cpu"), workers)
+    with pytest.raises(ProblemError, match="the data set Leaving failed"):
+        list(split.batches([slice(0, 2), slice(2, 4)]))

@@ -74,7 +74,11 @@ def test_a_stopped_study_goes_on(call, tmp_path, monkeypatch):
     [
         ("surfaces: {}", "unknown key 'surfaces'"),
         ("surface: {sides: 3}", "unknown key 'sides'"),
-        ("surface: {points: many}", "points"),
+        ("surface: {points: many}", "s.yaml: surface: --points is 'many', expected a whole number."),
+        ("surface: {points: [3, 4]}", "s.yaml: surface: --points is [3, 4], expected a whole number."),
+        ("surface: {curvature: maybe}", "s.yaml: surface: --curvature is 'maybe', expected true or false."),
+        ("surface: {adaptive: x}", "s.yaml: surface: --adaptive is 'x', expected a number."),
+        ("surface: {axes: &a [*a]}", "an anchor refers to itself"),
         ("surface: 3", "surface is 3, expected a mapping"),
         ("line: {a: nobody}", "names 'nobody', which is none of the networks one, 2"),
         ("networks: {}", "there are no networks"),

@@ -18,6 +18,7 @@ from landscape import (
     ResultWriter,
     StorageError,
     load_result,
+    remove_partials,
     save_result,
     sweep,
 )
@@ -166,3 +167,33 @@ def test_a_disk_that_is_full_leaves_the_old_file_whole(tmp_path, monkeypatch):
         save_result(path, Result("surface", {}, facts={"version": 2}))
     assert load_result(path).facts == {"version": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_a_gauges_name_and_its_quantities_are_joined_by_an_underscore():
+    def gauge(place, theta_at, stop):
+        return {"r2": float(sum(place))}
+
+    measured = sweep(Potential(field, 2, torch.float32), plane(), AXES, gauges={"": gauge, "own": gauge, "2nd_": gauge})
+    assert set(measured.values) == {"potential_loss", "r2", "own_r2", "2nd_r2"}
+    assert np.array_equal(measured["own_r2"], np.add.outer(np.arange(4.0), np.arange(7.0)))
+
+
+def test_a_gauge_does_not_replace_what_is_measured():
+    def gauge(place, theta_at, stop):
+        return {"loss": 0.0}
+
+    with pytest.raises(ConfigError, match="the gauge 'potential' gives potential_loss, which is measured already"):
+        sweep(Potential(field, 2, torch.float32), plane(), AXES, gauges={"potential": gauge})
+
+
+@pytest.mark.parametrize("name", ["a*b.h5", "*.h5", "[1]?.h5", "{x}.h5", "**[!a]*.h5"])
+def test_names_may_hold_what_stands_for_others_in_a_shell(tmp_path, name):
+    """The file is written, and what a killed process left of it goes, while its namesakes stay."""
+    file = tmp_path / name
+    save_result(file, Result("line", {"": sweep(Potential(field, 2, torch.float32), plane(), AXES)}))
+    assert load_result(file).kind == "line"
+    left, others = tmp_path / f".{name}.k2_x.partial", tmp_path / ".a_b.h5.k2_x.partial"
+    left.touch()
+    others.touch()
+    remove_partials(file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, others.name])
