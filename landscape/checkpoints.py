@@ -80,6 +80,8 @@ def save_tensors(path: str | os.PathLike[str], state: Mapping[str, Tensor], meta
     Raises:
         StorageError: the file cannot be written, or a tensor is of a type that the format does not have.
     """
+    if not _is_utf8(Path(path)):
+        raise StorageError(f"cannot write {path}: its name is not UTF-8, so that safetensors could not be read back.")
     for name, tensor in state.items():
         if tensor.dtype not in _TYPES:
             raise StorageError(
@@ -110,6 +112,15 @@ def _safetensors(state: Mapping[str, Tensor], header: Mapping[str, str]) -> Iter
     yield len(text).to_bytes(8, "little") + text
     for name in names:
         yield _content(state[name])
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a path is text, as the safetensors library needs it; the names of files may be any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _content(tensor: Tensor) -> Bytes:
@@ -149,6 +160,8 @@ def load_checkpoint(
     if path.stat().st_size == 0:
         raise CorruptFileError(f"{path} is empty.")
     metadata: Mapping[str, Any] | None = None
+    if path.suffix == ".safetensors" and not _is_utf8(path):
+        raise CheckpointError(f"{path} cannot be read, since its name is not UTF-8; give it another.")
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix in _PICKLES:

@@ -15,6 +15,7 @@ from landscape import (
     CorruptFileError,
     LayoutError,
     ParameterSpace,
+    StorageError,
     UntrustedPickleError,
     load_as,
     load_checkpoint,
@@ -428,3 +429,15 @@ def test_a_file_that_holds_something_else_than_one_network_is_told(tmp_path, met
     with pytest.raises(CheckpointError, match=message):
         load_network(CheckpointOptions(), tmp_path / "a.safetensors")
     assert set(load_as(CheckpointOptions(), tmp_path / "a.safetensors").state) == set(STATE)
+
+
+def test_names_that_are_no_text_are_said(tmp_path):
+    save_tensors(tmp_path / "a.safetensors", STATE, {})
+    broken = tmp_path / "a\udcff.safetensors"
+    (tmp_path / "a.safetensors").rename(broken)
+    with pytest.raises(CheckpointError, match="its name is not UTF-8; give it another"):
+        load_checkpoint(broken)
+    with pytest.raises(StorageError, match=r"cannot write .* its name is not UTF-8"):
+        save_tensors(broken, STATE, {})
+    torch.save(STATE, broken.with_suffix(".pt"))
+    assert set(load_checkpoint(broken.with_suffix(".pt")).state) == set(STATE)
