@@ -124,14 +124,14 @@ class Pair:
     def between(self, t: float) -> dict[str, torch.Tensor]:
         """The trained tensors on the straight line."""
         a, b = self.states["a"], self.states["b"]
-        return {name: (1 - t) * a[name] + t * b[name] for name in self.trainable}
+        return {_plain(name): (1 - t) * a[name] + t * b[name] for name in self.trainable}
 
     def loss(self, tensors, *, letter="a", statistics="own", double=False) -> float:
         """The mean training loss of a checkpoint's network with other values of its trained tensors."""
         model = self._made(0)
         model.load_state_dict(self.states[letter])
         with torch.no_grad():
-            named = dict(model.named_parameters(remove_duplicate=False))
+            named = {_plain(name): p for name, p in model.named_parameters(remove_duplicate=False)}
             for name, value in tensors.items():
                 named[name].copy_(value)
         x, y = getattr(unusual, self.kind.data)()[0]
@@ -165,6 +165,11 @@ class Pair:
             owner = model.get_submodule(name.rpartition(".")[0])
             if owner not in norms or owner not in used:
                 buffer.copy_(buffers[name])
+
+
+def _plain(name: str) -> str:
+    """A name without the marks of torch.compile."""
+    return name.replace("_orig_mod.", "")
 
 
 @pytest.fixture(params=sorted(ALL))
