@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from connect.barriers import bracket, estimate, refinements, resampled
+from connect.barriers import SecondSamples, bracket, doubt, estimate, refinements, resampled
 from connect.likeness import Likeness
 from connect.path import Path, straight_line
 from connect.ways import WAYS, along, joined
 from landscape import (
     Array,
+    ConfigError,
     EmpiricalRisk,
     Gauge,
     Objective,
@@ -31,7 +32,7 @@ _ROUNDS, _AT_ONCE = 8, 6
 
 @dataclass(frozen=True)
 class Along:
-    """Figures of one way between two minima; each interval is one of 95 %, see `Estimate`.
+    """Figures of one way between two minima; each interval holds 95 of 100 second samples, see `Estimate`.
 
     Attributes:
         split: that the losses are of, the first that was measured.
@@ -54,6 +55,8 @@ class Along:
         length_ratio: length over that of the straight line.
         bracket: how much higher the barrier may be between the values of t.
         points: values of t that were measured.
+        barrier_carriers: how many examples carry the barrier's interval, which is not promised below 10; NaN where
+            examples are not known.
     """
 
     split: str
@@ -76,6 +79,7 @@ class Along:
     length_ratio: float
     bracket: float
     points: int
+    barrier_carriers: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def profile(
     Args:
         path: the path.
         objective: what is measured; for networks with batch norm, one whose statistics are recomputed.
-        t: where to begin with, from 0 to 1; by default 61 even values.
+        t: where to begin with, at least two values in [0, 1], by default 61 even ones. The ends are measured in any
+            case, since barriers are against them, and each value once.
         tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
         gauges: what else to measure at each of the first values, such as a `CurvatureWalk`.
         writer: keeps what is measured on disk.
@@ -146,8 +151,11 @@ def profile(
     Returns:
         A result of kind "profile". Its sweeps "path" and "straight" hold the first values of t, further ones such as
         "path 1" those of the rounds of refinement; `along` joins them.
+
+    Raises:
+        ConfigError: t is not a list of at least two numbers in [0, 1].
     """
-    values = np.linspace(0, 1, 61) if t is None else np.asarray(t, dtype=np.float64)
+    values = np.linspace(0, 1, 61) if t is None else _with_ends(t)
     ways = {"path": path, "straight": straight_line(path)}
     likeness: Gauge | None = None
     if isinstance(objective, EmpiricalRisk):
@@ -177,7 +185,7 @@ def profile(
 def measure_way(
     way: Path,
     objective: Objective,
-    t: Array,
+    t: Sequence[float] | Array,
     *,
     name: str = "path",
     tolerance: float = 1e-3,
@@ -191,7 +199,7 @@ def measure_way(
     Args:
         way: the way.
         objective: what is measured.
-        t: where to begin with `[n]`, from 0 to 1.
+        t: where to begin with `[n]`, at least two values in [0, 1]; the ends are measured in any case, each value once.
         name: of its sweeps.
         tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
         gauges: what else to measure at each of the first values.
@@ -201,7 +209,11 @@ def measure_way(
 
     Returns:
         The sweep of the first values by the way's name, and those of the rounds of refinement, such as "path 1".
+
+    Raises:
+        ConfigError: t is not a list of at least two numbers in [0, 1].
     """
+    first = _with_ends(t)
 
     def measured(at: Array, called: str, more: Mapping[str, Gauge]) -> Sweep:
         return sweep(
@@ -215,7 +227,7 @@ def measure_way(
             report=report,
         )
 
-    rounds = {name: measured(t, name, gauges or {})}
+    rounds = {name: measured(first, name, gauges or {})}
     for number in range(1, _ROUNDS + 1):
         so_far = joined(list(rounds.values()))
         loss = so_far[f"{so_far.splits[0]}_loss"]
@@ -224,6 +236,20 @@ def measure_way(
             break
         rounds[f"{name} {number}"] = measured(further, f"{name} {number}", {})
     return rounds
+
+
+def _with_ends(t: Sequence[float] | Array) -> Array:
+    """Values of t, increasing, each once, and both ends among them."""
+    try:
+        given = np.asarray(t, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"t is {t!r}, expected numbers in [0, 1].") from error
+    if given.ndim != 1 or len(given) < 2:
+        raise ConfigError(f"t has shape {list(given.shape)}, expected a list of at least two numbers in [0, 1].")
+    if not ((given >= 0) & (given <= 1)).all():
+        wrong = given[~((given >= 0) & (given <= 1))]
+        raise ConfigError(f"t holds {wrong[0]:g}, expected numbers in [0, 1]; 0 and 1 are the ends of the path.")
+    return np.unique([0.0, *given, 1.0])
 
 
 def lengths(path: Path) -> dict[str, float]:
@@ -266,7 +292,10 @@ def judge(ways: Mapping[str, Along], thresholds: Thresholds | None = None) -> Ve
             f"(at most {100 * thresholds.error_barrier:g} %)"
         )
     if not thresholds.sure(way):
-        reason += "; an interval holds its threshold or is not known, so more data may say otherwise"
+        reason += "; an interval holds its threshold or is not known, so other examples may say otherwise"
+    carried = doubt(way.barrier_carriers)
+    if carried:
+        reason += f"; {carried} the interval of that rise, too few to promise it"
     return Verdict(words, reason)
 
 
@@ -307,21 +336,23 @@ def figures(measured: Sweep, length_ratio: float) -> Along:
     Args:
         measured: all that was measured of it, ordered by t; see `along`.
         length_ratio: its length over that of the straight line.
+
+    Raises:
+        ConfigError: it was not measured from 0 to 1.
     """
     t, split = measured["t"], measured.splits[0]
     loss = measured[f"{split}_loss"]
     above = loss - ((1 - t) * loss[0] + t * loss[-1])
     missed, missed_loss = bracket(t, above), bracket(t, loss)
-    drawn = _replicates(measured, f"{split}_losses", loss)
-    height = estimate("barrier", t, loss, drawn, missed)
-    over, saddle = (estimate(name, t, loss, drawn, missed_loss) for name in ("excess", "saddle_loss"))
+    samples = _samples(measured, f"{split}_losses")
+    height = estimate("barrier", t, loss, samples, missed)
+    over, saddle = (estimate(name, t, loss, samples, missed_loss) for name in ("excess", "saddle_loss"))
     judged = next((s for s in ("test", *measured.splits) if f"{s}_accuracy" in measured.values), "")
     nothing = float("nan")
     error, error_low, error_high = nothing, nothing, nothing
     if judged:
         errors = 1 - measured[f"{judged}_accuracy"]
-        drawn = 1 - _replicates(measured, f"{judged}_right", 1 - errors)
-        found = estimate("error_barrier", t, errors, drawn)
+        found = estimate("error_barrier", t, errors, _samples(measured, f"{judged}_right", wrong=True))
         error, error_low, error_high = found.value, found.low, found.high
     return Along(
         split=split,
@@ -344,11 +375,12 @@ def figures(measured: Sweep, length_ratio: float) -> Along:
         length_ratio=length_ratio,
         bracket=missed,
         points=len(t),
+        barrier_carriers=height.carriers,
     )
 
 
-def _replicates(measured: Sweep, name: str, means: Array) -> Array:
-    """Means over examples drawn anew `[r, n]`; a single row where examples were not kept or the height is exact."""
+def _samples(measured: Sweep, name: str, *, wrong: bool = False) -> SecondSamples | None:
+    """Second samples of what each example says; None where that was not kept or the height is exact."""
     if name not in measured.values or "potential_loss" in measured.values:
-        return means[None]
-    return resampled(measured[name])
+        return None
+    return resampled(1.0 - measured[name] if wrong else measured[name])

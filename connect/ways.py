@@ -25,9 +25,8 @@ def along(result: Result, way: str) -> Sweep:
 
 
 def joined(rounds: Sequence[Sweep]) -> Sweep:
-    """Sweeps over t as one, ordered by t; it has the quantities of the first."""
-    t = np.concatenate([found["t"] for found in rounds])
-    order = np.argsort(t, kind="stable")
+    """Sweeps over t as one, ordered by t, each value once; it has the quantities of the first."""
+    t, order = np.unique(np.concatenate([found["t"] for found in rounds]), return_index=True)
     values: dict[str, Any] = {}
     for name, first in rounds[0].values.items():
         parts = [
@@ -35,4 +34,4 @@ def joined(rounds: Sequence[Sweep]) -> Sweep:
             for found in rounds
         ]
         values[name] = np.concatenate(parts)[order]
-    return Sweep({"t": t[order]}, values, np.concatenate([found.done for found in rounds])[order])
+    return Sweep({"t": t}, values, np.concatenate([found.done for found in rounds])[order])

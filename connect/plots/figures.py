@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from connect.barriers import doubt
 from connect.ways import WAYS, along
 from landscape import COLOURS, Result, curvature_note, describe, draw_contours, draw_eigenvalues, new_figure
 
@@ -57,13 +58,21 @@ def _draw_losses(axes: Axes, result: Result) -> None:
 
 
 def _barrier_notes(result: Result) -> list[str]:
-    """The barriers with their intervals, where they are known."""
+    """The barriers with their intervals, what those cover, and where that is not promised."""
     told = []
     for way, name in _NAMES.items():
         known = result.facts.get(way)
-        if known and np.isfinite(known["barrier"]):
-            interval = f" (95 %: {known['barrier_low']:.3g} to {known['barrier_high']:.3g})"
-            told.append(f"barrier of the {name} {known['barrier']:.3g}{interval}")
+        if not known or not np.isfinite(known["barrier"]):
+            continue
+        low, high, carriers = (known.get(key, np.nan) for key in ("barrier_low", "barrier_high", "barrier_carriers"))
+        note = f"barrier of the {name} {known['barrier']:.3g}"
+        if np.isnan(low):
+            note += " (what other examples would say is not known)"
+        elif np.isfinite(carriers) or low < known["barrier"]:
+            note += f" (95 % of second samples: {low:.3g} to {high:.3g})"
+        told.append(note)
+        if doubt(carriers):
+            told.append(f"not promised: {doubt(carriers)} the interval of the {name}")
     return told
 
 

@@ -25,7 +25,7 @@ FIGURES = {
     "split", "max_loss", "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high",
     "saddle_loss", "saddle_loss_low", "saddle_loss_high",
     "t_max", "error_split", "error_barrier", "error_barrier_low", "error_barrier_high",
-    "min_test_accuracy", "length_ratio", "bracket", "points",
+    "min_test_accuracy", "length_ratio", "bracket", "points", "barrier_carriers",
 }  # fmt: skip
 
 
