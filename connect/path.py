@@ -23,6 +23,7 @@ from landscape import (
 )
 
 _TRACED = 65
+MOVED_BUFFERS = "moved_buffers"  # in a path's provenance: those that its ends differ in, which no path holds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from connect.commands.pictures import draw_result
 from connect.commands.summaries import FitSummary, told
 from connect.config import FitConfig
 from connect.fitting import require_joinable
-from connect.path import Path, load_path, path_of, save_path
+from connect.path import MOVED_BUFFERS, Path, load_path, path_of, save_path
 from connect.profiles import lengths, profile
 from landscape import (
     Checkpoint,
@@ -107,6 +107,7 @@ class _Fitting:
             **risk.evaluation(),
         }
         provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
+        provenance |= {MOVED_BUFFERS: sorted(points.others)} if points.others else {}
         if self._ranks.first and not config.resume:
             for name in _OUTPUTS:
                 (self._out / name).unlink(missing_ok=True)

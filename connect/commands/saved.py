@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from connect.config import SavedPathOptions
-from connect.path import Path, load_path
+from connect.path import MOVED_BUFFERS, Path, load_path
 from landscape import (
     Checkpoint,
     ConfigError,
@@ -54,6 +54,11 @@ def open_path(
     saved = load_checkpoint(options.path)
     base = load_network(options, options.base) if options.base else None
     known = saved.metadata.get("provenance", {})
+    if moved := known.get(MOVED_BUFFERS):
+        raise ConfigError(
+            f"{options.path} was fitted between checkpoints that differ in {', '.join(map(str, moved))}, which a path "
+            "does not hold; it can be measured by connect fit alone."
+        )
     trainable = options.trainable or known.get("trainable")
     study = open_study(replace(options, trainable=trainable), options, [saved, *([base] if base else [])])
     if base:

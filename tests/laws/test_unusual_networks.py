@@ -132,6 +132,7 @@ class Pair:
         model.load_state_dict(self.states[letter])
         with torch.no_grad():
             named = {_plain(name): p for name, p in model.named_parameters(remove_duplicate=False)}
+            named |= dict(model.named_buffers())
             for name, value in tensors.items():
                 named[name].copy_(value)
         x, y = getattr(unusual, self.kind.data)()[0]
@@ -288,3 +289,25 @@ def test_a_fitted_path_is_measured_with_what_its_ends_held(pair, call):
         np.testing.assert_allclose(profile.sweeps["path"]["train_loss"], path, rtol=2e-4)
     nodes = dict(connect.load_graph(graph / "graph.h5").graph.nodes(data="loss"))
     assert nodes == pytest.approx({"a": straight[0], "b": straight[2]}, rel=1e-4)
+
+
+def test_buffers_in_which_two_networks_differ_move_between_their_own_where_asked(tmp_path, call):
+    pair = Pair("Scaled", KINDS["Scaled"], tmp_path)
+    pair.states["b"]["mean"] += 0.7
+    torch.save(pair.states["b"], pair.files["b"])
+    ends = ["--a", pair.files["a"], "--b", pair.files["b"], *pair.flags]
+    refused(call("line", *ends, "--range", "0:1:3", "--out", tmp_path / "l.h5"), "mean")
+    ends += ["--batch-norm", "interpolated"]
+    code, _, errors = call("line", *ends, "--range", "0:1:3", "--out", tmp_path / "l.h5")
+    assert code == 0, errors
+    quick = ["--epochs", 1, "--points", 3, "--tolerance", 0, "--plane-points", 0]
+    code, _, errors = call("fit", *ends, *quick, "--out", tmp_path / "fit", program=connect.cli)
+    assert code == 0, errors
+    between = pair.between(0.5) | {"mean": (pair.states["a"]["mean"] + pair.states["b"]["mean"]) / 2}
+    expected = [pair.loss(pair.between(0)), pair.loss(between), pair.loss(pair.between(1), letter="b")]
+    np.testing.assert_allclose(load_result(tmp_path / "l.h5").train_loss, expected, rtol=1e-4)
+    profile = load_result(tmp_path / "fit" / "profile.h5")
+    np.testing.assert_allclose(profile.sweeps["straight"]["train_loss"], expected, rtol=1e-4)
+    np.testing.assert_allclose(profile.sweeps["path"]["train_loss"][[0, 2]], expected[::2], rtol=1e-4)
+    again = ["profile", tmp_path / "fit" / "path.safetensors", *pair.flags, "--base", pair.files["a"]]
+    refused(call(*again, program=connect.cli), "differ in mean")
