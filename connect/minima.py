@@ -100,14 +100,12 @@ class MinimaGraph:
         if result.kind != "graph":
             raise ResultError(f"the result holds a {result.kind}, expected a graph of minima.")
         facts = dict(result.facts)
-        names: list[str] = facts.pop("nodes")
-        graph: Graph = nx.Graph()
-        for name, attributes in zip(names, _rows(result.sweeps["minima"], facts.pop("minima")), strict=True):
-            graph.add_node(name, **attributes)
-        for attributes in _rows(result.sweeps["passes"], facts.pop("passes")):
-            a, b = names[attributes.pop("a")], names[attributes.pop("b")]
-            graph.add_edge(a, b, **{**attributes, "start": a})
-        return cls(graph, dict(result.sweeps["pairs"].values), dict(result.marks), result.provenance, facts)
+        try:
+            graph = _graph(result, facts.pop("nodes"), facts.pop("minima"), facts.pop("passes"))
+            pairs = dict(result.sweeps["pairs"].values)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ResultError(f"the tables of minima and passes do not fit each other: {error!r}") from error
+        return cls(graph, pairs, dict(result.marks), result.provenance, facts)
 
     def save(self, filename: str | os.PathLike[str]) -> None:
         """Write the graph, whole or not at all.
@@ -169,6 +167,21 @@ def _rows(table: Sweep, words: Sequence[Mapping[str, Any]]) -> Iterator[Attribut
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _graph(result: Result, names: list[str], minima: list[Attributes], passes: list[Attributes]) -> Graph:
+    """The graph of a result's tables and of the words that belong to them."""
+    graph: Graph = nx.Graph()
+    for name, attributes in zip(names, _rows(result.sweeps["minima"], minima), strict=True):
+        graph.add_node(name, **attributes)
+    for attributes in _rows(result.sweeps["passes"], passes):
+        a, b = names[attributes.pop("a")], names[attributes.pop("b")]
+        graph.add_edge(a, b, **{**attributes, "start": a})
+    numbers = [(known, _LOSS) for _, known in graph.nodes(data=True)]
+    numbers += [(known, "saddle") for *_, known in graph.edges(data=True)]
+    if missing := [name for known, name in numbers if not _is_number(known.get(name))]:
+        raise TypeError(f"a {missing[0]} is no number")
+    return graph
 
 
 def _whole(axes: Mapping[str, Array], values: Mapping[str, Array]) -> Sweep:

@@ -133,7 +133,11 @@ def path_of(saved: Checkpoint, space: ParameterSpace, build: Callable[[Tensor], 
     """The path that a file held; see `load_path`."""
     if saved.metadata.get("kind") != "path" or saved.metadata.get("curve") not in CURVES:
         raise CheckpointError(f"{saved.path} holds no path; it is written by connect fit.")
-    count = next(iter(saved.state.values())).shape[0]
+    counts = {tensor.shape[0] if tensor.ndim else 0 for tensor in saved.state.values()}
+    if len(counts) != 1:
+        raise CheckpointError(f"{saved.path}: its tensors hold {sorted(counts)} control points, expected one number.")
+    (count,) = counts
+    curve = CURVES[saved.metadata["curve"]](count)
     points = torch.empty(count, space.dimension, device=space.device, dtype=space.dtype)
     try:
         for i in range(count):
@@ -141,10 +145,8 @@ def path_of(saved: Checkpoint, space: ParameterSpace, build: Callable[[Tensor], 
     except LayoutError as error:
         raise LayoutError(f"{saved.path}: {error}") from error
     losses = saved.metadata.get("epoch_losses")
-    return Path(
-        points,
-        CURVES[saved.metadata["curve"]](count),
-        saved.metadata.get("provenance", {}),
-        None if losses is None else torch.tensor(losses, dtype=torch.float64),
-        build,
-    )
+    try:
+        kept = None if losses is None else torch.tensor(losses, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{saved.path}: the losses in its metadata are no numbers.") from error
+    return Path(points, curve, saved.metadata.get("provenance", {}), kept, build)

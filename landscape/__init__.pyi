@@ -84,7 +84,6 @@ from .errors import ProvenanceError as ProvenanceError
 from .errors import ResultError as ResultError
 from .errors import StorageError as StorageError
 from .errors import UntrustedPickleError as UntrustedPickleError
-from .files import refuse_existing as refuse_existing
 from .files import remove_partials as remove_partials
 from .files import write_atomically as write_atomically
 from .foreign import read_directions as read_directions
@@ -97,13 +96,16 @@ from .interrupts import stoppable as stoppable
 from .keeping import Keeping as Keeping
 from .keeping import State as State
 from .keeping import Watch as Watch
-from .locks import alone as alone
-from .locks import claimed as claimed
 from .objective import EmpiricalRisk as EmpiricalRisk
 from .objective import Measurement as Measurement
 from .objective import Objective as Objective
 from .objective import Potential as Potential
 from .options import Options as Options
+from .outputs import OutputFiles as OutputFiles
+from .outputs import Outputs as Outputs
+from .outputs import following as following
+from .outputs import paths_in as paths_in
+from .outputs import writing as writing
 from .parameters import ParameterSpace as ParameterSpace
 from .parameters import Segment as Segment
 from .planes import Scaling as Scaling
@@ -147,6 +149,7 @@ from .store import begun_batch_size as begun_batch_size
 from .store import load_result as load_result
 from .store import require_same_provenance as require_same_provenance
 from .store import save_result as save_result
+from .store import trusting as trusting
 from .study import Points as Points
 from .study import Study as Study
 from .study import choose_device as choose_device

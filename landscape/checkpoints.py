@@ -28,6 +28,7 @@ _WRAPPER = "module."
 _PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
 CHECKPOINT_SUFFIXES = (".safetensors", *_PICKLES)
 _KINDS = {"path": "path", "simplex": "simplex", "eigenvectors": "file of eigenvectors"}
+_ANY_SIZE, _MOST_EXPANSION = 2**26, 20  # a tensor may take so many bytes, or so much more than is stored of it
 _DIGEST, _METADATA, _LISTED = "sha256", "metadata", 8
 _TYPES = {
     torch.float64: "F64",
@@ -172,6 +173,7 @@ def load_checkpoint(
     if metadata is None:
         state = strip_wrappers(state) if strip_prefix is None else _without(strip_prefix, state, path)
     try:
+        _require_stored(path, state)
         return Checkpoint(state, metadata or {}, fingerprint_tensors(state), path)
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise CheckpointError(f"{path} holds tensors that are no plain arrays: {first_line(error)}") from error
@@ -200,6 +202,14 @@ def load_network(options: CheckpointOptions, path: Path) -> Checkpoint:
         return checkpoint
     advice = f"; take one from it by connect export {path} --t 0.5 --out FILE.safetensors" if kind == "path" else ""
     raise CheckpointError(f"{path} holds a {_KINDS.get(kind, 'state of a fit')}, expected one network{advice}.")
+
+
+def _require_stored(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Check that no tensor repeats a few stored numbers a million times, as a pickle can have it."""
+    for name, tensor in state.items():
+        size = tensor.numel() * tensor.element_size()
+        if size > max(_ANY_SIZE, _MOST_EXPANSION * tensor.untyped_storage().nbytes()):
+            raise CorruptFileError(f"{path}: {name} claims {size} bytes, far more than are stored.")
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:

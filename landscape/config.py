@@ -82,6 +82,8 @@ class CheckpointOptions(Options):
 
     Attributes:
         trust_pickle: run code that a pickled checkpoint brings along.
+        trust_code: run code of your own that a file's metadata name: its model, data or loss, package.module:factory or
+            path/file.py:factory. Without it a file names only what is built in, and these flags name the rest.
         state_key: where the weights lie in a pickled checkpoint, such as ema or trainer.model, if they are not found.
         strip_prefix: take the tensors of a foreign checkpoint whose names begin with this, and take it off their names.
         batch_norm: running statistics away from the checkpoints; frozen as they are in the first (the default around a
@@ -91,6 +93,7 @@ class CheckpointOptions(Options):
     """
 
     trust_pickle: bool = False
+    trust_code: bool = False
     state_key: str | None = None
     strip_prefix: str | None = None
     batch_norm: Literal["frozen", "interpolated", "recomputed"] | None = None
@@ -574,7 +577,8 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
 
     Attributes:
         checkpoint: where.
-        out: the result to write, .h5; the eigenvectors and pictures are put beside it.
+        out: the result to write, .h5; the eigenvectors and pictures are put beside it. Without it the spectrum is
+            printed, and nothing is written.
         matrix: the Hessian, or the Gauss-Newton matrix, its part that is as convex as the loss in the outputs.
         top: how many of the largest and of the smallest eigenvalues.
         density: estimate how all eigenvalues are distributed.
@@ -588,7 +592,7 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
     """
 
     checkpoint: Path
-    out: Path
+    out: Path | None = None
     matrix: Literal["hessian", "gauss_newton"] = "hessian"
     top: int = 1
     density: bool = False
@@ -604,7 +608,11 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
         CheckpointOptions.__post_init__(self)
         CurvatureOptions.__post_init__(self)
         require_seed(self.seed)
-        require_suffix(self.out, ".h5")
+        if self.out is not None:
+            require_suffix(self.out, ".h5")
+        elif self.resume or self.overwrite:
+            flag = "--resume" if self.resume else "--overwrite"
+            raise ConfigError(f"{flag} is for a file, and none is named; give --out FILE.h5 as well.")
         least = {"top": 1, "probes": 1, "steps": 2, "trace_products": _LEAST_FOR_TRACE}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:

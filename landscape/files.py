@@ -5,16 +5,18 @@ neither a crash nor a full disk leaves half a file behind.
 """
 
 import contextlib
-import glob
 import hashlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from landscape.errors import ConfigError, StorageError
 
-PARTIAL = ".{}.{}.partial"  # the final name, and a random part
+PARTIAL = ".partial"  # after the final name and a random part
+_RANDOM = re.compile(r"[a-z0-9_]+")
 
 Bytes = bytes | memoryview
 
@@ -33,18 +35,17 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[Byt
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before, after = PARTIAL.format(path.name, "/").split("/")  # no name holds that
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=before, suffix=after)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             for piece in [content] if isinstance(content, bytes) else content:
                 file.write(piece)
             file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"cannot write {path}: {path.parent} is no folder; choose another place.") from error
     except OSError as error:
@@ -59,10 +60,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[Byt
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what a killed process left of a file that it was about to put in place; nobody else may be writing it."""
-    for partial in path.parent.glob(PARTIAL.format(glob.escape(path.name), "*")):
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    """Remove what a killed process left of a file that it was about to put in place; nobody else may be writing it.
+
+    Only plain files go that are named as `write_atomically` names its own.
+    """
+    before = f".{path.name}."
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            random = entry.name.removeprefix(before).removesuffix(PARTIAL)
+            own = entry.name == f"{before}{random}{PARTIAL}" and _RANDOM.fullmatch(random)
+            if own and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
 
 
 def _umask() -> int:
@@ -71,7 +80,8 @@ def _umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,30 +89,26 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def refuse_existing(path: Path, overwrite: bool, *, resumable: bool = False) -> None:
-    """Check that an output may be written, before any work is done for it.
+def require_replaceable(path: Path) -> None:
+    """Check that a file may be put into a place: nothing is there but a file or a link, and the folder takes files.
 
-    Args:
-        path: the output.
-        overwrite: whether it may be replaced.
-        resumable: whether a run could go on from it, which the error then says.
+    A link is replaced itself; what it leads to is not touched.
 
     Raises:
-        ConfigError: the file is there and `overwrite` is not set, or the place cannot be written to.
+        ConfigError: a folder, a device or a pipe is there, or the place cannot be written to.
     """
     try:
-        there, folder = path.exists(), path.is_dir()
+        there = path.lstat() if os.path.lexists(path) else None
         ancestor = next(parent for parent in path.absolute().parents if parent.exists())
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; name another file.") from error
-    if folder:
+    if there and path.is_dir():
         raise ConfigError(f"{path} is a folder, but a file is to be written there; name a file.")
+    if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
+        raise ConfigError(f"{path} is a device or a pipe, but a file is to be written there; name another file.")
     if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
         what = "may not be written to" if ancestor.is_dir() else "is no folder"
         raise ConfigError(f"cannot write {path}: {ancestor} {what}; name another place.")
-    if there and not overwrite:
-        going_on = "--resume to go on with it, " if resumable else ""
-        raise ConfigError(f"{path} is there already; give {going_on}--overwrite to replace it, or another name.")
 
 
 def fingerprint(parts: Iterable[Bytes]) -> str:

@@ -131,6 +131,8 @@ def _verified_zip(path: Path, sought: str) -> bool:
         if not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its entries are larger than the archive, which torch.save does not compress")
             broken = archive.testzip()
             names = archive.namelist()
     except Exception as error:  # a damaged archive may fail in any way

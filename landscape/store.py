@@ -6,16 +6,17 @@ half-written file. Coordinates, quantities and `done` of a sweep lie in one grou
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from landscape.errors import ProvenanceError, ResultError
-from landscape.files import fingerprint, refuse_existing
+from landscape.errors import ConfigError, LandscapeError, ProvenanceError, ResultError
+from landscape.files import fingerprint
 from landscape.foreign import is_foreign_result, read_foreign_result
 from landscape.hdf5 import reading_hdf5, write_hdf5
 from landscape.results import Array, Result, Sweep
@@ -24,6 +25,10 @@ _FORMAT, _VERSION = "mode-connectivity", 1
 _SECONDS_BETWEEN_FLUSHES = 1.0
 _SHARE_OF_TIME = 20  # a file that takes long to write is written the less often
 _MARKS, _CODE = "marks", "code"
+_NUMBERS = "biuf"
+_LONGEST = 200  # of what is quoted from a file
+_FORMERLY = {"precision": "fp32"}  # what results did not say that earlier versions wrote
+_Kind = TypeVar("_Kind")
 
 
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
@@ -59,13 +64,12 @@ def load_result(path: str | os.PathLike[str]) -> Result:
             return read_foreign_result(file, path)
         if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
             raise ResultError(f"{path} is an HDF5 file, but no result of this version of mode-connectivity.")
-        names = json.loads(file.attrs["sweeps"])
         result = Result(
             kind=str(file.attrs["kind"]),
-            sweeps={name: _read_sweep(file[name] if name else file) for name in names},
-            marks={name: points[...] for name, points in file.get(_MARKS, {}).items()},
-            provenance=json.loads(file.attrs["provenance"]),
-            facts=json.loads(file.attrs["facts"]),
+            sweeps={name: _read_sweep(file[name] if name else file) for name in _names(file, "sweeps")},
+            marks={name: _points(points[...]) for name, points in file.get(_MARKS, {}).items()},
+            provenance=_parsed(file, "provenance", dict),
+            facts=_parsed(file, "facts", dict),
         )
         whole = file.attrs["sha256"] == _digest(result)
     if not whole:
@@ -95,36 +99,92 @@ def _write_sweep(group: Any, sweep: Sweep) -> None:
 
 
 def _read_sweep(group: Any) -> Sweep:
-    axes, values = json.loads(group.attrs["axes"]), json.loads(group.attrs["values"])
-    return Sweep({n: group[n][...] for n in axes}, {n: group[n][...] for n in values}, group["done"][...])
+    axes = {name: group[name][...] for name in _names(group, "axes")}
+    values = {name: group[name][...] for name in _names(group, "values")}
+    done = group["done"][...]
+    shape = tuple(len(axis) for axis in axes.values())
+    if done.dtype != bool or done.shape != shape or any(axis.ndim != 1 for axis in axes.values()):
+        raise ValueError(f"{group.name} has axes of {shape} values, but marks {done.shape} points as measured")
+    for name, array in {**axes, **values}.items():
+        if array.dtype.kind not in _NUMBERS or (name in values and array.shape[: len(shape)] != shape):
+            raise ValueError(f"{name} of {group.name} holds {array.dtype} {array.shape}, expected numbers {shape}")
+    return Sweep(axes, values, done)
+
+
+def _points(array: Array) -> Array:
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in _NUMBERS:
+        raise ValueError(f"a mark holds {array.dtype} {array.shape}, expected points [n, 2]")
+    return array
+
+
+def _parsed(item: Any, name: str, kind: type[_Kind]) -> _Kind:
+    """An attribute of an open file that holds JSON."""
+    value = json.loads(item.attrs[name])
+    if not isinstance(value, kind):
+        raise TypeError(f"its {name} are a {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def _names(item: Any, name: str) -> list[str]:
+    names = _parsed(item, name, list)
+    if not all(isinstance(part, str) for part in names) or len(set(names)) < len(names):
+        raise TypeError(f"its {name} are not a list of different names")
+    return names
+
+
+@contextmanager
+def trusting(*paths: Path) -> Iterator[None]:
+    """Have whatever a result's facts and provenance lack become an error that names the file.
+
+    Arrays are checked when they are read. The rest is looked at where it is used, which is in pictures as a rule.
+
+    Raises:
+        ResultError: what is needed is not there, or is of another kind.
+    """
+    try:
+        yield
+    except LandscapeError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        which = str(paths[0]) if len(paths) == 1 else f"one of {', '.join(map(str, paths))}"
+        why = f"{type(error).__name__}: {shortened(str(error))}"
+        raise ResultError(f"{which} does not hold what a result of its kind does ({why}).") from error
+
+
+def shortened(text: str) -> str:
+    """A text of some file's on one line of an error."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 class ResultWriter:
     """A result that grows on disk: written at most once a second, and whenever `flush` is called.
 
     Args:
-        path: the file.
+        path: the file; None keeps the result in memory alone.
         result: what is known before anything is measured; its provenance guards a resume.
         resume: go on from what the file holds.
-        overwrite: replace the file.
 
     Raises:
-        ConfigError: the file is there, and neither `resume` nor `overwrite` is set.
+        ConfigError: the file is there, and `resume` is not set.
         ProvenanceError: the file was measured under other settings.
         ResultError: the file to resume is damaged.
     """
 
-    def __init__(self, path: Path, result: Result, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, path: Path | None, result: Result, *, resume: bool = False) -> None:
         self.path = path
         self._result = result
         self._flushed = monotonic()
         self._between = _SECONDS_BETWEEN_FLUSHES
-        if resume and path.exists():
-            before = load_result(path)
-            require_same_provenance(path, before.provenance, result.provenance)
-            self._result = replace(result, sweeps={**result.sweeps, **before.sweeps})
-        else:
-            refuse_existing(path, overwrite, resumable=True)
+        if path is None or not path.exists():
+            return
+        if not resume:
+            raise ConfigError(f"{path} is there already; give --resume to go on with it, or --overwrite to replace it.")
+        before = load_result(path)
+        require_same_provenance(path, before.provenance, result.provenance)
+        self._result = replace(
+            result, sweeps={**result.sweeps, **before.sweeps}, facts={**before.facts, **result.facts}
+        )
 
     @property
     def result(self) -> Result:
@@ -158,7 +218,7 @@ class ResultWriter:
             self._flush(True)
 
     def _flush(self, now: bool) -> None:
-        if now or monotonic() - self._flushed >= self._between:
+        if self.path and (now or monotonic() - self._flushed >= self._between):
             began = monotonic()
             save_result(self.path, self._result)
             self._flushed = monotonic()
@@ -190,9 +250,10 @@ def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[
                 f"{path} was begun with other code: {', '.join(changed)} changed since; put it back, or start again "
                 "with --overwrite."
             )
-        if key != _CODE and before.get(key) != plain.get(key):
+        was, now_is = (known.get(key, _FORMERLY.get(key)) for known in (before, plain))
+        if key != _CODE and was != now_is:
             raise ProvenanceError(
-                f"{path} was begun with {key} = {before.get(key)!r}, now it is {plain.get(key)!r}; "
+                f"{path} was begun with {key} = {shortened(repr(was))}, now it is {shortened(repr(now_is))}; "
                 "resume with the same settings, or start again with --overwrite."
             )
 

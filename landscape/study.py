@@ -1,9 +1,12 @@
 """From options and checkpoints to what the algorithms need: a problem, a parameter space and provenance."""
 
+import contextlib
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from landscape.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.checkpoints import Checkpoint
@@ -22,12 +27,15 @@ from landscape.parameters import ParameterSpace
 from landscape.problems.code import code_fingerprints
 from landscape.problems.models import MODELS
 from landscape.problems.registry import DATASETS, LOSSES, Problem, build_problem, resolve
-from landscape.problems.specification import ProblemSpecification, overridden
-from landscape.store import begun_batch_size
+from landscape.problems.specification import NAMES, ProblemSpecification, overridden
+from landscape.store import begun_batch_size, shortened
 from landscape.yamlfiles import read_yaml_mapping
 
 _log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
+_REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": MODELS, "data": DATASETS, "loss": LOSSES}
+_FEW_NUMBERS, _FEW_TENSORS, _MANY_TIMES = 10**7, 10**4, 100  # how far a network may exceed the file that describes it
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -237,43 +245,88 @@ def recipe_section(options: ProblemOptions, name: str) -> dict[str, Any]:
     return section or {}
 
 
-def specify(options: ProblemOptions, checkpoints: Sequence[Checkpoint] = ()) -> ProblemSpecification:
+def specify(
+    options: ProblemOptions, checkpoints: Sequence[Checkpoint] = (), trust_code: bool = False
+) -> ProblemSpecification:
     """The problem that options name: flags over the problem's file over what the first checkpoint carries.
 
+    What a checkpoint carries may name only what is built in, unless its code is trusted: reading a file runs nothing
+    that its author chose. It may say in which folder the data lie, which is then told, but not that they be downloaded.
+
     Raises:
-        ConfigError: nothing names a model and data, or a value is wrong.
+        ConfigError: nothing names a model and data, a value is wrong, or a checkpoint names code.
     """
     values: dict[str, Any] = {}
     source = "the problem"
-    carried = next((c for c in checkpoints if c.metadata.get("problem")), None)
+    bearers = [checkpoint for checkpoint in checkpoints if checkpoint.metadata.get("problem")]
+    flags = {name: getattr(options, name) for name in (*NAMES, "model_args", "data_args")}
     if options.problem is not None:
         source = str(options.problem)
         values = {k: v for k, v in read_problem_file(options.problem).items() if k not in RECIPE_SECTIONS}
-    elif carried is not None:
-        source = str(carried.path)
-        values = dict(carried.metadata["problem"])
-        _require_one_problem(options, [c for c in checkpoints if c.metadata.get("problem")])
+    elif bearers:
+        source = str(bearers[0].path)
+        values = _carried(bearers[0], flags, trust_code)
+        _require_one_problem(options, bearers)
     if not values and (options.model is None or options.data is None):
         bearer = f"{checkpoints[0].path} carries no problem" if checkpoints else "no problem is named"
         raise ConfigError(f"{bearer}; give --problem FILE.yaml, or --model and --data (and --loss).")
-    names = ("model", "model_args", "data", "data_args", "loss")
-    given = overridden(values, {name: getattr(options, name) for name in names})
-    specification = ProblemSpecification.from_mapping(given, source)
+    specification = ProblemSpecification.from_mapping(overridden(values, flags), source)
     placed: dict[str, Any] = {"root": str(options.data_root)} if options.data_root else {}
     placed |= {"download": True} if options.download else {}
+    if options.problem is None and options.data_args is None and "root" in specification.data_args and not placed:
+        root = shortened(str(specification.data_args["root"]))
+        _LOG.warning("the data are read from %s, as %s says; --data-root names another folder.", root, source)
     return specification.updated(data_args={**specification.data_args, **placed})
+
+
+def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> dict[str, Any]:
+    """The problem that a checkpoint carries, which names nothing to be run but what flags name as well.
+
+    Raises:
+        ConfigError: it does; the message gives the flags that would name it.
+    """
+    values = {name: value for name, value in bearer.metadata["problem"].items() if value is not None}
+    arguments = values.get("data_args")
+    if isinstance(arguments, dict):
+        values["data_args"] = {name: value for name, value in arguments.items() if name != "download"}
+    foreign = {
+        name: values[name]
+        for name, registry in _REGISTRIES.items()
+        if flags[name] is None and isinstance(values.get(name), str) and values[name] not in registry
+    }
+    if foreign and not trust_code:
+        named = " and ".join(f"{name} = {shortened(repr(value))}" for name, value in foreign.items())
+        raise ConfigError(
+            f"{bearer.path} names {named}, which is not built in, and nothing that a file names is run unasked;\n"
+            f"give {_as_flags(foreign)}, or --problem FILE.yaml, or --trust-code if you trust its author."
+        )
+    return values
+
+
+def _as_flags(names: Mapping[str, str]) -> str:
+    """The flags that name what a file names, as a shell takes them; a file below this folder by its short name."""
+    told = []
+    for flag, value in names.items():
+        place, colon, attribute = value.rpartition(":")
+        with contextlib.suppress(ValueError):
+            place = str(Path(place).relative_to(Path.cwd())) if place.endswith(".py") else place
+        short = f"{place}{colon}{attribute}"
+        quotable = short.isprintable() and shortened(short) == short
+        told.append(f"--{flag} {shlex.quote(short)}" if quotable else f"--{flag}")
+    return " ".join(told)
 
 
 def _require_one_problem(options: ProblemOptions, bearers: Sequence[Checkpoint]) -> None:
     """Check that checkpoints carry one and the same problem, but for what flags name; where data lie may differ."""
     first, *others = bearers
     for other in others:
-        for name in ("model", "model_args", "data", "data_args", "loss"):
+        for name in (*NAMES, "model_args", "data_args"):
             mine, its = (_placeless(bearer.metadata["problem"].get(name)) for bearer in (first, other))
             if mine != its and getattr(options, name) is None:
                 raise ConfigError(
-                    f"{first.path} carries {name} = {mine!r}, {other.path} carries {its!r}; say which one counts, by "
-                    f"--problem FILE.yaml or --{name.replace('_', '-')}."
+                    f"{first.path} carries {name} = {shortened(repr(mine))}, {other.path} carries "
+                    f"{shortened(repr(its))}; say which one counts, by --problem FILE.yaml or "
+                    f"--{name.replace('_', '-')}."
                 )
 
 
@@ -289,12 +342,8 @@ def require_problem(options: ProblemOptions) -> None:
         ConfigError, ProblemError: a model, data or a loss cannot be found.
     """
     specification = specify(options)
-    for name, registry, kind in (
-        (specification.model, MODELS, "model"),
-        (specification.data, DATASETS, "data"),
-        (specification.loss, LOSSES, "loss"),
-    ):
-        resolve(name, registry, kind)
+    for kind, registry in _REGISTRIES.items():
+        resolve(getattr(specification, kind), registry, kind)
 
 
 def choose_device(name: str) -> torch.device:
@@ -316,6 +365,7 @@ def open_study(
     compute: ComputeOptions,
     checkpoints: Sequence[Checkpoint] = (),
     seed: int = 0,
+    trust_code: bool = False,
 ) -> Study:
     """Build the problem and its parameter space.
 
@@ -324,18 +374,26 @@ def open_study(
         compute: where.
         checkpoints: what may carry the problem along.
         seed: of the network's initial weights.
+        trust_code: run code that a checkpoint names.
+
+    Raises:
+        ConfigError, ProblemError: nothing names the problem, a name is wrong, or a checkpoint names code.
+        LayoutError: a checkpoint describes a network far larger than itself.
     """
     device = choose_device(compute.device)
-    problem = build_problem(specify(problem_options, checkpoints), seed).to(device)
+    specification = specify(problem_options, checkpoints, trust_code)
+    described = problem_options.problem is None and problem_options.model_args is None and specification.model in MODELS
+    with _no_larger_than(checkpoints) if described and checkpoints else nullcontext():
+        problem = build_problem(specification, seed)
+    problem = problem.to(device)
     own = _types(problem.model.state_dict())
     carried = _types(checkpoints[0].state) if checkpoints else own
     double = compute.dtype == "float64" or (compute.dtype == "auto" and {torch.float64} in (own, carried))
     dtype = torch.float64 if double else torch.float32
     if double or own == {torch.float64}:
         problem = replace(problem, data=problem.data.of_type(dtype))
-    study = Study(
-        problem, ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
-    )
+    space = ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
+    study = Study(problem, space)
     study.note_other_data(checkpoints)
     return study
 
@@ -343,3 +401,28 @@ def open_study(
 def _types(state: Mapping[str, Any]) -> set[torch.dtype]:
     """The types of the floating-point tensors among a network's."""
     return {t.dtype for t in state.values() if isinstance(t, torch.Tensor) and t.is_floating_point()}
+
+
+@contextmanager
+def _no_larger_than(checkpoints: Sequence[Checkpoint]) -> Iterator[None]:
+    """Stop a network that is being built when it exceeds the files whose metadata describe it many times.
+
+    A network is looked at parameter by parameter, before memory that is asked for is touched.
+
+    Raises:
+        LayoutError: it does.
+    """
+    held = [tensor.numel() for checkpoint in checkpoints for tensor in checkpoint.state.values()]
+    tensors, numbers = _FEW_TENSORS + _MANY_TIMES * len(held), _FEW_NUMBERS + _MANY_TIMES * sum(held)
+
+    def count(module: nn.Module, name: str, parameter: torch.Tensor) -> None:
+        nonlocal tensors, numbers
+        tensors, numbers = tensors - 1, numbers - parameter.numel()
+        if min(tensors, numbers) < 0:
+            raise LayoutError(f"{checkpoints[0].path} describes a network many times larger than what it holds.")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()

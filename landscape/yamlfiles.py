@@ -87,6 +87,8 @@ def read_yaml_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such file, or it is no YAML mapping.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ConfigError(f"cannot read {what} {path}: it is a device or a pipe, expected a YAML file.")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

@@ -45,6 +45,7 @@ ORDER = {
         "foreign",
         "store",
         "locks",
+        "outputs",
         "projections",
         "adaptive",
         "curvature",

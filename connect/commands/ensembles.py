@@ -8,7 +8,7 @@ from connect.commands.pictures import draw_result
 from connect.commands.saved import open_path
 from connect.config import EnsembleConfig
 from connect.ensembles import measure_ensemble
-from landscape import Reporter, Result, ResultWriter, claimed, refuse_existing, silent, wrote
+from landscape import OutputFiles, Outputs, Reporter, Result, ResultWriter, paths_in, silent, writing, wrote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,14 @@ def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSumma
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     out = config.out or config.path.with_name(f"{config.path.stem}_ensemble.h5")
-    with claimed(out):
-        return _averaged(config, out, report)
+    with writing(
+        OutputFiles.beside(out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+    ) as outputs:
+        return _averaged(config, outputs, out, report)
 
 
-def _averaged(config: EnsembleConfig, out: FilePath, report: Reporter) -> EnsembleSummary:
-    if not config.resume:
-        refuse_existing(out, config.overwrite, resumable=True)
+def _averaged(config: EnsembleConfig, outputs: Outputs, final: FilePath, report: Reporter) -> EnsembleSummary:
+    out = outputs.at(final)
     candidates = config.candidates if config.choose == "greedy" else None
     saved = open_path(
         config,
@@ -72,10 +73,11 @@ def _averaged(config: EnsembleConfig, out: FilePath, report: Reporter) -> Ensemb
         candidates=candidates,
     )
     begun = Result("ensemble", {}, provenance=saved.provenance)
-    writer = ResultWriter(out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer = ResultWriter(out, begun, resume=config.resume)
     found = measure_ensemble(
         saved.path, saved.risk, config.members, split=config.split, candidates=candidates, writer=writer, report=report
     )
+    outputs.commit()
     return EnsembleSummary(
-        **found.facts, t=found.sweeps["members"].values["t"].tolist(), files=[str(out), *draw_result(out)]
+        **found.facts, t=found.sweeps["members"].values["t"].tolist(), files=[str(final), *draw_result(final)]
     )

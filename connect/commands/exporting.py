@@ -1,11 +1,12 @@
 """Write a network on a path as an ordinary checkpoint."""
 
+from pathlib import Path as FilePath
+
 from connect.commands.saved import open_path
 from connect.config import ExportConfig
-from landscape import FilesSummary, Reporter, alone, refuse_existing, save_tensors, silent
+from landscape import FilesSummary, OutputFiles, Reporter, paths_in, save_tensors, silent, writing
 
 
-@alone
 def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
     """Write the network at t as a checkpoint that carries its problem, with batch-norm statistics recomputed there.
 
@@ -16,7 +17,15 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
     Raises:
         LandscapeError: the subclass says what is wrong.
     """
-    refuse_existing(config.out, config.overwrite)
+    with writing(
+        OutputFiles.beside(config.out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+    ) as outputs:
+        _export(config, outputs.at(config.out))
+        outputs.commit()
+    return FilesSummary(files=[str(config.out)])
+
+
+def _export(config: ExportConfig, out: FilePath) -> None:
     saved = open_path(config)
     network = saved.path.module(config.t)
     measured = saved.risk.measure(saved.path(config.t))
@@ -27,5 +36,4 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
     }
     carried = {"problem": saved.study.carried(), "provenance": dict(saved.provenance), "t": config.t}
     state = {name: tensor for name, tensor in network.state_dict().items() if hasattr(tensor, "dtype")}
-    save_tensors(config.out, state, {**carried, **figures})
-    return FilesSummary(files=[str(config.out)])
+    save_tensors(out, state, {**carried, **figures})

@@ -1,6 +1,7 @@
 """Fit a path between two checkpoints, measure it and draw it."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,6 +22,8 @@ from landscape import (
     EmpiricalRisk,
     Interrupted,
     Keeping,
+    OutputFiles,
+    Outputs,
     Plane,
     Ranks,
     Reporter,
@@ -29,19 +32,19 @@ from landscape import (
     Study,
     axes_around,
     choose_device,
-    claimed,
+    following,
     joined,
     load_checkpoint,
     load_network,
     open_study,
+    paths_in,
     random_direction,
     read_metadata,
-    refuse_existing,
-    remove_partials,
     require_same_layout,
     require_same_provenance,
     silent,
     sweep,
+    writing,
 )
 
 PATH, PROFILE, PLANE, STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
@@ -64,35 +67,49 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    with (
-        joined(choose_device(config.device)) as ranks,
-        claimed(config.out) if ranks.first else nullcontext(),
-    ):
-        try:
-            return _Fitting(config, ranks, report if ranks.first else silent).run()
-        except RuntimeError as error:
-            if ranks.size > 1 and any(word in str(error) for word in _BROKEN):
-                raise Interrupted(
-                    f"another process of this fit ended; what was saved is in {config.out}, go on with --resume."
-                ) from error
-            raise
+    with joined(choose_device(config.device)) as ranks, _broken_off(config, ranks), _claimed(config, ranks) as outputs:
+        return _Fitting(config, ranks, outputs, report if ranks.first else silent).run()
+
+
+@contextmanager
+def _claimed(config: FitConfig, ranks: Ranks) -> Iterator[Outputs]:
+    """The outputs, which the first process claims before the others look where they are."""
+    place = OutputFiles.inside(config.out, *_OUTPUTS)
+    if ranks.first:
+        with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+            ranks.wait()
+            yield outputs
+    else:
+        ranks.wait()
+        yield following(place)
+
+
+@contextmanager
+def _broken_off(config: FitConfig, ranks: Ranks) -> Iterator[None]:
+    """Have what a process meets whose fellow is gone say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size > 1 and any(word in str(error) for word in _BROKEN):
+            raise Interrupted(
+                f"another process of this fit ended; what was saved is in {config.out}, go on with --resume."
+            ) from error
+        raise
 
 
 class _Fitting:
     """One run of the command."""
 
-    def __init__(self, config: FitConfig, ranks: Ranks, report: Reporter) -> None:
-        self._config, self._ranks, self._report = config, ranks, report
-        self._out = config.out
+    def __init__(self, config: FitConfig, ranks: Ranks, outputs: Outputs, report: Reporter) -> None:
+        self._config, self._ranks, self._outputs, self._report = config, ranks, outputs, report
+        self._out = outputs.at(config.out)
         self._finder = PathFinder(config)
 
     def run(self) -> FitSummary:
         config = self._config
-        if self._ranks.first:
-            self._clear_the_way()
         a, b = (load_network(config, file) for file in (config.a, config.b))
         require_same_layout(a, b)
-        study = open_study(config, config, [a, b])
+        study = open_study(config, config, [a, b], trust_code=config.trust_code)
         saved = load_checkpoint(config.start) if config.start else None
         start = path_of(saved, study.space) if saved else None
         points = study.load_all([a, b])
@@ -108,9 +125,6 @@ class _Fitting:
         }
         provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
         provenance |= {MOVED_BUFFERS: sorted(points.others)} if points.others else {}
-        if self._ranks.first and not config.resume:
-            for name in _OUTPUTS:
-                (self._out / name).unlink(missing_ok=True)
         given = [points.thetas, start]
         del points, a, b, saved, start  # a fit holds what it needs of them
         path = self._fitted(study, risk, given, provenance)
@@ -119,21 +133,15 @@ class _Fitting:
         moved = self._moved(study, path) if config.free_ends else ""
         return self._measured(path, risk, provenance | measured, moved)
 
-    def _clear_the_way(self) -> None:
-        for name in _OUTPUTS:
-            remove_partials(self._out / name)
-            if not self._config.resume:
-                refuse_existing(self._out / name, self._config.overwrite, resumable=True)
-
     def _begun_batch_size(self) -> FilePath | int | None:
         """That of the run that is gone on with: what is measured follows from it to the bit, and so does a band."""
         if not self._config.resume:
             return None
         for name in (STATE, PATH):
-            if (self._out / name).exists() and "eval_batch_size" in (
-                known := read_metadata(self._out / name)["provenance"]
-            ):
-                return int(known["eval_batch_size"])
+            if (self._out / name).exists():
+                size = read_metadata(self._out / name).get("provenance", {}).get("eval_batch_size")
+                if isinstance(size, int):
+                    return size
         return self._out / PROFILE
 
     def _provenance(self, study: Study, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
@@ -199,19 +207,19 @@ class _Fitting:
             writer=writer,
             report=self._report,
         )
-        results = [self._out / PROFILE]
+        results = [config.out / PROFILE]
         if config.plane_points:
             self._measure_plane(risk, path, measuring)
-            results.append(self._out / PLANE)
+            results.append(config.out / PLANE)
+        self._outputs.commit()
         pictures = [picture for file in results for picture in draw_result(file)]
-        files = [str(self._out / PATH), *map(str, results), *pictures]
+        files = [str(config.out / PATH), *map(str, results), *pictures]
         said = told(measured, config)
         said["reason"] = f"{said['reason']}{moved}"
         return FitSummary(**said, files=files)  # type: ignore[arg-type]
 
     def _writer(self, name: str, begun: Result) -> ResultWriter:
-        config = self._config
-        return ResultWriter(self._out / name, begun, resume=config.resume, overwrite=config.overwrite)
+        return ResultWriter(self._out / name, begun, resume=self._config.resume)
 
     def _measure_plane(self, risk: EmpiricalRisk, path: Path, provenance: dict[str, Any]) -> None:
         """Measure the training loss on the plane through the ends and the path's middle, and note both ways on it."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from connect.commands.finding import PathFinder
-from connect.commands.passes import Passes, whole
+from connect.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.commands.pictures import draw_result
 from connect.committees import compare_committees
 from connect.config import GraphConfig
@@ -25,18 +25,18 @@ from landscape import (
     CHECKPOINT_SUFFIXES,
     Checkpoint,
     ConfigError,
+    OutputFiles,
     ProblemError,
     Reporter,
-    alone,
     lanczos,
     load_network,
     open_study,
+    paths_in,
     quantities,
-    refuse_existing,
-    remove_partials,
     require_same_layout,
     require_same_provenance,
     silent,
+    writing,
     wrote,
 )
 
@@ -112,7 +112,6 @@ class GraphSummary:
         return "\n".join([*lines, wrote(self.files)])
 
 
-@alone
 def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
     """Join minima by passes until the bounds of all pairs meet, and say which share a valley at which height.
 
@@ -127,26 +126,29 @@ def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    return _Mapping(config, report).run()
+    files = _files(config.checkpoints)
+    place = OutputFiles.inside(config.out, GRAPH, GRAPHML, series={PASSES: OWN_FILES})
+    read = [*paths_in(config), *files]
+    with writing(place, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+        summary = _Mapping(replace(config, out=outputs.at(config.out)), files, report).run()
+        outputs.commit()
+    written = [config.out / GRAPH, config.out / GRAPHML]
+    return replace(summary, files=[*map(str, written), *draw_result(config.out / GRAPH)])
 
 
 class _Mapping:
     """One run of the command."""
 
-    def __init__(self, config: GraphConfig, report: Reporter) -> None:
-        self._config, self._report = config, report
+    def __init__(self, config: GraphConfig, files: Sequence[FilePath], report: Reporter) -> None:
+        self._config, self._files, self._report = config, files, report
         self._file = config.out / GRAPH
         self._finder = PathFinder(config)
         self._notes: list[str] = []
 
     def run(self) -> GraphSummary:
         config = self._config
-        for file in (self._file, config.out / GRAPHML):
-            remove_partials(file)
-            if not config.resume:
-                refuse_existing(file, config.overwrite, resumable=True)
-        minima, duplicates = _distinct([load_network(config, file) for file in _files(config.checkpoints)])
-        study = open_study(config, config, minima)
+        minima, duplicates = _distinct([load_network(config, file) for file in self._files])
+        study = open_study(config, config, minima, trust_code=config.trust_code)
         known = load_graph(self._file) if config.resume and self._file.exists() else None
         self._minima = _named(minima, known)
         points = study.load_all(list(self._minima.values()))
@@ -173,8 +175,6 @@ class _Mapping:
         self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
         self._passes = Passes(config, study, self._risk, self._finder, provenance, self._report)
         self._measure_minima()
-        if not config.resume:
-            self._passes.clear()
         self._passes.clean()
         self._save()
         strategy = STRATEGIES[config.strategy]()
@@ -337,7 +337,7 @@ class _Mapping:
             duplicates=duplicates,
             notes=self._notes,
             split=graph.facts["split"],
-            files=[str(self._file), str(config.out / GRAPHML), *draw_result(self._file)],
+            files=[],
         )
 
 
@@ -410,7 +410,7 @@ def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict
         ConfigError: the graph holds a minimum that is not among the checkpoints.
     """
     before = {} if known is None else {
-        attributes["fingerprint"]: str(name) for name, attributes in known.graph.nodes(data=True)
+        str(attributes.get("fingerprint")): str(name) for name, attributes in known.graph.nodes(data=True)
     }  # fmt: skip
     by_print = {checkpoint.fingerprint: checkpoint for checkpoint in checkpoints}
     for fingerprint, name in before.items():

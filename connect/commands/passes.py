@@ -34,7 +34,7 @@ from landscape import (
 PASSES = "passes"
 _STRAIGHT = "straight line"
 _BRACKET, _CLOSEST = 1e-3, 0.1  # how closely a saddle is measured: in units of the loss, and of the tolerance
-_OWN = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}\.(h5|safetensors|state\.safetensors)")
+OWN_FILES = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}\.(h5|safetensors|state\.safetensors)")
 _FIGURES = (
     "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high", "saddle_loss_low",
     "saddle_loss_high", "error_barrier", "error_barrier_low", "error_barrier_high", "length_ratio", "t_max",
@@ -101,12 +101,6 @@ class Passes:
             })  # fmt: skip
             return self._settled(stem, path, way, found, config.curve)
         return self._straight(stem, straight, line, writer.result)
-
-    def clear(self) -> None:
-        """Remove the files of all passes."""
-        for file in (self._config.out / PASSES).glob("*"):
-            if _OWN.fullmatch(file.name) and file.is_file():
-                file.unlink()
 
     def clean(self) -> None:
         """Remove what a killed process left half written."""
@@ -191,5 +185,9 @@ class Passes:
 
 
 def whole(folder: FilePath, attributes: Mapping[str, Any]) -> bool:
-    """Whether the files of a pass are there."""
-    return all((folder / str(attributes.get(name))).is_file() for name in ("path", "profile"))
+    """Whether the files of a pass are there, in the folder of passes and not where else a graph may say."""
+    for name in ("path", "profile"):
+        inside, _, file = str(attributes.get(name)).rpartition("/")
+        if inside != PASSES or not OWN_FILES.fullmatch(file) or not (folder / PASSES / file).is_file():
+            return False
+    return True

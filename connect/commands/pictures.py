@@ -6,7 +6,7 @@ from typing import Any
 
 from connect.config import PlotConfig
 from connect.minima import MinimaGraph
-from landscape import FilesSummary, Reporter, Result, ResultError, load_result, save_figures, silent
+from landscape import FilesSummary, Reporter, Result, ResultError, load_result, save_figures, silent, trusting
 
 _FIT = ("profile.h5", "plane.h5")
 
@@ -41,6 +41,12 @@ def draw_result(
     Raises:
         ResultError: there is nothing to draw in it, or it is not complete.
     """
+    result = load_result(file)
+    with trusting(file):
+        return _drawn(result, file, folder or file.parent, format, colour)
+
+
+def _drawn(result: Result, file: FilePath, folder: FilePath, format: str, colour: str | None) -> list[str]:
     from connect.plots.ensembles import ensemble_figure
     from connect.plots.figures import plane_figure, profile_figure
     from connect.plots.graphs import graph_figures
@@ -52,11 +58,8 @@ def draw_result(
         "ensemble": (ensemble_figure, "ensemble"),
         "simplex": (simplex_figure, "simplex"),
     }
-    result = load_result(file)
     if result.kind == "graph":
-        return save_figures(
-            graph_figures(MinimaGraph.from_result(result), colour), folder or file.parent, file.stem, format
-        )
+        return save_figures(graph_figures(MinimaGraph.from_result(result), colour), folder, file.stem, format)
     if colour is not None:
         raise ResultError(f"--colour is for a graph of minima, but {file} holds a {result.kind}.")
     if result.kind not in draw:
@@ -66,4 +69,4 @@ def draw_result(
     figure, stem = draw[result.kind]
     if file.name not in _FIT:  # the pictures of a fit have names of their own
         stem = file.stem
-    return save_figures({"": figure(result)}, folder or file.parent, stem, format)
+    return save_figures({"": figure(result)}, folder, stem, format)

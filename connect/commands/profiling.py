@@ -11,15 +11,17 @@ from connect.commands.summaries import ProfileSummary, told
 from connect.config import ProfileConfig
 from connect.profiles import lengths, profile
 from landscape import (
+    OutputFiles,
+    Outputs,
     Reporter,
     Result,
     ResultWriter,
-    claimed,
     curvature_figures,
     curvature_gauges,
     curvature_provenance,
-    refuse_existing,
+    paths_in,
     silent,
+    writing,
 )
 
 
@@ -36,13 +38,14 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     out = config.out or config.path.with_name(f"{config.path.stem}_profile.h5")
-    with claimed(out):
-        return _profiled(config, out, report)
+    with writing(
+        OutputFiles.beside(out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+    ) as outputs:
+        return _profiled(config, outputs, out, report)
 
 
-def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> ProfileSummary:
-    if not config.resume:
-        refuse_existing(out, config.overwrite, resumable=True)
+def _profiled(config: ProfileConfig, outputs: Outputs, final: FilePath, report: Reporter) -> ProfileSummary:
+    out = outputs.at(final)
     saved = open_path(
         config,
         config.split,
@@ -55,7 +58,7 @@ def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> Profile
     provenance = {**saved.provenance, **curvature_provenance(mapped, saved.risk)}
     gauges = curvature_gauges(mapped, saved.risk, config.seed)
     begun = Result("profile", {}, provenance=provenance, facts=lengths(saved.path))
-    writer = ResultWriter(out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer = ResultWriter(out, begun, resume=config.resume)
     measured = profile(
         saved.path,
         saved.risk,
@@ -66,8 +69,9 @@ def _profiled(config: ProfileConfig, out: FilePath, report: Reporter) -> Profile
         report=report,
     )
     curved = [measured.sweeps[name] for name in ("path", "straight")]
+    outputs.commit()
     return ProfileSummary(
         **told(measured, config),  # type: ignore[arg-type]
-        files=[str(out), *draw_result(out)],
+        files=[str(final), *draw_result(final)],
         **vars(curvature_figures(mapped, curved)),
     )

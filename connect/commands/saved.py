@@ -9,6 +9,7 @@ from connect.config import SavedPathOptions
 from connect.path import MOVED_BUFFERS, Path, load_path
 from landscape import (
     Checkpoint,
+    CheckpointError,
     ConfigError,
     EmpiricalRisk,
     ParameterSpace,
@@ -53,14 +54,17 @@ def open_path(
     """
     saved = load_checkpoint(options.path)
     base = load_network(options, options.base) if options.base else None
-    known = saved.metadata.get("provenance", {})
+    known = saved.metadata.get("provenance") or {}
     if moved := known.get(MOVED_BUFFERS):
         raise ConfigError(
             f"{options.path} was fitted between checkpoints that differ in {', '.join(map(str, moved))}, which a path "
             "does not hold; it can be measured by connect fit alone."
         )
     trainable = options.trainable or known.get("trainable")
-    study = open_study(replace(options, trainable=trainable), options, [saved, *([base] if base else [])])
+    if not isinstance(trainable, str | None) or not isinstance(known.get("checkpoints", {}), Mapping):
+        raise CheckpointError(f"{options.path} holds a provenance that connect fit does not write.")
+    bearers = [saved, *([base] if base else [])]
+    study = open_study(replace(options, trainable=trainable), options, bearers, trust_code=options.trust_code)
     if base:
         study.load(base)
         _require_fitted_with(options.path, base, known)

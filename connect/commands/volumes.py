@@ -15,22 +15,23 @@ from connect.simplices import SimplicialComplex, fit_simplex, require_spanning
 from landscape import (
     EmpiricalRisk,
     Keeping,
+    OutputFiles,
+    Outputs,
     Reporter,
     Result,
     ResultWriter,
     Study,
     Sweep,
-    alone,
     load_checkpoint,
     load_network,
     open_study,
-    refuse_existing,
-    remove_partials,
+    paths_in,
     require_same_layout,
     require_same_provenance,
     save_tensors,
     silent,
     sweep,
+    writing,
     wrote,
 )
 
@@ -70,7 +71,6 @@ class SimplexSummary:
         return f"{told}\nlogarithm of the volume {self.log_volume:.2f}\n{wrote(self.files)}"
 
 
-@alone
 def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     """Train connecting points between minima, and measure networks inside the simplices that they span.
 
@@ -84,23 +84,25 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    states = [config.out / f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
-    outputs = [config.out / _SIMPLEX, config.out / _MEASURED, *states]
-    for file in outputs:
-        remove_partials(file)
-        if not config.resume:
-            refuse_existing(file, config.overwrite, resumable=True)
+    states = [f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
+    place = OutputFiles.inside(config.out, _SIMPLEX, _MEASURED, *states)
+    with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _simplex(config, states, outputs, report)
+
+
+def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, report: Reporter) -> SimplexSummary:
+    out = outputs.at(config.out)
     recipe = fit_recipe(config)
     checkpoints = [load_network(config, file) for file in config.minima]
     for other in checkpoints[1:]:
         require_same_layout(checkpoints[0], other)
-    study = open_study(config, config, checkpoints)
+    study = open_study(config, config, checkpoints, trust_code=config.trust_code)
     points = study.load_all(checkpoints)
     require_spanning(points.thetas, config.connecting)
     statistics = study.policy(config, points)
     if len(checkpoints) == 1 and config.batch_norm is None:
         statistics = study.policy(replace(config, batch_norm="recomputed"), points)
-    risk = study.risk(config, statistics, begun=config.out / _MEASURED if config.resume else None)
+    risk = study.risk(config, statistics, begun=out / _MEASURED if config.resume else None)
     provenance = study.provenance(
         {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)},
         connecting=config.connecting,
@@ -110,11 +112,8 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         trainable=config.trainable,
         precision=config.precision,
     )
-    if not config.resume:
-        for file in outputs:
-            file.unlink(missing_ok=True)
-    keepings = [Keeping(file, provenance, resume=config.resume, seconds=config.save_every) for file in states]
-    found = _trained(config, study, provenance)
+    keepings = [Keeping(out / name, provenance, resume=config.resume, seconds=config.save_every) for name in states]
+    found = _trained(config, out / _SIMPLEX, study, provenance)
     if found is None:
         found = fit_simplex(
             risk,
@@ -126,7 +125,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
             keeping=keepings.__getitem__,
             report=report,
         )
-        _save(config.out / _SIMPLEX, found, study, provenance)
+        _save(out / _SIMPLEX, found, study, provenance)
         for keeping in keepings:
             keeping.discard()
     measuring = {
@@ -136,12 +135,13 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         "statistics_batch_size": config.statistics_batch_size,
         **risk.evaluation(),
     }
-    return _measured(config, found, risk, measuring, report)
+    return _measured(config, outputs, found, risk, measuring, report)
 
 
-def _trained(config: SimplexConfig, study: Study, provenance: dict[str, Any]) -> SimplicialComplex | None:
+def _trained(
+    config: SimplexConfig, file: FilePath, study: Study, provenance: dict[str, Any]
+) -> SimplicialComplex | None:
     """What a resume finds finished."""
-    file = config.out / _SIMPLEX
     if not (config.resume and file.exists()):
         return None
     saved = load_checkpoint(file)
@@ -159,6 +159,7 @@ def _save(file: FilePath, found: SimplicialComplex, study: Study, provenance: di
 
 def _measured(
     config: SimplexConfig,
+    outputs: Outputs,
     found: SimplicialComplex,
     risk: EmpiricalRisk,
     provenance: dict[str, Any],
@@ -167,7 +168,7 @@ def _measured(
     out = config.out / _MEASURED
     facts = {"log_volume": found.log_volume(), "minima": found.minima, "connecting": found.connecting}
     begun = Result("simplex", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer = ResultWriter(outputs.at(config.out) / _MEASURED, begun, resume=config.resume)
     corners = torch.eye(len(found.vertices), dtype=torch.float64)
     drawn = found.sample(config.samples, config.seed)
     places = {"vertices": corners, "inside": drawn}
@@ -179,6 +180,7 @@ def _measured(
 
         axes = {"number": np.arange(float(len(coefficients)))}
         sweeps[name] = sweep(risk, at, axes, writer=writer, name=name, report=report)
+    outputs.commit()
     split = sweeps["inside"].splits[0]
     losses = {name: measured[f"{split}_loss"] for name, measured in sweeps.items()}
     accuracy = sweeps["inside"].values.get("test_accuracy", np.array([np.nan]))

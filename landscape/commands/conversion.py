@@ -1,12 +1,14 @@
 """Between our result files and the layout of the loss-landscape repository."""
 
+from pathlib import Path
+
 from landscape.commands.summaries import FilesSummary
 from landscape.config import ConvertConfig
 from landscape.errors import ResultError
-from landscape.files import refuse_existing
 from landscape.foreign import save_foreign_result
+from landscape.outputs import OutputFiles, paths_in, writing
 from landscape.progress import Reporter, silent
-from landscape.store import load_result, save_result
+from landscape.store import load_result, save_result, trusting
 
 
 def convert(config: ConvertConfig, report: Reporter = silent) -> FilesSummary:
@@ -20,14 +22,17 @@ def convert(config: ConvertConfig, report: Reporter = silent) -> FilesSummary:
         ResultError: the file is no line or surface.
         ConfigError: the output is there already.
     """
-    refuse_existing(config.out, config.overwrite)
+    with writing(OutputFiles.beside(config.out), read=paths_in(config), overwrite=config.overwrite) as outputs:
+        _convert(config, outputs.at(config.out))
+        outputs.commit()
+    return FilesSummary(files=[str(config.out)])
+
+
+def _convert(config: ConvertConfig, out: Path) -> None:
     result = load_result(config.result)
     if list(result.measured) != [""]:
         raise ResultError(
             f"{config.result} holds {len(result.measured)} sweeps; only one line or surface is converted."
         )
-    if "layout" in result.provenance:
-        save_result(config.out, result)
-    else:
-        save_foreign_result(config.out, result)
-    return FilesSummary(files=[str(config.out)])
+    with trusting(config.result):
+        (save_result if "layout" in result.provenance else save_foreign_result)(out, result)

@@ -19,9 +19,8 @@ from landscape.commands.summaries import at_point, loss_range, wrote
 from landscape.config import LineConfig
 from landscape.directions import normalise, random_direction, require_length
 from landscape.errors import ConfigError
-from landscape.files import refuse_existing
 from landscape.grid import parse_axis
-from landscape.locks import alone
+from landscape.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.progress import Reporter, silent
 from landscape.results import Result
 from landscape.seeds import unrelated_seeds
@@ -52,7 +51,6 @@ class LineSummary(CurvatureFigures):
         )
 
 
-@alone
 def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     """Measure the loss between two checkpoints, or away from one in random directions, write it and draw it.
 
@@ -63,17 +61,23 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
+    with writing(
+        OutputFiles.beside(config.out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+    ) as outputs:
+        return _line(config, outputs, report)
+
+
+def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary:
     started = perf_counter()
+    out = outputs.at(config.out)
     values = config.range or (BETWEEN if config.b else AROUND)
     t = parse_axis(values, "--range")
-    if not config.resume:
-        refuse_existing(config.out, config.overwrite, resumable=True)
     named = {"a": config.a} | ({"b": config.b} if config.b else {})
     checkpoints = {name: load_network(config, path) for name, path in named.items()}
-    study = open_study(config, config, list(checkpoints.values()))
+    study = open_study(config, config, list(checkpoints.values()), trust_code=config.trust_code)
     points = study.load_all(list(checkpoints.values()))
     statistics = study.policy(config, points)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
     where, how = _slice(config, study, points)
     gauges = curvature_gauges(config, risk, config.seed)
     provenance = study.provenance(
@@ -93,10 +97,11 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     )
     facts = {"names": {name: path.stem for name, path in named.items()}}
     begun = Result("line", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer = ResultWriter(out, begun, resume=config.resume)
     writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, points.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
     measured = sweep(risk, where, axes, gauges=gauges, writer=writer, report=report)
+    outputs.commit()
     low, high = loss_range([measured])
     return LineSummary(
         points=measured.done.size,

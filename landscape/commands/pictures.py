@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from landscape.commands.summaries import FilesSummary, distinct_names
 from landscape.config import FLAT_STYLES, PLANE_STYLES, CompareConfig, DrawingOptions, PlotConfig
 from landscape.errors import ConfigError, ResultError
-from landscape.files import refuse_existing, write_atomically
+from landscape.files import write_atomically
+from landscape.outputs import OutputFiles, paths_in, writing
 from landscape.progress import Reporter, silent
 from landscape.results import Result, Sweep
-from landscape.store import load_result
+from landscape.store import load_result, trusting
 
 if TYPE_CHECKING:  # drawing is imported where it is done, so that commands start fast
     from matplotlib.figure import Figure
@@ -46,10 +47,15 @@ def draw(
     Returns:
         The pictures' names: the result's name, what is drawn, and the format.
     """
-    from landscape.plots.rendering import save_figures
-
     options = options or DrawingOptions()
     result = load_result(path)
+    with trusting(path):
+        return _drawn(result, path, options, folder, format)
+
+
+def _drawn(result: Result, path: Path, options: DrawingOptions, folder: Path | None, format: str) -> list[str]:
+    from landscape.plots.rendering import save_figures
+
     folder = folder or path.parent
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out is the file {folder}, expected a folder.")
@@ -173,11 +179,24 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
     Raises:
         ConfigError, ResultError: a file or a name is wrong, or the results are not of one kind.
     """
-    from landscape.plots import figures
+    with writing(OutputFiles.beside(config.out), read=paths_in(config), overwrite=config.overwrite) as outputs:
+        _compare(config, outputs.at(config.out))
+        outputs.commit()
+    return FilesSummary(files=[str(config.out)])
+
+
+def _compare(config: CompareConfig, out: Path) -> None:
     from landscape.plots.rendering import save_figures
 
-    refuse_existing(config.out, config.overwrite)
     results = [load_result(path) for path in config.results]
+    with trusting(*config.results):
+        figure = _comparison(config, results)
+    save_figures({"": figure}, out.parent, out.stem, out.suffix.removeprefix("."))
+
+
+def _comparison(config: CompareConfig, results: Sequence[Result]) -> "Figure":
+    from landscape.plots import figures
+
     sweeps = [_single(result, path) for result, path in zip(results, config.results, strict=True)]
     flat = {set(sweep.dims) == {"y", "x"} for sweep in sweeps}
     if len(flat) > 1:
@@ -189,7 +208,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
         if quantity not in _quantities(sweep):
             raise ConfigError(f"{path} holds no {quantity}; it has {', '.join(_quantities(sweep))}.")
     (style,) = config.styles(*_flat_styles(quantity))
-    figure = figures.panels_figure(
+    return figures.panels_figure(
         sweeps,
         config.labels or distinct_names(config.results),
         [figures.error_note(result) for result in results],
@@ -199,8 +218,6 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
         columns=config.columns,
         caption=_common(results, None if flat == {False} else quantity),
     )
-    name = config.out.suffix.removeprefix(".")
-    return FilesSummary(files=save_figures({"": figure}, config.out.parent, config.out.stem, name))
 
 
 def _single(result: Result, path: Path) -> Sweep:

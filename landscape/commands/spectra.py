@@ -22,10 +22,9 @@ from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Product, Restriction
 from landscape.curvature.trace import hutch_plus_plus, layer_traces
 from landscape.errors import Interrupted
-from landscape.files import refuse_existing
 from landscape.interrupts import stoppable
-from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
+from landscape.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.parameters import ParameterSpace
 from landscape.progress import Reporter, silent
 from landscape.results import Result, Sweep
@@ -69,18 +68,17 @@ class HessianSummary:
         if self.trace is not None:
             told.append(f"trace {self.trace:.5g}, standard error {self.trace_error:.2g}")
         told.append(f"{self.products} products in {self.seconds:.0f} s")
-        return "\n".join([*told, wrote(self.files)])
+        return "\n".join([*told, *([wrote(self.files)] if self.files else [])])
 
 
 def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-@alone
 def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     """Find eigenvalues at both ends of the Hessian's spectrum at a checkpoint, its density and its trace.
 
-    Each of these is on disk when it is done, and a resume goes on with the next.
+    Each of these is on disk when it is done, and a resume goes on with the next. Without a file nothing is written.
 
     Args:
         config: checkpoint, parameters, what to find, how exactly, and files.
@@ -90,16 +88,21 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         ProblemError: the network cannot be differentiated twice; the operation is named.
         LandscapeError: the subclass says what else is wrong.
     """
+    places = [OutputFiles.beside(config.out, _vectors_file(config.out).name)] if config.out else []
+    with writing(*places, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _spectrum(config, outputs, report)
+
+
+def _spectrum(config: HessianConfig, outputs: Outputs, report: Reporter) -> HessianSummary:
     started = perf_counter()
-    if not config.resume:
-        refuse_existing(config.out, config.overwrite, resumable=True)
+    out = outputs.at(config.out) if config.out else None
     checkpoint = load_network(config, config.checkpoint)
-    study = open_study(config, config, [checkpoint])
+    study = open_study(config, config, [checkpoint], trust_code=config.trust_code)
     points = study.load_all([checkpoint])
     theta, space = points.thetas[0], study.space
     statistics = study.policy(config, points)
     restriction = Restriction(space.select(config.parameters))
-    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
     risk = sampled(config.samples, risk)
     provenance = study.provenance(
         {"checkpoint": checkpoint},
@@ -116,20 +119,21 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         batch_norm=statistics.name,
         statistics_batch_size=config.statistics_batch_size,
         split=config.split,
+        precision=config.precision,
         trainable=config.trainable,
         **risk.evaluation(),
     )
-    writer = ResultWriter(
-        config.out, Result("spectrum", {}, provenance=provenance), resume=config.resume, overwrite=config.overwrite
-    )
+    writer = ResultWriter(out, Result("spectrum", {}, provenance=provenance), resume=config.resume)
     measured = _Stages(config, risk, theta, restriction, writer, report)
-    measured.run("ends", _MOST, partial(_ends, config, space, restriction, checkpoint))
+    unwritten = out is not None and not _vectors_file(out).exists()
+    measured.run("ends", _MOST, partial(_ends, config, space, restriction, checkpoint, out), again=unwritten)
     if config.trace:
         measured.run("trace", config.trace_products, partial(_trace, config))
     if config.layers:
         measured.run("layers", config.trace_products, partial(_layers, config, space))
     if config.density:
         measured.run("density", config.probes * config.steps, partial(_density, config, writer))
+    outputs.commit()
     ends, trace = writer.result.facts["ends"], writer.result.facts.get("trace", {})
     products = sum(facts["products"] for facts in writer.result.facts.values())
     return HessianSummary(
@@ -141,7 +145,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         trace_error=trace.get("error"),
         products=products,
         seconds=perf_counter() - started,
-        files=[str(config.out), str(_vectors_file(config)), *draw(config.out)],
+        files=[str(config.out), str(_vectors_file(config.out)), *draw(config.out)] if config.out else [],
     )
 
 
@@ -160,9 +164,9 @@ class _Stages:
     writer: ResultWriter
     report: Reporter
 
-    def run(self, name: str, products: int, work: Work) -> None:
+    def run(self, name: str, products: int, work: Work, *, again: bool = False) -> None:
         """Do a piece of work, unless the file holds it already, and store what it found and the products it took."""
-        if name in self.writer.result.facts:
+        if name in self.writer.result.facts and not again:
             return
         taken = 0
         seeds = mixed_seed(self.config.seed, *name.encode())
@@ -179,7 +183,8 @@ class _Stages:
             def product(vector: Tensor) -> Tensor:
                 nonlocal taken
                 if stop.requested:
-                    raise Interrupted(f"stopped; what is done is in {self.config.out}, go on with --resume.")
+                    kept = f"what is done is in {self.writer.path}, go on with --resume"
+                    raise Interrupted(f"stopped; {kept if self.writer.path else 'nothing is kept without --out'}.")
                 taken += 1
                 progress.advance()
                 return matrix_times(vector)
@@ -193,10 +198,11 @@ def _ends(
     space: ParameterSpace,
     restriction: Restriction,
     checkpoint: Checkpoint,
+    out: Path | None,
     product: Product,
     probe: Probe,
 ) -> Mapping[str, Any]:
-    """Eigenvalues at both ends; their vectors go into a file of their own."""
+    """Eigenvalues at both ends; their vectors go into a file of their own, if there is one for the result."""
     found = lanczos(
         product,
         probe(0),
@@ -206,13 +212,14 @@ def _ends(
         most_products=_MOST * config.top,
         most_vectors=config.vectors,
     )
-    vectors = {
-        f"{end}.{index}.{name}": tensor
-        for end, each in (("top", found.top_vectors), ("bottom", found.bottom_vectors))
-        for index, vector in enumerate(each)
-        for name, tensor in space.unflatten(restriction.extend(vector)).items()
-    }
-    save_tensors(_vectors_file(config), vectors, {"kind": "eigenvectors", "checkpoint": checkpoint.fingerprint})
+    if out:
+        vectors = {
+            f"{end}.{index}.{name}": tensor
+            for end, each in (("top", found.top_vectors), ("bottom", found.bottom_vectors))
+            for index, vector in enumerate(each)
+            for name, tensor in space.unflatten(restriction.extend(vector)).items()
+        }
+        save_tensors(_vectors_file(out), vectors, {"kind": "eigenvectors", "checkpoint": checkpoint.fingerprint})
     return {
         "top": found.top.tolist(),
         "bottom": found.bottom.tolist(),
@@ -253,5 +260,5 @@ def _density(config: HessianConfig, writer: ResultWriter, product: Product, prob
     return {"width": found.width, "nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
 
 
-def _vectors_file(config: HessianConfig) -> Path:
-    return config.out.with_name(f"{config.out.stem}_vectors.safetensors")
+def _vectors_file(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_vectors.safetensors")

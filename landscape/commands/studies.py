@@ -6,7 +6,7 @@ Every step is the command of the same name with a file of its own, so a study th
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -27,8 +27,8 @@ from landscape.config import (
     TrajectoryConfig,
 )
 from landscape.errors import ConfigError, Interrupted, LandscapeError
-from landscape.files import refuse_existing
-from landscape.locks import alone
+from landscape.outputs import OutputFiles, Outputs, writing
+from landscape.problems.specification import overridden
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
 from landscape.study import read_problem_file, require_problem
@@ -41,6 +41,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[Any, Reporter], Any], type, str]] = {
     "surface": (surface, SurfaceConfig, "checkpoint"),
     "trajectory": (trajectory, TrajectoryConfig, "snapshots"),
 }
+_FOLDERS = ("networks", "snapshots", *_COMMANDS)
 _SECTIONS = ("networks", *_COMMANDS, "compare")
 _SEVERAL = ("through", "towards", "project", "snapshots")
 _REFERENCES = ("a", "b", "checkpoint", *_SEVERAL)
@@ -96,8 +97,12 @@ class Plan:
     measures: Sequence[Step]
     comparisons: Sequence[Step]
 
+    @property
+    def steps(self) -> list[Step]:
+        """All of them in their order."""
+        return [*self.trainings.values(), *self.measures, *self.comparisons]
 
-@alone
+
 def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
     """Train the networks that a file names, measure them, and draw them side by side.
 
@@ -110,8 +115,22 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
             networks is checked before the first step is taken.
         LandscapeError: a step fails; the subclass says how, and the message which step.
     """
+    names = [step.config.out.relative_to(config.out).as_posix() for step in planned(config).steps]
+    place = OutputFiles.inside(
+        config.out, *names, extras=_extras(config.study.stem), label=config.study.stem, stepwise=True
+    )
+    with writing(place, read=[config.study], resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _run(config, outputs, report)
+
+
+def _extras(name: str) -> re.Pattern[str]:
+    """The names of the files that the steps write beside their own."""
+    return re.compile(rf"({'|'.join(_FOLDERS)})/[^/.][^/]*(/[^/.][^/]*)?|{re.escape(name)}_(surfaces|lines)\.png")
+
+
+def _run(config: StudyConfig, outputs: Outputs, report: Reporter) -> StudySummary:
     started = perf_counter()
-    plan = planned(config)
+    plan = planned(replace(config, out=outputs.at(config.out)))
     networks: dict[str, Mapping[str, float]] = {}
     files: list[str] = []
     for name, step in plan.trainings.items():
@@ -120,30 +139,30 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
         files += done.files
     for step in [*plan.measures, *plan.comparisons]:
         files += step.take(report).files
-    return StudySummary(networks, perf_counter() - started, files)
+    named = [str(outputs.named(Path(file))) for file in files]
+    outputs.commit()
+    return StudySummary(networks, perf_counter() - started, named)
 
 
 def planned(config: StudyConfig) -> Plan:
     """All steps of a study, checked as far as they can be before any is taken.
 
     Raises:
-        ConfigError: the file is wrong, two steps write one file, or a file is there that may not be replaced.
+        ConfigError: the file is wrong, or two steps write one file.
     """
     content = read_problem_file(config.study)
     _require_known(content, (*_SECTIONS, *_PROBLEM, "train"), str(config.study))
     trainings = _trainings(config, content)
     measures = [step for section in _COMMANDS for step in _measures(config, content, section, trainings)]
     comparisons = _comparisons(config, content, measures)
-    steps = [*trainings.values(), *measures, *comparisons]
+    plan = Plan(trainings, measures, comparisons)
     places: dict[Path, str] = {}
-    for step in steps:
+    for step in plan.steps:
         out = step.config.out
         if out in places:
             raise ConfigError(f"{step.place}: {out} is what {places[out]} writes too; give each a 'name' of its own.")
         places[out] = step.place
-        if not config.resume:
-            refuse_existing(out, config.overwrite, resumable=True)
-    return Plan(trainings, measures, comparisons)
+    return plan
 
 
 def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Step]:
@@ -187,10 +206,38 @@ def _measures(
         for network in [values[subject]] if subject in values else list(trainings):
             told = {key: _resolved(config, key, value, trainings, place) for key, value in values.items()}
             told[subject] = _resolved(config, subject, network, trainings, place)
+            about = [*network[:1]] if isinstance(network, list) else [network]
+            about += [values[key] for key in ("a", "b") if key in values]
+            told = {**told, **_problem([trainings[str(name)] for name in about], values, place)}
             name = str(told.pop("name", None) or ("all" if isinstance(network, list) else network))
             step: Any = _built(kind, config, told, _file(config, section, name, ".h5"), place)
             steps.append(Step(place, name, command, step))
     return steps
+
+
+def _problem(trainings: Sequence[Step], values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The problem of the networks that a step is about, in the words of the study and not of the networks' files.
+
+    Args:
+        trainings: how they are trained.
+        values: what the section says, which comes first.
+        place: the section, for errors.
+
+    Raises:
+        ConfigError: the networks have different problems, and the section does not say which one counts.
+    """
+    if not trainings:
+        return {}
+    first, *others = trainings
+    problem = {key: getattr(first.config, key) for key in _PROBLEM if key != "trainable"}
+    for other in others:
+        differing = [key for key, value in problem.items() if getattr(other.config, key) != value and key not in values]
+        if differing:
+            raise ConfigError(
+                f"{place}: {first.name} and {other.name} differ in {differing[0]}; say which one counts, by "
+                f"{differing[0]!r} in this section."
+            )
+    return overridden(problem, {key: values[key] for key in problem if key in values})
 
 
 def _comparisons(config: StudyConfig, content: Mapping[str, Any], measures: Sequence[Step]) -> list[Step]:

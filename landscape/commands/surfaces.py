@@ -24,11 +24,10 @@ from landscape.config import EIGENVECTOR_AXES, SurfaceConfig
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Restriction
 from landscape.errors import ConfigError
-from landscape.files import refuse_existing
 from landscape.foreign import read_directions, write_directions
 from landscape.grid import axes_around, parse_axis
-from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
+from landscape.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.parameters import ParameterSpace
 from landscape.planes import Scaling, plane_towards, principal_plane, random_plane
 from landscape.progress import Reporter, silent
@@ -66,7 +65,6 @@ class SurfaceSummary(CurvatureFigures):
         )
 
 
-@alone
 def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     """Measure the loss on a plane around a checkpoint or through three, write it and draw it.
 
@@ -77,19 +75,23 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
+    places = [OutputFiles.beside(config.out), *([OutputFiles.beside(config.save_axes)] if config.save_axes else [])]
+    read = [*paths_in(config, but=("out", "save_axes")), Path(config.axes)]
+    with writing(*places, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _surface(config, outputs, report)
+
+
+def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> SurfaceSummary:
     started = perf_counter()
+    out = outputs.at(config.out)
     given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-    if not config.resume:
-        refuse_existing(config.out, config.overwrite, resumable=True)
-        if config.save_axes:
-            refuse_existing(config.save_axes, config.overwrite)
     role, others = ("through", config.through) if config.through else ("towards", config.towards)
     centre, *rest = (load_network(config, path) for path in (config.checkpoint, *others))
     marked = [load_as(config, path) for path in config.project]
-    study = open_study(config, config, [centre])
+    study = open_study(config, config, [centre], trust_code=config.trust_code)
     points = study.load_all([centre, *rest])
     statistics = study.policy(config, points)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
     gauged = curvature_gauges(config, risk, config.seed)
     planes, eigenvalues = _planes(config, study, risk, points)
     plane = next(iter(planes.values()))
@@ -120,13 +122,12 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         "polylines": [name for name, found in projections.items() if found.is_curve],
         **eigenvalues,
     }
-    writer = ResultWriter(
-        config.out, Result("surface", {}, marks, provenance, facts), resume=config.resume, overwrite=config.overwrite
-    )
+    writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.resume)
     if config.save_axes:
-        _save_axes(config.save_axes, config, study, plane)
+        _save_axes(outputs.at(config.save_axes), config, study, plane)
     writer.note({"at_a": at_point(risk, points.thetas[0])})
     measured = [_measure(config, risk, drawn, gauged, axes, writer, name, report) for name, drawn in planes.items()]
+    outputs.commit()
     sweeps = [swept for swept, _ in measured]
     low, high = loss_range(sweeps)
     errors = [error for _, error in measured if error is not None]

@@ -1,8 +1,10 @@
 """Train a minimum."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -11,11 +13,9 @@ import torch
 from landscape.checkpoints import load_checkpoint, save_tensors
 from landscape.commands.summaries import wrote
 from landscape.config import TrainConfig
-from landscape.errors import ConfigError
-from landscape.files import refuse_existing, remove_partials
 from landscape.keeping import Keeping
-from landscape.locks import alone
 from landscape.objective import EmpiricalRisk
+from landscape.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.progress import Reporter, silent
 from landscape.recipes import Recipe
 from landscape.store import require_same_provenance
@@ -46,7 +46,9 @@ class TrainSummary:
         return f"{known} ({self.seconds:.0f} s)\n{wrote(self.files)}"
 
 
-@alone
+_SNAPSHOT = re.compile(r"epoch_\d+\.safetensors")
+
+
 def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     """Train a network from random weights and write it as a checkpoint that carries its problem.
 
@@ -59,9 +61,21 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
         Interrupted: stopped by a signal; `resume` goes on.
         StorageError: the output cannot be written.
     """
+    places = [OutputFiles.beside(config.out, _state_file(config.out).name)]
+    if config.snapshots:
+        places.append(OutputFiles.inside(config.snapshots, series={"": _SNAPSHOT}, label="snapshots"))
+    read = paths_in(config, but=("out", "snapshots"))
+    with writing(*places, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _train(config, outputs, report)
+
+
+def _state_file(out: Path) -> Path:
+    return out.with_suffix(".state.safetensors")
+
+
+def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSummary:
     started = perf_counter()
-    if not config.resume:
-        refuse_existing(config.out, config.overwrite)
+    out = outputs.at(config.out)
     recipe = Recipe().updated(recipe_section(config, "train"), f"{config.problem}: train")
     recipe = recipe.updated(config.recipe_values(), "the flags")
     study = open_study(config, config, seed=config.seed)
@@ -69,15 +83,13 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     provenance = study.provenance(
         {}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable, precision=config.precision
     )
-    state = config.out.with_suffix(".state.safetensors")
-    remove_partials(state)
-    keeping = Keeping(state, provenance, resume=config.resume)
-    if config.resume and config.out.exists() and not keeping.path.exists():
-        return _finished(config, provenance)
+    keeping = Keeping(_state_file(out), provenance, resume=config.resume)
+    if config.resume and out.exists() and not keeping.path.exists():
+        finished = _finished(config, out, provenance)
+        outputs.commit()
+        return finished
     carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
-    if not config.resume:
-        refuse_existing(keeping.path, config.overwrite, resumable=True)
-    snapshots = _snapshot_writer(config, study, carried)
+    snapshots = _snapshot_writer(outputs.at(config.snapshots), study, carried) if config.snapshots else None
     risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
     start = space.theta.clone()
     if snapshots and not (config.resume and keeping.path.exists()):
@@ -100,30 +112,21 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
         for split in ("train", "test")
         for quantity in ("loss", "accuracy")
     }
-    save_tensors(config.out, space.state_dict(theta), {**carried, **figures, "epoch_losses": descent.losses.tolist()})
+    save_tensors(out, space.state_dict(theta), {**carried, **figures, "epoch_losses": descent.losses.tolist()})
     keeping.discard()
+    outputs.commit()
     return TrainSummary(**figures, seconds=perf_counter() - started, files=[str(config.out)])
 
 
-def _finished(config: TrainConfig, provenance: Mapping[str, Any]) -> TrainSummary:
+def _finished(config: TrainConfig, out: Path, provenance: Mapping[str, Any]) -> TrainSummary:
     """What a resume has to say of a run that is finished."""
-    known = load_checkpoint(config.out).metadata
-    require_same_provenance(config.out, known.get("provenance", {}), provenance)
+    known = load_checkpoint(out).metadata
+    require_same_provenance(out, known.get("provenance", {}), provenance)
     figures = {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
     return TrainSummary(**figures, seconds=0.0, files=[str(config.out)])
 
 
-def _snapshot_writer(config: TrainConfig, study: Study, carried: dict[str, Any]) -> Any:
-    folder = config.snapshots
-    if folder is None:
-        return None
-    if not (config.resume or config.overwrite) and folder.is_dir() and any(folder.glob("epoch_*.safetensors")):
-        raise ConfigError(f"{folder} holds snapshots already; name another folder, or give --overwrite.")
-
-    if not config.resume and folder.is_dir():
-        for old in folder.glob("epoch_*.safetensors"):
-            old.unlink()
-
+def _snapshot_writer(folder: Path, study: Study, carried: Mapping[str, Any]) -> Callable[[int, torch.Tensor], None]:
     def write(epoch: int, points: torch.Tensor) -> None:
         state = study.space.state_dict(points[0])
         save_tensors(folder / f"epoch_{epoch:04d}.safetensors", state, {**carried, "epoch": epoch})

@@ -1,7 +1,7 @@
 """Project the snapshots of trainings on their principal components."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +14,8 @@ from landscape.commands.pictures import draw
 from landscape.commands.summaries import distinct_names, wrote
 from landscape.config import TrajectoryConfig
 from landscape.errors import ConfigError
-from landscape.files import refuse_existing
 from landscape.grid import axes_around, parse_axis
-from landscape.locks import alone
+from landscape.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.planes import principal_plane
 from landscape.progress import Reporter, silent
 from landscape.projections import project
@@ -56,7 +55,6 @@ class TrajectorySummary:
         )
 
 
-@alone
 def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> TrajectorySummary:
     """Project trainings' snapshots on the two principal components of all, measure the loss there, and draw both.
 
@@ -69,14 +67,22 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    started = perf_counter()
-    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-    if not config.resume:
-        refuse_existing(config.out, config.overwrite, resumable=True)
     groups = _trajectories(config.snapshots)
+    read = [*paths_in(config), *(path for paths in groups.values() for path in paths)]
+    files = OutputFiles.beside(config.out)
+    with writing(files, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _trajectory(config, groups, outputs, report)
+
+
+def _trajectory(
+    config: TrajectoryConfig, groups: Mapping[str, Sequence[Path]], outputs: Outputs, report: Reporter
+) -> TrajectorySummary:
+    started = perf_counter()
+    out = outputs.at(config.out)
+    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
     loaded = [load_network(config, path) for paths in groups.values() for path in paths]
     end = len(next(iter(groups.values()))) - 1
-    study = open_study(config, config, [loaded[end]])
+    study = open_study(config, config, [loaded[end]], trust_code=config.trust_code)
     order = [end, *(index for index in range(len(loaded)) if index != end)]
     points = study.load_all([loaded[index] for index in order])
     statistics = study.policy(config, points)
@@ -87,7 +93,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
     marks = dict(zip(groups, np.split(seen.coordinates[place], edges), strict=True))
     distances = dict(zip(groups, np.split(seen.distances[place], edges), strict=True))
     longest = max(float(torch.dist(theta, points.thetas[0])) for theta in points.thetas)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=config.out if config.resume else None)
+    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
     provenance = study.provenance(
         {},
         trajectories=[[name, len(paths)] for name, paths in groups.items()],
@@ -109,12 +115,13 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         "longest": longest,
     }
     begun = Result("trajectory", {}, marks, provenance, facts)
-    writer = ResultWriter(config.out, begun, resume=config.resume, overwrite=config.overwrite)
+    writer = ResultWriter(out, begun, resume=config.resume)
     axes = axes_around(np.concatenate(list(marks.values())), max(config.points, 2)) | given
     if config.points:
         sweep(risk, plane, axes, writer=writer, report=report)
     else:
         writer.note({}, flush=True)
+    outputs.commit()
     return TrajectorySummary(
         explained=shares[:2].tolist(),
         snapshots={name: len(paths) for name, paths in groups.items()},

@@ -10,6 +10,8 @@ from typing import Any
 
 from landscape.errors import ConfigError
 
+NAMES = ("model", "data", "loss")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemSpecification:
@@ -48,15 +50,13 @@ class ProblemSpecification:
         for name in ("model", "data"):
             if not values.get(name):
                 raise ConfigError(f"{source}: {name!r} is missing; give it there or as --{name}.")
-        for name in ("model", "data", "loss"):
+        for name in NAMES:
             if not isinstance(values.get(name, ""), str):
                 raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a name.")
         for name in ("model_args", "data_args"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a mapping of arguments.")
-        located: dict[str, Any] = {**values}
-        located |= {name: _locate(values[name]) for name in ("model", "data", "loss") if name in values}
-        return cls(**located)
+        return cls(**{**values, **{name: located(values[name]) for name in NAMES if name in values}})
 
     def updated(self, **changes: Any) -> "ProblemSpecification":
         """The same with the given values in place; None changes nothing."""
@@ -70,13 +70,17 @@ class ProblemSpecification:
 def overridden(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The values with the changes in place; arguments are dropped with the model or data that they belonged to."""
     given = {name: value for name, value in changes.items() if value is not None}
-    dropped = {f"{name}_args" for name in ("model", "data") if name in given and given[name] != values.get(name)}
+    others = [name for name in ("model", "data") if name in given and located(given[name]) != values.get(name)]
+    dropped = {f"{name}_args" for name in others}
     return {**{name: value for name, value in values.items() if name not in dropped}, **given}
 
 
-def _locate(name: str) -> str:
+def located(name: str) -> str:
     """The name with the file of `path/file.py:factory` made absolute, so that it works from any folder."""
     file, colon, attribute = name.rpartition(":")
-    if colon and file.endswith(".py"):
+    if not (colon and file.endswith(".py")):
+        return name
+    try:
         return f"{Path(file).expanduser().resolve()}:{attribute}"
-    return name
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or of a user
+        return name

@@ -426,7 +426,7 @@ def test_no_fit_depends_on_those_before_it(ask, tmp_path):
     files = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
     for seed, file in enumerate(files):
         assert ask("train", *problem, "--epochs", 0, "--seed", seed, "--out", file)[0] == 0
-    arguments = [*QUICK, "--strategy", "all", "--tolerance", 1e-6, "--members", 0, "--json"]
+    arguments = [*problem, *QUICK, "--strategy", "all", "--tolerance", 1e-6, "--members", 0, "--json"]
     status, _, errors = ask("graph", *files, "--out", tmp_path / "all", *arguments, program=connect.cli)
     assert status == 0, errors
     together = {frozenset((a, b)): d["saddle"] for a, b, d in load_graph(tmp_path / "all" / "graph.h5").passes}

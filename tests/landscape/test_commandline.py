@@ -468,12 +468,13 @@ def test_a_finished_training_is_not_lost_when_the_disk_is_full(call, tmp_path, m
 
 
 def test_an_overwriting_fit_that_is_interrupted_goes_on(call, minima, tmp_path, monkeypatch):
-    """The old results are gone before the new path is trained, so that none is taken for the new one's."""
+    """The old results stay until the new ones are whole, but a resume goes on with the new run."""
     arguments = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path, "--points", 3, "--plane-points", 2]
     assert call(*arguments, "--epochs", 1, program=connect.cli)[0] == 0
     with monkeypatch.context() as patch:
         patch.setattr("landscape.commandline.on_stderr", Signalling(1))
         assert call(*arguments, "--epochs", 2, "--overwrite", program=connect.cli)[0] == 75
+    assert load_checkpoint(tmp_path / "path.safetensors").metadata["provenance"]["recipe"]["epochs"] == 1
     code, _, stderr = call(*arguments, "--epochs", 2, "--resume", program=connect.cli)
     assert code == 0, stderr
     assert load_checkpoint(tmp_path / "path.safetensors").metadata["provenance"]["recipe"]["epochs"] == 2

@@ -21,6 +21,7 @@ from landscape import (
 from landscape.cli import _COMMANDS
 from landscape.commandline import run
 from landscape.locks import claimed
+from landscape.outputs import OutputFiles, writing
 from tests.oracles import Signalling
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [8], "batch_norm": true}', "--data", "digits"]
@@ -302,8 +303,8 @@ def test_what_a_killed_process_left_is_tidied(tmp_path):
     stale = [tmp_path / ".s.h5.abc123.partial", tmp_path / ".s.h5.lock"]
     other = tmp_path / ".s2.h5.abc123.partial"
     for file in (*stale, other):
-        file.write_text("x")
-    with claimed(tmp_path / "s.h5"):
+        file.write_text("12345")
+    with writing(OutputFiles.beside(tmp_path / "s.h5")):
         assert not stale[0].exists()
     assert [file.name for file in tmp_path.iterdir()] == [other.name]
 

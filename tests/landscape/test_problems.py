@@ -255,7 +255,7 @@ def test_a_resume_notices_that_the_users_code_has_changed(call, tmp_path):
     problem = ["--model", f"{code}:model", "--data", f"{code}:data", "--loss", f"{code}:loss"]
     out = tmp_path / "a.safetensors"
     assert call("train", *problem, "--epochs", 1, "--out", out)[0] == 0
-    arguments = ["surface", "--checkpoint", out, "--points", 3, "--out", tmp_path / "s.h5"]
+    arguments = ["surface", "--checkpoint", out, *problem, "--points", 3, "--out", tmp_path / "s.h5"]
     assert call(*arguments)[0] == 0
     code.write_text(OWN.replace('reduction="none")', 'reduction="none") * 100'))
     status, _, errors = call(*arguments, "--resume")

@@ -118,12 +118,11 @@ def test_a_resume_under_other_settings_or_on_another_grid_is_refused(tmp_path):
         sweep(Potential(field, 2), plane(), {"y": AXES["y"], "x": AXES["x"] + 1}, writer=writer)
 
 
-def test_what_is_there_is_replaced_only_when_asked(tmp_path):
+def test_a_result_that_is_there_is_not_replaced(tmp_path):
     path = tmp_path / "s.h5"
     save_result(path, Result("surface", {}))
     with pytest.raises(ConfigError, match="--overwrite"):
         ResultWriter(path, Result("surface", {}))
-    ResultWriter(path, Result("surface", {}), overwrite=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + bytes(100)])

@@ -485,12 +485,13 @@ class Scaled(torch.nn.Module):
 
 def test_a_path_of_a_network_with_buffers_needs_a_checkpoint_for_them(ask, tmp_path):
     (tmp_path / "mine.py").write_text(BUFFERED)
-    problem = ["--model", f"{tmp_path}/mine.py:Scaled", "--data", "digits", "--epochs", 0]
+    problem = ["--model", f"{tmp_path}/mine.py:Scaled", "--data", "digits"]
     for name in "ab":
-        assert ask("train", *problem, "--seed", ord(name), "--out", tmp_path / f"{name}.safetensors")[0] == 0
-    ends = ["--a", tmp_path / "a.safetensors", "--b", tmp_path / "b.safetensors"]
+        given = [*problem, "--epochs", 0, "--seed", ord(name), "--out", tmp_path / f"{name}.safetensors"]
+        assert ask("train", *given)[0] == 0
+    ends = ["--a", tmp_path / "a.safetensors", "--b", tmp_path / "b.safetensors", *problem]
     code, _, stderr = ask("fit", *ends, "--out", tmp_path / "ab", "--epochs", 0, "--points", 2, program=connect.cli)
-    measure = ["profile", tmp_path / "ab/path.safetensors", "--points", 2, "--json"]
+    measure = ["profile", tmp_path / "ab/path.safetensors", *problem, "--points", 2, "--json"]
     code, _, stderr = ask(*measure, program=connect.cli)
     assert code == 2
     assert "does not hold scale" in stderr
