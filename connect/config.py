@@ -242,8 +242,6 @@ class ExportConfig(SavedPathOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_suffix(self.out, ".safetensors")
-        if self.out.resolve() == self.path.resolve():
-            raise ConfigError(f"--out is {self.out}, the path itself; name another file.")
         if not 0 <= self.t <= 1:
             raise ConfigError(f"--t is {self.t}, expected a number in [0, 1].")
 

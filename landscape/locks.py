@@ -34,10 +34,10 @@ def claimed(output: Path) -> Iterator[None]:
         BusyError: another process holds it.
         StorageError: the lock file cannot be made, or something else is in its place.
     """
-    place = output.resolve()
+    place = Path(os.path.realpath(output))
     try:
         if not place.is_dir():
-            place = output.parent.resolve() / output.name
+            place = Path(os.path.realpath(output.parent)) / output.name
         lock = place.with_name(LOCK.format(place.name))
         missing = [folder for folder in lock.parents if not folder.exists()]
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -86,11 +86,12 @@ class OutputFiles:
 
     def is_same(self, file: Path) -> bool:
         """Whether a file is one of these, by whatever name."""
-        real, inode = file.resolve(), _inode(file)
-        own = [self.folder / name for name in self.files]
-        return any(real == one.resolve() or (inode and inode == _inode(one)) for one in own) or any(
-            pattern.fullmatch(real.name) and real.parent == (self.folder / folder).resolve()
-            for folder, pattern in self.series.items()
+        real, inode = Path(os.path.realpath(file)), _inode(file)
+        folder = Path(os.path.realpath(self.folder))
+        own = [folder / name for name in self.files]
+        return any(real == Path(os.path.realpath(one)) or (inode and inode == _inode(one)) for one in own) or any(
+            pattern.fullmatch(real.name) and real.parent == Path(os.path.realpath(folder / name))
+            for name, pattern in self.series.items()
         )
 
     def present(self) -> list[str]:

@@ -71,7 +71,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
             provenance=_parsed(file, "provenance", dict),
             facts=_parsed(file, "facts", dict),
         )
-        whole = file.attrs["sha256"] == _digest(result)
+        whole = str(file.attrs["sha256"]) == _digest(result)
     if not whole:
         raise ResultError(f"{path} was altered after it was written: it does not match its SHA-256.")
     return result

@@ -121,6 +121,8 @@ class Study:
                 self.space.require_fit(checkpoint.state)
                 return self.space.flatten(checkpoint.state)[None], None
             count = len(coefficients[0])
+            if any(tensor.shape[:1] != (count,) for tensor in checkpoint.state.values()):
+                raise LayoutError(f"its tensors do not hold {count} control points each, as its coefficients say.")
             states = [{name: tensor[i] for name, tensor in checkpoint.state.items()} for i in range(count)]
             points = torch.stack([self.space.flatten(state) for state in states])
             return points, torch.tensor(coefficients, dtype=torch.float64)
@@ -321,7 +323,7 @@ def _require_one_problem(options: ProblemOptions, bearers: Sequence[Checkpoint])
     first, *others = bearers
     for other in others:
         for name in (*NAMES, "model_args", "data_args"):
-            mine, its = (_placeless(bearer.metadata["problem"].get(name)) for bearer in (first, other))
+            mine, its = (_placeless(bearer.metadata["problem"].get(name)) or None for bearer in (first, other))
             if mine != its and getattr(options, name) is None:
                 raise ConfigError(
                     f"{first.path} carries {name} = {shortened(repr(mine))}, {other.path} carries "

@@ -61,6 +61,8 @@ def _drawn(result: Result, path: Path, options: DrawingOptions, folder: Path | N
         raise ConfigError(f"--out is the file {folder}, expected a folder.")
     if result.kind == "profile":
         raise ResultError(f"{path} holds a profile; draw it with connect plot.")
+    if not result.sweeps and result.kind not in {"spectrum", "trajectory"}:
+        raise ResultError(f"{path} holds no measurements to draw.")
     planes = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]
     if result.kind == "spectrum" or not planes or min(planes[0].shape) < 2:
         if options.style not in {None, "all", "line"} or options.quantity is not None:

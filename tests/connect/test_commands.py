@@ -412,7 +412,7 @@ def test_what_is_there_is_kept_when_a_command_that_overwrites_is_refused(call, m
     path = fitted / "path.safetensors"
     code, _, errors = call("export", path, "--t", 0.5, "--out", path, "--overwrite", program=connect.cli)
     assert code == 2
-    assert "the path itself" in errors
+    assert "is read by this command" in errors
 
 
 def test_free_ends_are_told_by_how_far_they_went(ask, minima, tmp_path):
