@@ -2,61 +2,54 @@
 
 Trained surfaces are smooth in the logarithm of the loss, so a coarse lattice and a smooth interpolation go far. Cells
 of the lattice are probed in their middle; where the probe disagrees with the prediction from all that is known, the
-cell is split and its parts are probed in turn. Then points that were held out judge the result, half of them where two
-interpolations differ most, and cells where they disagree are split again. A rugged surface disagrees everywhere and
-ends up measured everywhere. Predictions come from cubic radial functions with a linear part (Duchon 1977).
+cell is split and its parts are probed in turn. Then points that were held out judge the result: some where two
+interpolations differ most, some at random, and all around the minima of the prediction, since the logarithm of a loss
+is sharpest where the loss is least. Cells where they disagree are split again. A rugged surface disagrees everywhere
+and ends up measured everywhere.
 """
 
 from collections.abc import Generator, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
+from landscape.interpolation import Field
 from landscape.results import Array, Sweep
 
 _LATTICE, _SMALLEST = 9, 3
 _HELD_OUT, _HELD_OUT_PART, _CANDIDATES = 32, 10, 2000
+_AROUND_MINIMA, _FLAT = 2, 1e-9
 _SAFETY = 2.0
 _RUGGED_SHARE = 0.3
-_FEW, _NEIGHBOURS = 900, 120
 
 _Cell = tuple[int, int, int, int]
 _Place = tuple[int, int]
-_Kernel = Literal["cubic", "thin_plate_spline"]
 
 
 class Refined:
     """A strategy for planes that stops when twice the largest disagreement of a probe is below a tolerance.
 
+    What it chooses and completes follows from the sweep that it is shown alone, so one strategy leads any number of
+    sweeps, also in turn.
+
     Args:
         tolerance: share of the range of the logarithmic loss, in (0, 1). A loss that is somewhere zero or negative is
             taken as it is.
+        marked: coordinates (x, y) of points that are of interest, such as minima `[n, 2]`: the points of the grid that
+            are nearest to them are measured first, so that no pit there is overlooked.
     """
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, marked: Array | None = None) -> None:
         self._allowed = tolerance / _SAFETY
-        self._rounds: Generator[Sequence[_Place], Sweep, None] | None = None
-        self._agreed: dict[_Cell, float] = {}
-        self._held_out_error = 0.0
+        self._marked = np.empty((0, 2)) if marked is None else np.asarray(marked, dtype=np.float64).reshape(-1, 2)
+        self._last: _Refinement | None = None
 
     def choose(self, known: Sweep) -> Array:
         """The lattice first, then probes and held-out points in turn; see the module."""
-        wanted = np.zeros_like(known.done)
-        if min(wanted.shape) < _SMALLEST:
-            return ~wanted
-        try:
-            if self._rounds is None:
-                self._rounds = self._refine(wanted.shape)
-                places = next(self._rounds)
-            else:
-                places = self._rounds.send(known)
-        except StopIteration:
-            return wanted
-        for place in places:
-            wanted[place] = True
-        return wanted
+        if min(known.shape) < _SMALLEST:
+            return np.ones_like(known.done)
+        return self._followed(known).asked
 
     def complete(self, measured: Sweep) -> tuple[Sweep, float]:
         """Interpolate what was not measured.
@@ -74,16 +67,70 @@ class Refined:
         missing = np.argwhere(~measured.done)
         values = {name: array.copy() for name, array in measured.values.items()}
         for name, array in values.items():
-            field = _Field(Sweep(measured.axes, {name: array}, measured.done), [name])
-            found = field.predict(missing)[:, 0]
-            array[tuple(missing.T)] = np.clip(found, 0, 1) if name.endswith("_accuracy") else field.values(found)
-        return Sweep(measured.axes, values, measured.done), _SAFETY * max(self._held_out_error, *self._agreed.values())
+            field = _field(measured, [name])
+            array[tuple(missing.T)] = field.values(field.predict(_unit(missing, measured)))[:, 0]
+        return Sweep(measured.axes, values, measured.done), _SAFETY * self._followed(measured).error
 
-    def _refine(self, shape: tuple[int, ...]) -> Generator[Sequence[_Place], Sweep, None]:
+    def _followed(self, known: Sweep) -> "_Refinement":
+        """The refinement of a sweep as far as it is known: the last one, or one that is led there anew."""
+        if self._last is None or not self._last.leads_to(known):
+            self._last = _Refinement(known, self._allowed, _nearest(self._marked, known))
+        while not self._last.ended and known.done[self._last.asked].all():
+            self._last.take(known)
+        return self._last
+
+
+class _Refinement:
+    """The course of one sweep.
+
+    Attributes:
+        asked: the points that are to be measured by now, boolean `[iy, ix]`.
+        ended: whether they are enough.
+    """
+
+    def __init__(self, known: Sweep, allowed: float, marked: Sequence[_Place]) -> None:
+        self._allowed = allowed
+        self._agreed: dict[_Cell, float] = {}
+        self._held_out_error = 0.0
+        self._taken = Sweep.empty(known.axes)
+        self.asked, self.ended = np.zeros_like(known.done), False
+        self._rounds = self._refine(known.shape, marked)
+        self._ask(next(self._rounds))
+
+    @property
+    def error(self) -> float:
+        """The largest disagreement of the probes that ended it, over the range."""
+        return max(self._held_out_error, *self._agreed.values())
+
+    def leads_to(self, known: Sweep) -> bool:
+        """Whether a sweep holds, at its own grid, all that this was told before."""
+        return (
+            all(np.array_equal(values, known[name]) for name, values in self._taken.axes.items())
+            and bool(known.done[self._taken.done].all())
+            and all(
+                np.array_equal(values[self._taken.done], known.values[name][self._taken.done], equal_nan=True)
+                for name, values in self._taken.values.items()
+            )
+        )
+
+    def take(self, known: Sweep) -> None:
+        """Be told all that was asked for, and ask for more unless it is enough."""
+        seen = {name: np.where(self.asked, values, np.nan) for name, values in known.values.items()}
+        self._taken = Sweep(known.axes, seen, self.asked.copy())
+        try:
+            self._ask(self._rounds.send(self._taken))
+        except StopIteration:
+            self.ended = True
+
+    def _ask(self, places: Sequence[_Place]) -> None:
+        for place in places:
+            self.asked[place] = True
+
+    def _refine(self, shape: tuple[int, ...], marked: Sequence[_Place]) -> Generator[Sequence[_Place], Sweep, None]:
         """Ask for places, round by round, and be told all that is known then."""
         random = np.random.default_rng(0)
         rows, columns = (_lattice(size) for size in shape)
-        known = yield [(y, x) for y in rows for x in columns]
+        known = yield [*((y, x) for y in rows for x in columns), *marked]
         opened = [(*ys, *xs) for ys in pairwise(rows) for xs in pairwise(columns)]
         while True:
             while opened:
@@ -91,9 +138,9 @@ class Refined:
             if known.done.all():
                 return
             places, drawn = _held_out(known, random)
-            before = _Field(known)
+            before = _field(known)
             known = yield [(int(y), int(x)) for y, x in places]
-            errors = before.errors(known, places)
+            errors = _errors(before, known, places)
             self._held_out_error = float(errors.max())
             failed = places[errors > self._allowed]
             if (errors[drawn] > self._allowed).mean() > _RUGGED_SHARE:
@@ -111,10 +158,10 @@ class Refined:
         if not middles:
             return known, []
         places = np.array(list(middles.values()))
-        before = _Field(known)
+        before = _field(known)
         known = yield list(middles.values())
         failed = []
-        for cell, error in zip(middles, before.errors(known, places), strict=True):
+        for cell, error in zip(middles, _errors(before, known, places), strict=True):
             self._agreed[cell] = float(error)
             if error > self._allowed or _is_broken(known, cell):
                 failed.append(cell)
@@ -129,57 +176,6 @@ class Refined:
             rows, columns = (_halves(low, high) for low, high in ((top, bottom), (left, right)))
             parts += [(*ys, *xs) for ys in rows for xs in columns]
         return parts
-
-
-class _Field:
-    """The losses that are known, in the logarithm if all are positive, and what they predict elsewhere."""
-
-    def __init__(self, known: Sweep, names: Sequence[str] | None = None) -> None:
-        self._names = [name for name in known.values if name.endswith("_loss")] if names is None else names
-        raw = np.stack([known.values[name] for name in self._names], axis=-1)
-        finite = known.done & np.isfinite(raw).all(axis=-1)
-        accuracies = [name.endswith("_accuracy") for name in self._names]
-        self._logarithmic = (raw[finite] > 0).all(axis=0) & ~np.array(accuracies)
-        self._scale = 1.0 / (np.array(finite.shape) - 1)
-        self._places = np.argwhere(finite) * self._scale
-        self._heights = self.heights(raw[finite])
-        spread = np.ptp(self._heights, axis=0) if finite.any() else np.zeros(len(self._names))
-        self._range = np.where(spread > 0, spread, 1.0)
-
-    def heights(self, values: Array) -> Array:
-        """The logarithm where it is taken; NaN or infinite where there is none."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self._logarithmic, np.log(values), values)
-
-    def values(self, heights: Array) -> Array:
-        """The losses of heights `[m]` of the only quantity."""
-        with np.errstate(over="ignore"):
-            return np.exp(heights) if self._logarithmic[0] else heights
-
-    def predict(self, places: Array, kernel: _Kernel = "cubic") -> Array:
-        """Heights at places `[m, 2]` of the grid, `[m, q]`; NaN where too little is known."""
-        neighbours = None if len(self._places) <= _FEW else _NEIGHBOURS
-        try:
-            found = RBFInterpolator(self._places, self._heights, kernel=kernel, neighbors=neighbours)
-            return np.asarray(found(places * self._scale))
-        except (ValueError, np.linalg.LinAlgError):  # fewer than three points, or all on one line
-            return np.full((len(places), len(self._names)), np.nan)
-
-    def errors(self, known: Sweep, places: Array) -> Array:
-        """The largest disagreement with the measurements at places `[m, 2]`, over the range `[m]`; infinite for NaN."""
-        measured = np.stack([known.values[name][tuple(places.T)] for name in self._names], axis=-1)
-        share = np.abs(self.heights(measured) - self.predict(places)) / self._range
-        return _worst(share)
-
-    def doubt(self, places: Array) -> Array:
-        """How far two interpolations differ at places `[m, 2]`, over the range `[m]`."""
-        share = np.abs(self.predict(places) - self.predict(places, "thin_plate_spline")) / self._range
-        return _worst(share)
-
-
-def _worst(shares: Array) -> Array:
-    worst: Array = np.where(np.isfinite(shares), shares, np.inf).max(axis=-1)
-    return worst
 
 
 def _lattice(size: int) -> list[int]:
@@ -217,7 +213,8 @@ def _is_broken(known: Sweep, cell: _Cell) -> bool:
 
 
 def _held_out(known: Sweep, random: np.random.Generator) -> tuple[Array, Array]:
-    """Places that are not measured `[m, 2]`: where two interpolations differ most, apart from each other, and others.
+    """Places that are not measured `[m, 2]`: where two interpolations differ most, apart from each other, others at
+    random, and all that lie around minima.
 
     Returns:
         The places, and which of them were drawn at random, boolean `[m]`.
@@ -225,11 +222,68 @@ def _held_out(known: Sweep, random: np.random.Generator) -> tuple[Array, Array]:
     free = np.argwhere(~known.done)
     free = free[random.permutation(len(free))[:_CANDIDATES]]
     count = max(_HELD_OUT, int(known.done.sum()) // _HELD_OUT_PART)
+    field = _field(known)
     chosen: list[int] = []
-    for candidate in np.argsort(-_Field(known).doubt(free), kind="stable"):
+    for candidate in np.argsort(-field.doubt(_unit(free, known)), kind="stable"):
         if len(chosen) == count // 2:
             break
         if all(np.abs(free[candidate] - free[other]).max() > 1 for other in chosen):
             chosen.append(int(candidate))
     others = np.setdiff1d(np.arange(len(free)), chosen)[: count - len(chosen)]
-    return free[[*chosen, *others]], np.arange(len(chosen) + len(others)) >= len(chosen)
+    judges = np.zeros_like(known.done)
+    judges[tuple(free[[*chosen, *others]].T)] = True
+    low = np.argwhere(_around_minima(known, field) & ~judges)
+    places = np.concatenate([free[[*chosen, *others]], low])
+    return places, np.isin(np.arange(len(places)), len(chosen) + np.arange(len(others)))
+
+
+def _around_minima(known: Sweep, field: Field) -> Array:
+    """The points that are not measured and lie around minima of what is known or predicted, boolean `[iy, ix]`."""
+    missing = np.argwhere(~known.done)
+    heights = np.empty((*known.shape, len(_losses(known))))
+    heights[known.done] = field.heights(_stacked(known, known.done))
+    heights[tuple(missing.T)] = field.predict(_unit(missing, known))
+    heights = np.where(np.isfinite(heights), heights, np.inf)
+    near = np.zeros_like(known.done)
+    for quantity in np.moveaxis(heights, -1, 0):
+        with np.errstate(invalid="ignore"):  # infinity less itself
+            depth = maximum_filter(quantity, 3, mode="nearest") - quantity
+        low = (quantity <= minimum_filter(quantity, 3, mode="nearest")) & (depth > _FLAT * np.abs(quantity))
+        near |= binary_dilation(low, np.ones((3, 3), dtype=bool), iterations=_AROUND_MINIMA)
+    return near & ~known.done
+
+
+def _losses(known: Sweep) -> list[str]:
+    return [name for name in known.values if name.endswith("_loss")]
+
+
+def _stacked(known: Sweep, places: Array, names: Sequence[str] | None = None) -> Array:
+    """Quantities at places, `[m, 2]` or boolean, as `[m, q]`; by default the losses."""
+    index = places if places.dtype == bool else tuple(places.T)
+    return np.stack([known.values[name][index] for name in names or _losses(known)], axis=-1)
+
+
+def _unit(places: Array, known: Sweep) -> Array:
+    """Indices `[m, 2]` as shares of the height and the width."""
+    shares: Array = places / (np.array(known.shape) - 1)
+    return shares
+
+
+def _field(known: Sweep, names: Sequence[str] | None = None) -> Field:
+    """What is measured, and what it predicts elsewhere; by default of the losses."""
+    return Field(_unit(np.argwhere(known.done), known), _stacked(known, known.done, names), names or _losses(known))
+
+
+def _errors(before: Field, known: Sweep, places: Array) -> Array:
+    """How far a prediction was off at places `[m, 2]` that were measured since."""
+    return before.errors(_unit(places, known), _stacked(known, places))
+
+
+def _nearest(points: Array, known: Sweep) -> list[_Place]:
+    """The points of the grid that are nearest to points (x, y) `[n, 2]` within it."""
+    inside = [
+        (x, y)
+        for x, y in points
+        if all(values.min() <= at <= values.max() for at, values in ((x, known["x"]), (y, known["y"])))
+    ]
+    return [(int(np.abs(known["y"] - y).argmin()), int(np.abs(known["x"] - x).argmin())) for x, y in inside]

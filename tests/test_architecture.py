@@ -47,6 +47,7 @@ ORDER = {
         "locks",
         "outputs",
         "projections",
+        "interpolation",
         "adaptive",
         "curvature",
         "sweeps",

@@ -126,7 +126,8 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     if config.save_axes:
         _save_axes(outputs.at(config.save_axes), config, study, plane)
     writer.note({"at_a": at_point(risk, points.thetas[0])})
-    measured = [_measure(config, risk, drawn, gauged, axes, writer, name, report) for name, drawn in planes.items()]
+    strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
+    measured = [_measure(risk, drawn, gauged, axes, strategy, writer, name, report) for name, drawn in planes.items()]
     outputs.commit()
     sweeps = [swept for swept, _ in measured]
     low, high = loss_range(sweeps)
@@ -145,21 +146,20 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
 
 
 def _measure(
-    config: SurfaceConfig,
     risk: EmpiricalRisk,
     plane: Plane,
     gauges: Mapping[str, Gauge],
     axes: Mapping[str, Array],
+    strategy: Refined | None,
     writer: ResultWriter,
     name: str,
     report: Reporter,
 ) -> tuple[Sweep, float | None]:
-    """Measure one plane; with `adaptive`, also note the interpolated surface and the error that it may have."""
-    if config.adaptive is None:
-        return sweep(risk, plane, axes, gauges=gauges, writer=writer, name=name, report=report), None
-    refined = Refined(config.adaptive)
-    measured = sweep(risk, plane, axes, strategy=refined, writer=writer, name=name, report=report)
-    whole, error = refined.complete(measured)
+    """Measure one plane; with a strategy, also note the interpolated surface and the error that it may have."""
+    measured = sweep(risk, plane, axes, strategy=strategy, gauges=gauges, writer=writer, name=name, report=report)
+    if strategy is None:
+        return measured, None
+    whole, error = strategy.complete(measured)
     writer.update(interpolated(name), whole)
     writer.note({"interpolated": {**writer.result.facts.get("interpolated", {}), name: error}}, flush=True)
     return measured, error
@@ -264,6 +264,11 @@ def _grid(config: SurfaceConfig, given: dict[str, Array], known: Array) -> dict[
     if len(config.towards) == 1:  # the second axis is random
         known = np.concatenate([known, [[0.0, -0.5], [0.0, 0.5]]])
     return axes_around(known, config.points) | given
+
+
+def _minima(projections: Mapping[str, Projection]) -> Array:
+    """The coordinates `[n, 2]` of all that is marked but curves."""
+    return np.concatenate([found.coordinates for found in projections.values() if not found.is_curve])
 
 
 def _projections(

@@ -11,11 +11,13 @@ from tests.oracles import Signalling
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "digits_surfaces.npz"
 """Training losses of networks on the digits, 51×51 over [-1, 1]² on filter-normalised axes, measured densely."""
+REGRESSIONS = RECORDED.with_name("regression_planes.npz")
+"""Training losses of multilayer perceptrons that regress, on planes through three minima, measured densely."""
 
 
-def drive(surface, tolerance=0.01):
+def drive(surface, tolerance=0.01, marked=None, strategy=None):
     """Let the strategy measure a surface that is known; returns what it took, what it completed, and its error."""
-    strategy = Refined(tolerance)
+    strategy = strategy or Refined(tolerance, marked)
     axes = {"y": np.arange(surface.shape[0]), "x": np.arange(surface.shape[1])}
     asked = np.zeros(surface.shape, dtype=bool)
     while True:
@@ -45,6 +47,60 @@ def test_a_trained_surface_needs_an_eighth_of_its_points(name):
     assert largest_error(surface, completed) <= 0.01
     assert largest_error(surface, completed) <= error <= 0.01
     assert np.array_equal(completed[asked], surface[asked])
+
+
+def local_minima(surface):
+    """The places `[n, 2]` that lie lower than all around them."""
+    padded = np.pad(surface, 1, constant_values=np.inf)
+    rows, columns = surface.shape
+    around = [padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    return np.argwhere(surface < np.min(around, axis=0))
+
+
+@pytest.mark.parametrize("name", ["relu_2_layers", "relu_3_layers", "tanh_2_layers"])
+@pytest.mark.parametrize("tolerance", [0.01, 0.03, 0.1])
+def test_the_sharp_minima_of_a_regression_are_met_to_the_stated_error_and_none_is_invented(name, tolerance):
+    surface = np.load(REGRESSIONS)[name].astype(np.float64)
+    asked, completed, error = drive(surface, tolerance)
+    assert asked.sum() < 0.6 * surface.size
+    assert largest_error(surface, completed) <= error <= tolerance
+    real = local_minima(surface)
+    for place in local_minima(completed):
+        assert np.abs(real - place).max(axis=1).min() <= 1
+
+
+def test_a_pit_that_is_marked_is_not_overlooked():
+    x, y = grid(101)
+    surface = np.exp(x + y - 3 * np.exp(-((x - 0.19) ** 2 + (y + 0.43) ** 2) / 0.0002))
+    place = (np.abs(y[:, 0] + 0.43).argmin(), np.abs(x[0] - 0.19).argmin())
+    _, overlooked, _ = drive(surface)
+    _, completed, error = drive(surface, marked=[[place[1] + 0.3, place[0] - 0.2], [1e6, 0.0]])
+    assert largest_error(surface, overlooked) > 0.1  # else the pit is too wide to show anything
+    assert largest_error(surface, completed) <= error <= 0.01
+
+
+def test_one_strategy_leads_several_sweeps_also_in_turn():
+    surfaces = [np.exp(2 * x + y**2) for x, y in (grid(21), grid(17))]
+    surfaces.append(surfaces[0] * np.exp(np.sin(5 * grid(21)[0])))
+    expected = [drive(surface) for surface in surfaces]
+    strategy = Refined(0.01)
+    for surface, (asked, completed, error) in zip(surfaces, expected, strict=True):
+        again = drive(surface, strategy=strategy)
+        assert np.array_equal(again[0], asked)
+        assert np.array_equal(again[1], completed)
+        assert again[2] == error
+    axes = [{"y": np.arange(s.shape[0]), "x": np.arange(s.shape[1])} for s in surfaces]
+    taken = [np.zeros(surface.shape, dtype=bool) for surface in surfaces]
+    for _ in range(20):  # rounds, of which each takes fewer
+        for index, surface in enumerate(surfaces):
+            seen = {"train_loss": np.where(taken[index], surface, np.nan)} if taken[index].any() else {}
+            taken[index] |= strategy.choose(Sweep(axes[index], seen, taken[index].copy()))
+    for index, (surface, (asked, completed, error)) in enumerate(zip(surfaces, expected, strict=True)):
+        assert np.array_equal(taken[index], asked)
+        seen = {"train_loss": np.where(asked, surface, np.nan)}
+        whole, stated = strategy.complete(Sweep(axes[index], seen, asked))
+        assert np.array_equal(whole.train_loss, completed)
+        assert stated == error
 
 
 def test_a_rugged_surface_is_sampled_densely_and_its_error_is_honest():
