@@ -59,6 +59,7 @@ from .path import Path as Path
 from .path import load_path as load_path
 from .path import save_path as save_path
 from .path import straight_line as straight_line
+from .planes import measure_plane as measure_plane
 from .profiles import Along as Along
 from .profiles import Thresholds as Thresholds
 from .profiles import Verdict as Verdict

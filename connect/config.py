@@ -150,11 +150,15 @@ class FitConfig(VerdictOptions, PathOptions, CheckpointOptions, ComputeOptions, 
         CheckpointOptions.__post_init__(self)
         self._require_measurable()
         require_seed(self.seed)
-        if self.plane_points == 1 or self.plane_points < 0:
-            raise ConfigError(f"--plane-points is {self.plane_points}, expected 0, or at least 2.")
+        _require_plane(self.plane_points)
         if not self.save_every >= 0:
             raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")
         self._require_trainable()
+
+
+def _require_plane(points: int) -> None:
+    if points == 1 or points < 0:
+        raise ConfigError(f"--plane-points is {points}, expected 0, or at least 2.")
 
 
 _CURVES = ("bezier", "chain")
@@ -206,11 +210,14 @@ class ProfileConfig(VerdictOptions, MapOptions, SavedPathOptions):
         seed: of the random vectors of the curvature.
         trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
         curvature_tolerance: largest residual of an eigenvalue, over its own size.
+        plane_points: also measure the plane that the path lies in, with so many points along its longer side, and write
+            it beside the result, with "_plane" in its name; 0 leaves it out.
     """
 
     out: Path | None = None
     split: str = "all"
     seed: int = 0
+    plane_points: int = 0
     trace_products: int = 30
     curvature_tolerance: float = 1e-2
 
@@ -219,6 +226,7 @@ class ProfileConfig(VerdictOptions, MapOptions, SavedPathOptions):
         self._require_measurable()
         MapOptions.__post_init__(self)
         require_seed(self.seed)
+        _require_plane(self.plane_points)
         if self.out is not None:
             require_suffix(self.out, ".h5")
 

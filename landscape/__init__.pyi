@@ -91,6 +91,7 @@ from .foreign import save_foreign_result as save_foreign_result
 from .foreign import write_directions as write_directions
 from .grid import Place as Place
 from .grid import axes_around as axes_around
+from .interpolation import finer as finer
 from .interrupts import Stop as Stop
 from .interrupts import stoppable as stoppable
 from .keeping import Keeping as Keeping
@@ -120,6 +121,7 @@ from .plots.rendering import Look as Look
 from .plots.rendering import new_figure as new_figure
 from .plots.rendering import save_figures as save_figures
 from .plots.surface import draw_contours as draw_contours
+from .plots.surface import draw_measured as draw_measured
 from .plots.surface import draw_surface as draw_surface
 from .predictions import Prediction as Prediction
 from .predictions import calibration_error as calibration_error
@@ -139,6 +141,7 @@ from .recipes import Recipe as Recipe
 from .results import Array as Array
 from .results import Result as Result
 from .results import Sweep as Sweep
+from .results import interpolated as interpolated
 from .seeds import mixed_seed as mixed_seed
 from .seeds import reseed as reseed
 from .slices import Line as Line

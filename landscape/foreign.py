@@ -7,16 +7,18 @@ and `ydirection` with one array a parameter, "0", "1" and so on, in the network'
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from landscape.errors import LayoutError, ResultError
 from landscape.hdf5 import reading_hdf5, write_hdf5
-from landscape.parameters import ParameterSpace
 from landscape.results import Array, Result, Sweep
+
+if TYPE_CHECKING:  # results are read and drawn without torch
+    from torch import Tensor
+
+    from landscape.parameters import ParameterSpace
 
 _UNKNOWN = -1.0
 _X, _Y = "xcoordinates", "ycoordinates"
@@ -106,12 +108,13 @@ def _kind(name: str) -> str | None:
     return name.removesuffix("_acc") + "_accuracy" if name.endswith("_acc") else None
 
 
-def write_directions(path: Path, space: ParameterSpace, directions: tuple[Tensor, Tensor]) -> None:
+def write_directions(path: Path, space: "ParameterSpace", directions: "tuple[Tensor, Tensor]") -> None:
     """Write two directions `[P]`, one array a parameter in the network's order; those that do not move hold zeros.
 
     Raises:
         StorageError: the file cannot be written.
     """
+    import torch
 
     def fill(file: Any) -> None:
         for name, direction in zip(_DIRECTIONS, directions, strict=True):
@@ -124,15 +127,17 @@ def write_directions(path: Path, space: ParameterSpace, directions: tuple[Tensor
     write_hdf5(path, fill)
 
 
-def read_directions(path: Path, space: ParameterSpace) -> tuple[Tensor, Tensor]:
+def read_directions(path: Path, space: "ParameterSpace") -> "tuple[Tensor, Tensor]":
     """Read two directions `[P]` of a network's parameters, or of its whole state, of which the parameters are taken.
 
     Raises:
         ResultError: the file is missing, damaged or holds no two directions.
         LayoutError: they do not fit the network.
     """
+    import torch
+
     parameters = [name for name, _ in space.network.named_parameters()]
-    state = [name for name, value in space.network.state_dict().items() if isinstance(value, Tensor)]
+    state = [name for name, value in space.network.state_dict().items() if isinstance(value, torch.Tensor)]
     with reading_hdf5(path) as file:
         missing = [name for name in _DIRECTIONS if name not in file]
         if missing:

@@ -7,7 +7,6 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
-import torch
 
 from connect.commands.finding import PathFinder
 from connect.commands.pictures import draw_result
@@ -15,6 +14,7 @@ from connect.commands.summaries import FitSummary, told
 from connect.config import FitConfig
 from connect.fitting import require_joinable
 from connect.path import MOVED_BUFFERS, Path, load_path, path_of, save_path
+from connect.planes import DIMENSIONS, measure_plane
 from connect.profiles import lengths, profile
 from landscape import (
     Checkpoint,
@@ -24,13 +24,11 @@ from landscape import (
     Keeping,
     OutputFiles,
     Outputs,
-    Plane,
     Ranks,
     Reporter,
     Result,
     ResultWriter,
     Study,
-    axes_around,
     choose_device,
     following,
     joined,
@@ -38,18 +36,15 @@ from landscape import (
     load_network,
     open_study,
     paths_in,
-    random_direction,
     read_metadata,
     require_same_layout,
     require_same_provenance,
     silent,
-    sweep,
     writing,
 )
 
 PATH, PROFILE, PLANE, STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
 _OUTPUTS = (PATH, PROFILE, PLANE, STATE)
-_PLANE = 2
 _BROKEN = ("gloo", "NCCL", "Connection")  # in the words of a process whose fellow is gone
 
 
@@ -114,15 +109,15 @@ class _Fitting:
         start = path_of(saved, study.space) if saved else None
         points = study.load_all([a, b])
         require_joinable(points.thetas[0], points.thetas[1], start)
-        if config.plane_points and study.space.dimension < _PLANE:
+        if config.plane_points and study.space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
         statistics = study.policy(config, points)
         risk = study.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
-        measured = {
+        measured = study.of_network({
             "batch_norm": statistics.name,
             "statistics_batch_size": config.statistics_batch_size,
             **risk.evaluation(),
-        }
+        })  # fmt: skip
         provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
         provenance |= {MOVED_BUFFERS: sorted(points.others)} if points.others else {}
         given = [points.thetas, start]
@@ -209,7 +204,16 @@ class _Fitting:
         )
         results = [config.out / PROFILE]
         if config.plane_points:
-            self._measure_plane(risk, path, measuring)
+            measure_plane(
+                path,
+                risk,
+                measured,
+                self._out / PLANE,
+                points=config.plane_points,
+                provenance=measuring,
+                resume=config.resume,
+                report=self._report,
+            )
             results.append(config.out / PLANE)
         self._outputs.commit()
         pictures = [picture for file in results for picture in draw_result(file)]
@@ -220,33 +224,3 @@ class _Fitting:
 
     def _writer(self, name: str, begun: Result) -> ResultWriter:
         return ResultWriter(self._out / name, begun, resume=self._config.resume)
-
-    def _measure_plane(self, risk: EmpiricalRisk, path: Path, provenance: dict[str, Any]) -> None:
-        """Measure the training loss on the plane through the ends and the path's middle, and note both ways on it."""
-        plane = _plane(path, risk)
-        t = np.linspace(0, 1, 201)
-        controls = np.array([plane.project(point)[:2] for point in path.points])
-        marks = {
-            "a": controls[:1],
-            "b": controls[-1:],
-            "control points": controls[1:-1],
-            "path": path.curve.coefficients(torch.from_numpy(t)).numpy() @ controls,
-            "straight": controls[[0, -1]],
-        }
-        points = self._config.plane_points
-        axes = axes_around(np.concatenate([marks["path"], controls]), points)
-        distances = [plane.project(point)[2] for point in path.points]
-        facts = {"largest_distance_from_plane": max(distances), "polylines": ["path", "straight"]}
-        begun = Result("plane", {}, marks, {**provenance, "plane_points": points, "split": "train"}, facts)
-        sweep(risk.on(["train"]), plane, axes, writer=self._writer(PLANE, begun), report=self._report)
-
-
-def _plane(path: Path, risk: EmpiricalRisk) -> Plane:
-    """The plane through the control points when there are three, else through the ends and the path's middle."""
-    a, b = path.points[0], path.points[-1]
-    third = path.points[1] if len(path.points) == 3 else path(0.5)
-    try:
-        return Plane.through(a, b, third)
-    except ConfigError:  # the path is straight, so that any plane through it will do
-        aside = random_direction(risk.space, seed=0)
-        return Plane.through(a, b, a + aside * ((b - a).norm() / aside.norm()))

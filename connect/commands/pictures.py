@@ -64,7 +64,7 @@ def _drawn(result: Result, file: FilePath, folder: FilePath, format: str, colour
         raise ResultError(f"--colour is for a graph of minima, but {file} holds a {result.kind}.")
     if result.kind not in draw:
         raise ResultError(f"{file} holds a {result.kind}; draw it with landscape plot.")
-    if not result.sweeps or not all(measured.done.all() for measured in result.sweeps.values()):
+    if not result.sweeps or not all(measured.done.all() for measured in result.measured.values()):
         raise ResultError(f"{file} is not complete; go on with connect … --resume.")
     figure, stem = draw[result.kind]
     if file.name not in _FIT:  # the pictures of a fit have names of their own

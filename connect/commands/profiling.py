@@ -9,6 +9,7 @@ from connect.commands.pictures import draw_result
 from connect.commands.saved import open_path
 from connect.commands.summaries import ProfileSummary, told
 from connect.config import ProfileConfig
+from connect.planes import measure_plane
 from connect.profiles import lengths, profile
 from landscape import (
     OutputFiles,
@@ -26,7 +27,7 @@ from landscape import (
 
 
 def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSummary:
-    """Measure a saved path and the straight line between its ends, and draw both.
+    """Measure a saved path and the straight line between its ends, on demand also their plane, and draw all.
 
     Batch-norm statistics are recomputed from the training data at every point.
 
@@ -38,14 +39,16 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     out = config.out or config.path.with_name(f"{config.path.stem}_profile.h5")
-    with writing(
-        OutputFiles.beside(out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
-    ) as outputs:
-        return _profiled(config, outputs, out, report)
+    plane = out.with_name(f"{out.stem.removesuffix('_profile')}_plane.h5")
+    files = OutputFiles.beside(out, *([plane.name] if config.plane_points else []))
+    with writing(files, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _profiled(config, outputs, out, plane, report)
 
 
-def _profiled(config: ProfileConfig, outputs: Outputs, final: FilePath, report: Reporter) -> ProfileSummary:
-    out = outputs.at(final)
+def _profiled(
+    config: ProfileConfig, outputs: Outputs, final: FilePath, plane: FilePath, report: Reporter
+) -> ProfileSummary:
+    out, written = outputs.at(final), [final, plane] if config.plane_points else [final]
     saved = open_path(
         config,
         config.split,
@@ -68,10 +71,21 @@ def _profiled(config: ProfileConfig, outputs: Outputs, final: FilePath, report: 
         writer=writer,
         report=report,
     )
+    if config.plane_points:
+        measure_plane(
+            saved.path,
+            saved.risk,
+            measured,
+            outputs.at(plane),
+            points=config.plane_points,
+            provenance=provenance,
+            resume=config.resume,
+            report=report,
+        )
     curved = [measured.sweeps[name] for name in ("path", "straight")]
     outputs.commit()
     return ProfileSummary(
         **told(measured, config),  # type: ignore[arg-type]
-        files=[str(final), *draw_result(final)],
+        files=[*map(str, written), *(picture for file in written for picture in draw_result(file))],
         **vars(curvature_figures(mapped, curved)),
     )

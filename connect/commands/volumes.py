@@ -131,7 +131,7 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
     measuring = {
         **provenance,
         "samples": config.samples,
-        "batch_norm": statistics.name,
+        **study.of_network({"batch_norm": statistics.name}),
         "statistics_batch_size": config.statistics_batch_size,
         **risk.evaluation(),
     }

@@ -5,12 +5,22 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from connect.barriers import doubt
 from connect.ways import WAYS, along
-from landscape import COLOURS, Result, curvature_note, describe, draw_contours, draw_eigenvalues, new_figure
+from landscape import (
+    COLOURS,
+    Result,
+    curvature_note,
+    describe,
+    draw_contours,
+    draw_eigenvalues,
+    draw_measured,
+    new_figure,
+)
 
-_PLANE_WIDTH = 4.6
+_PLANE_WIDTH, _LEAST_HEIGHT = 4.6, 0.7
 _IN_PLANE = 1e-3
 _NAMES = {"path": "learned path", "straight": "straight line"}
 
@@ -139,31 +149,52 @@ def draw_curvature(axes: Axes, result: Result) -> list[object]:
 
 
 def plane_figure(result: Result) -> Figure:
-    """Contours of the loss over a plane, with both ways on it.
+    """Contours of the loss over a plane, with both ways on it, and dots where the grid was measured.
 
     The plane goes through the control points where there are three. Of more, the figure shows the projections, and says
-    how far the farthest lies off the plane.
+    how far the path and the farthest control point lie off the plane.
 
     Args:
         result: of kind "plane".
     """
-    x, y = (result.sweep.axes[name] for name in ("x", "y"))
-    height = _PLANE_WIDTH * float((y[-1] - y[0]) / (x[-1] - x[0]))
-    figure = new_figure(_PLANE_WIDTH + 1.6, max(2.4, height + 1.1))
+    shown, split = result.completed(), result.sweep.splits[0]
+    x, y = shown["x"], shown["y"]
+    width = float(x[-1] - x[0])
+    height = _PLANE_WIDTH * float(y[-1] - y[0]) / width
+    figure = new_figure(_PLANE_WIDTH + 1.6, max(_LEAST_HEIGHT, height) + 1.4)
     figure.set_layout_engine("compressed")
     axes = figure.add_subplot()
-    split = result.sweep.splits[0]
-    draw_contours(axes, result.sweep, f"{split}_loss", f"{split} loss")
+    draw_contours(axes, shown, f"{split}_loss", f"{split} loss")
+    draw_measured(axes, result.sweep)
     for way, name in _NAMES.items():
         axes.plot(*result.marks[way].T, color="white", linewidth=3.5)
         axes.plot(*result.marks[way].T, color=COLOURS[way], linewidth=2, label=name)
     axes.plot(*result.marks["control points"].T, "s", color="white", markeredgecolor="black", label="control points")
     for end in ("a", "b"):
         axes.plot(*result.marks[end].T, "o", color="white", markeredgecolor="black", markersize=8)
-        axes.annotate(end.upper(), result.marks[end][0], xytext=(7, 7), textcoords="offset points", color="white")
+        letter = axes.annotate(end.upper(), result.marks[end][0], xytext=(7, 7), textcoords="offset points")
+        letter.set(color="white", path_effects=[withStroke(linewidth=2, foreground="0.2")])
     axes.set(xlabel="distance in weight space", ylabel="distance in weight space", aspect="equal")
-    off = result.facts["largest_distance_from_plane"]
-    noted = f"\ncontrol points up to {off:.2g} off the plane" if off > _IN_PLANE * float(x[-1] - x[0]) else ""
-    axes.set_title(describe(result.provenance) + noted, fontsize=7, color="0.35")
-    axes.legend(fontsize=7, facecolor="white", framealpha=0.85, frameon=True, loc="lower right")
+    axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    axes.set_title("\n".join([describe(result.provenance), *_plane_notes(result)]), fontsize=7, color="0.35")
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=3)
     return figure
+
+
+def _plane_notes(result: Result) -> list[str]:
+    """What of a plane was measured, and how far from it lies what is drawn on it."""
+    noted = []
+    if result.completed() is not result.sweep:
+        noted.append(f"measured at {result.sweep.done.size} points (dots) and along both ways, interpolated between")
+    longest = _IN_PLANE * float(np.ptp(result["x"]))
+    off = result.facts["largest_distance_from_plane"]
+    if off > longest:
+        noted.append(f"control points up to {off:.2g} off the plane")
+    path_off = result.facts.get("path_distance_from_plane", 0.0)
+    if path_off > longest:
+        share = path_off / float(np.linalg.norm(result.marks["b"] - result.marks["a"]))
+        noted.append(
+            f"the path up to {path_off:.2g} off it, {share:.0%} of the distance from A to B: "
+            "the colours are the plane's, not the path's"
+        )
+    return noted

@@ -118,6 +118,7 @@ def _plane_pictures(
                 style=style,
                 look=look,
                 caption=figures.describe({**result.provenance, "seed": None}, quantity),
+                true_shape=figures.shares_unit(result),
             )
             for style in options.styles(*_flat_styles(quantity))
         }
@@ -219,6 +220,7 @@ def _comparison(config: CompareConfig, results: Sequence[Result]) -> "Figure":
         look=_look(config),
         columns=config.columns,
         caption=_common(results, None if flat == {False} else quantity),
+        true_shape=all(figures.shares_unit(result) for result in results),
     )
 
 

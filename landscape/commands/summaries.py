@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from landscape.objective import EmpiricalRisk
 from landscape.results import Sweep
+
+if TYPE_CHECKING:  # drawing says what it wrote without torch
+    from torch import Tensor
+
+    from landscape.objective import EmpiricalRisk
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     return distinct
 
 
-def at_point(risk: EmpiricalRisk, theta: Tensor) -> dict[str, dict[str, float]]:
+def at_point(risk: "EmpiricalRisk", theta: "Tensor") -> dict[str, dict[str, float]]:
     """Loss and accuracy of every split at a point."""
     return {
         name: {"loss": m.loss, "accuracy": m.accuracy} for name, m in risk.on(risk.all_splits).measure(theta).items()

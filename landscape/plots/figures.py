@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from landscape.errors import ResultError
 from landscape.plots.curvature import MAPS, draw_eigenvalues, draw_map, draw_map_bar, is_map, map_norm
 from landscape.plots.lines import draw_line, shown_losses
-from landscape.plots.rendering import COLOURS, Look, Scale, new_figure
+from landscape.plots.rendering import COLOURS, Look, Scale, legend_label, new_figure
 from landscape.plots.surface import (
     FlatStyle,
     clipping_note,
@@ -30,6 +30,7 @@ from landscape.results import Array, Result, Sweep
 
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3
+_SIDE, _LEAST = 4.3, 2.2
 _FAINTEST = 1e-8
 _WIDTH, _NO_BREAK = 84, "\u00a0"
 
@@ -53,10 +54,10 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
     figure.legend(lines, names_of_lines, fontsize=7, loc="outside lower center", ncols=min(len(lines), 2))
     names = result.facts.get("names", {})
     between = f"t (0: {names['a']}, 1: {names['b']})" if "b" in names else _along(result)
-    axes.set_xlabel("" if beneath else plain(between))
+    axes.set_xlabel("" if beneath else between)
     if beneath:
         draw_eigenvalues(beneath[0], sweep)
-        beneath[0].set_xlabel(plain(between))
+        beneath[0].set_xlabel(between)
         note = "\n".join(filter(None, [note, curvature_note(result.provenance)]))
     broken = sum(not np.isfinite(loss) for loss in shown_losses(sweep))
     _caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
@@ -81,14 +82,21 @@ def plane_figure(
         figure = new_figure(5.6, 4.8)
         solid: Any = figure.add_subplot(projection="3d", computed_zorder=False)
         draw_surface(solid, sweep, quantity, look=look)
+        sides = np.clip([1 / _proportions(result, sweep), _proportions(result, sweep)], None, 1)
+        solid.set_box_aspect((*(4 * sides), 3))
         _label_axes(solid, result)
         for axis in (solid.xaxis, solid.yaxis):
             axis.label.set_size(7)
         _caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
         return figure
     trajectory = result.kind == "trajectory"
-    figure = new_figure(8.4 if trajectory else 5.8, 4.8)
-    axes, *beside = figure.subplots(1, 2, width_ratios=[2.4, 1]) if trajectory else [figure.add_subplot()]
+    sides = np.array([1.0, _proportions(result, sweep)])
+    width, height = _SIDE * sides / max(sides[1], 1.0)
+    figure = new_figure(width + (4.2 if trajectory else 1.6), max(_LEAST, height + 0.9))
+    beside_it = [width + 1.4, 2.6]
+    axes, *beside = figure.subplots(1, 2, width_ratios=beside_it) if trajectory else [figure.add_subplot()]
+    figure.set_layout_engine("constrained" if trajectory else "compressed")
+    _shape(axes, result)
     if is_map(quantity):
         colours = draw_map(axes, sweep, quantity, look=look)
     else:
@@ -117,9 +125,10 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
     """
     sweep = require_measured(result.sweeps[name])
     look = replace(look or Look(), low=None, high=None)
-    figure = new_figure(8.6, 7.0)
+    figure = new_figure(8.6, 7.0 * min(max(_proportions(result, sweep), 0.5), 1.5))
     for axes, quantity in zip(figure.subplots(2, 2).ravel(), MAPS, strict=True):
         draw_map(axes, sweep, quantity, look=look)
+        _shape(axes, result)
         _label_axes(axes, result)
     notes = _map_notes(result, sweep)
     figure.suptitle(f"{describe(result.provenance)}\n{' · '.join(notes)}", fontsize=7, color="0.35")
@@ -140,7 +149,7 @@ def curvature_note(provenance: Mapping[str, Any]) -> str:
     if not known:
         return ""
     examples = f"{known['samples'] or 'all'} {known['split']} examples"
-    return plain(f"Hessian of {known['parameters']} over {examples} · tolerance {known['tolerance']:.3g}")
+    return f"Hessian of {known['parameters']} over {examples} · tolerance {known['tolerance']:.3g}"
 
 
 def trajectory_figure(result: Result) -> Figure:
@@ -180,7 +189,7 @@ def spectrum_figure(result: Result) -> Figure:
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set_xlabel("eigenvalue")
     axes.legend(fontsize=7)
-    _caption(axes, result.provenance, None, [f"{_matrix(result)} of {plain(result.provenance['parameters'])}", note])
+    _caption(axes, result.provenance, None, [f"{_matrix(result)} of {result.provenance['parameters']}", note])
     return figure
 
 
@@ -201,7 +210,7 @@ def layers_figure(result: Result) -> Figure:
     left.barh(rows, [block["top"] for block in blocks.values()], color=COLOURS["path"])
     right.barh(rows, [block["trace"] for block in blocks.values()], color=COLOURS["path"],
                xerr=[block["trace_error"] for block in blocks.values()])  # fmt: skip
-    left.set_yticks(rows, [plain(name) for name in blocks], fontsize=6)
+    left.set_yticks(rows, list(blocks), fontsize=6)
     left.invert_yaxis()
     left.set_xlabel("largest eigenvalue")
     right.set_xlabel("trace, with standard error")
@@ -219,6 +228,7 @@ def panels_figure(
     look: Look | None = None,
     columns: int | None = None,
     caption: str = "",
+    true_shape: bool = False,
 ) -> Figure:
     """Surfaces or lines side by side on one common scale.
 
@@ -231,6 +241,7 @@ def panels_figure(
         look: scale and colours; its range covers all of them unless it is given.
         columns: panels in a row; by default as makes the figure about square.
         caption: above all.
+        true_shape: draw planes in their own proportions, as where `shares_unit` says so, and not as squares.
     """
     look = look or Look()
     columns = min(columns or math.ceil(math.sqrt(len(sweeps))), len(sweeps))
@@ -252,12 +263,13 @@ def panels_figure(
                 drawn = draw_map(axes, sweep, quantity, look=look, norm=norm, bar=False)
             else:
                 drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
-            axes.set_box_aspect(1)
+            axes.set_box_aspect(None if true_shape else 1)
+            axes.set_aspect("equal" if true_shape else "auto")
         else:
             lines = draw_line(axes, sweep, look)
             axes.set_yscale("log" if scale.logarithmic else "linear")
             axes.set_ylim(*_with_margin(scale))
-        axes.set_title(plain(title), fontsize=8)
+        axes.set_title(title, fontsize=8)
         axes.set_xlabel(note, fontsize=8)
         axes.tick_params(labelsize=6)
     for axes in grid.ravel()[len(sweeps) :]:
@@ -308,12 +320,6 @@ def error_note(result: Result) -> str:
     return f"{told[0][0]} error {' to '.join(error for _, error in told)}" if told else ""
 
 
-def plain(text: str) -> str:
-    """Text in which matplotlib finds no mathematics, and which a legend does not leave out."""
-    escaped = text.replace("$", r"\$")
-    return f" {escaped}" if escaped.startswith("_") else escaped
-
-
 def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     """The settings that every picture states, in one or two lines.
 
@@ -328,15 +334,23 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     own, _, kind = (quantity or "").rpartition("_")
     split = own if kind in {"loss", "accuracy", "error"} else provenance.get("split")
     told += [str(split)] if split else []
-    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm ", "seed": "seed "}
+    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
     given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
+    drawn = "random" in str(given.get("axes", "")) or ("directions" in provenance and not _joins_two(provenance))
+    if drawn and provenance.get("seed") is not None:  # other seeds are not those of what is seen
+        given["axes"] = f"{given.get('axes', 'random')}, seed {provenance['seed']}"
     if given.get("normalise") == "none":
         given["normalise"] = "nothing"
         if given.get("axes", "random") != "random":
             del given["normalise"]
     items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
     unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
-    return plain("\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " "))
+    return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
+
+
+def _joins_two(provenance: Mapping[str, Any]) -> bool:
+    """Whether a line goes from one checkpoint to another, and not in directions that are drawn."""
+    return "b" in provenance.get("checkpoints", {})
 
 
 def _model(problem: Mapping[str, Any]) -> str:
@@ -373,7 +387,7 @@ def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
     for (name, points), colour in zip(result.marks.items(), cycle(MARK_COLOURS), strict=False):
         farthest = max(result.facts.get("distances", {}).get(name, [0.0]))
         outside = result.sweeps and not _lies_inside(points, next(iter(result.sweeps.values())))
-        label = plain(name) + (f" ({farthest:.3g} off the plane)" if farthest > _IN_PLANE else "")
+        label = legend_label(name) + (f" ({farthest:.3g} off the plane)" if farthest > _IN_PLANE else "")
         label += " (outside)" if outside else ""
         if name in result.facts.get("polylines", [name]) and len(points) > 1:
             dots = "." if result.kind == "trajectory" else ""
@@ -385,7 +399,7 @@ def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:
         axes.plot(*points.T, "o", color=colour, markeredgecolor="black", markersize=size, label=label)
         if len(points) == 1:
             place: Any = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 7, "clip_on": True}
-            axes.annotate(plain(name), points[0], color=edge, **place)
+            axes.annotate(name, points[0], color=edge, **place)
     if result.marks:
         axes.legend(fontsize=7, facecolor="0.35", labelcolor="white", framealpha=0.75, frameon=True, loc="best")
 
@@ -404,23 +418,44 @@ def _label_axes(axes: Axes, result: Result) -> None:
     if explained:
         named = [f"principal component {i + 1} ({explained[i]:.1%})" for i in (0, 1)]
     elif kind.startswith("difference") and result.provenance.get("normalise") == "none":
-        reached = [plain(name) for name in list(result.marks)[1:3]]
+        reached = list(result.marks)[1:3]
         named = [f"x (1: {reached[0]})", "y (random, filter lengths)" if "random" in kind else f"y (1: {reached[-1]})"]
     elif "eigenvalues" in result.facts:
         named = [f"along the eigenvector of {value:.4g}" for value in result.facts["eigenvalues"]]
-    elif kind in {"through", "pca"} or result.kind == "plane":
-        named = ["distance in weight space"] * 2
     elif result.provenance.get("normalise") == "filter":
         named = ["x (filter lengths)", "y (filter lengths)"]
+    elif kind in {"through", "pca"} or result.kind == "plane":
+        named = ["distance in weight space"] * 2
     else:
         named = ["x", "y"]
     axes.set(xlabel=named[0], ylabel=named[1])
 
 
+def shares_unit(result: Result) -> bool:
+    """Whether 1 is as far along one axis of a plane as along the other: both are distances, or both filter lengths."""
+    kind = str(result.provenance.get("axes", ""))
+    normalise = result.provenance.get("normalise", "none")
+    orthonormal = kind in {"through", "pca"} or result.kind in {"plane", "trajectory"} or "eigenvalues" in result.facts
+    return orthonormal or normalise == "filter" or kind == "random"
+
+
+def _shape(axes: Axes, result: Result) -> None:
+    """Give a plane its true proportions where its axes have one unit, else the shape of a square."""
+    if shares_unit(result):
+        axes.set_aspect("equal")
+    else:
+        axes.set_box_aspect(1)
+
+
+def _proportions(result: Result, sweep: Sweep) -> float:
+    """The height of a plane's picture over its width."""
+    return float(np.ptp(sweep["y"]) / np.ptp(sweep["x"])) if shares_unit(result) else 1.0
+
+
 def _draw_distances(axes: Axes, result: Result) -> None:
     """How far each snapshot lies from the plane."""
     for (name, distances), colour in zip(result.facts["distances"].items(), cycle(MARK_COLOURS), strict=False):
-        axes.plot(distances, marker=".", markersize=4, color=colour, markeredgecolor="0.3", label=plain(name))
+        axes.plot(distances, marker=".", markersize=4, color=colour, markeredgecolor="0.3", label=legend_label(name))
     axes.set(xlabel="snapshot", ylabel="distance from the plane")
     axes.set_ylim(bottom=0)
     axes.set_title(f"longest way to the end: {result.facts['longest']:.3g}", fontsize=7, color="0.35")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import ConfigError
-from landscape.plots.figures import MARK_COLOURS, describe, require_measured
+from landscape.plots.figures import MARK_COLOURS, describe, require_measured, shares_unit
 from landscape.plots.rendering import Look
 from landscape.plots.surface import label_of, shown_values
 from landscape.results import Array, Result, heights_at
@@ -91,12 +91,24 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
     axis = {"tickvals": ticks, "ticktext": shown, "title": {"text": label_of(quantity)}}
     figure.update_layout(
         title={"text": describe(result.provenance, quantity).replace("\n", "<br>"), "font": {"size": 12}},
-        scene={"xaxis": {"title": {"text": "x"}}, "yaxis": {"title": {"text": "y"}}, "zaxis": axis},
+        scene={
+            **_proportions(result, x, y),
+            "xaxis": {"title": {"text": "x"}},
+            "yaxis": {"title": {"text": "y"}},
+            "zaxis": axis,
+        },
         legend={"x": 0, "y": 1},
         margin={"l": 0, "r": 0, "b": 0, "t": 60},
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True})
     return page.encode()
+
+
+def _proportions(result: Result, x: Array, y: Array) -> dict[str, Any]:
+    """The sides of the box: true to each other where both axes have one unit."""
+    sides = np.array([np.ptp(x), np.ptp(y)] if shares_unit(result) else [1.0, 1.0])
+    across, up = (sides / sides.max()).tolist()
+    return {"aspectmode": "manual", "aspectratio": {"x": across, "y": up, "z": 0.7}}
 
 
 def _hover_values(arrays: Any, shown: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from landscape.plots.rendering import COLOURS, Look
+from landscape.plots.rendering import COLOURS, Look, legend_label
 from landscape.results import Array, Sweep, quartiles
 
 _STYLES = ("-", "--", ":", "-.")
@@ -81,7 +81,7 @@ def _measured(sweep: Sweep, quantity: str) -> Array:
 
 
 def _draw(axes: Axes, t: Array, values: Array, style: str, colour: str, label: str) -> list[Line2D]:
-    marker = "." if len(t) < 30 else None
+    marker, label = "." if len(t) < 30 else None, legend_label(label)
     if values.ndim == 1 or len(values) == 1:
         return list(axes.plot(t, values.reshape(len(t)), style, color=colour, label=label, marker=marker))
     low, middle, high = (np.where(np.isfinite(part), part, np.nan) for part in quartiles(values))

@@ -10,6 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 from landscape.files import write_atomically
 from landscape.results import Array
@@ -49,7 +51,11 @@ class Scale:
 
     def heights(self, values: Array) -> Array:
         """Values cut to the range, in the logarithm to base 10 if the scale is logarithmic; NaN stays."""
-        cut = np.clip(values, self.low, self.high)
+        return self.raised(np.minimum(values, self.high))
+
+    def raised(self, values: Array) -> Array:
+        """The same, without an end above."""
+        cut = np.maximum(values, self.low)
         return np.log10(cut) if self.logarithmic else cut
 
 
@@ -94,10 +100,42 @@ class Look:
         return matplotlib.colormaps[self.colour_map].with_extremes(over=CLIPPED, bad=(0, 0, 0, 0))
 
 
+class _LiteralFigure(Figure):
+    """A figure whose texts are shown as they are: names are the users', and a `$` in them begins no mathematics."""
+
+    def draw(self, renderer: Any) -> None:
+        powers = _labels_of_powers(self)
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and id(text) not in powers:
+                text.set_parse_math(False)
+        super().draw(renderer)
+
+
+def _labels_of_powers(figure: Figure) -> set[int]:
+    """The tick labels that matplotlib itself writes as mathematics, such as 10 with an exponent."""
+    axes = [axis for panel in figure.axes for axis in panel._axis_map.values()]
+    ticks = [
+        tick
+        for axis in axes
+        for formatter, ticks in (
+            (axis.get_major_formatter(), axis.get_major_ticks()),
+            (axis.get_minor_formatter(), axis.get_minor_ticks()),
+        )
+        if isinstance(formatter, LogFormatter)
+        for tick in ticks
+    ]
+    return {id(label) for tick in ticks for label in (tick.label1, tick.label2)}
+
+
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` by `height` inches that belongs to no window."""
+    """An empty figure of `width` by `height` inches that belongs to no window, and shows every text as it is."""
     with matplotlib.rc_context(_STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+        return _LiteralFigure(figsize=(width, height), layout="constrained")
+
+
+def legend_label(name: str) -> str:
+    """A name that a legend does not leave out, as it does those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, stem: str, format: str = "png") -> list[str]:

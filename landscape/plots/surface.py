@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LightSource
+from matplotlib.colors import LightSource, Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
@@ -60,32 +60,40 @@ def draw_contours(
     look = look or Look()
     values = shown_values(sweep, quantity)
     scale = scale or look.scale_of(values)
-    norm = scale.norm
     finite = np.ma.masked_invalid(values)
     x, y = sweep.axes["x"], sweep.axes["y"]
     shade_missing(axes)
     above = bool((finite > scale.high).any())
-    levels, marked = _steps(scale), marked_levels(scale)
-    with np.errstate(invalid="ignore"):
-        if style == "heatmap":
-            drawn: Any = axes.pcolormesh(x, y, finite, norm=norm, cmap=look.colours(), shading="nearest")
-        else:
-            if style == "contour":
-                axes.contourf(x, y, np.where(np.isfinite(values), 0.0, np.nan), levels=[-1, 1], colors=["white"])
-            else:
-                clipped = np.ma.masked_invalid(np.maximum(values, levels[0]))
-                extend = "max" if above else "neither"
-                axes.contourf(x, y, clipped, levels=levels, norm=norm, cmap=look.colours(), extend=extend)
-            drawn = ScalarMappable(norm, look.colours())
-    if style != "heatmap" and len(marked):
-        coloured: Any = {"colors": "white", "alpha": 0.8, "linewidths": 0.6}
-        if style == "contour":
-            coloured = {"norm": norm, "cmap": look.colours(), "linewidths": 1.1}
-        lines = axes.contour(x, y, finite, levels=marked, **coloured)
-        axes.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=6)
+    if style == "heatmap":
+        drawn: Any = axes.pcolormesh(x, y, finite, norm=scale.norm, cmap=look.colours(), shading="nearest")
+    else:
+        _contour(axes, x, y, values, style, scale, look, above)
+        drawn = ScalarMappable(scale.norm, look.colours())
     if bar:
         draw_bar(axes, drawn, scale, label or label_of(quantity), clipped=above)
     return drawn
+
+
+def _contour(
+    axes: Axes, x: Array, y: Array, values: Array, style: FlatStyle, scale: Scale, look: Look, above: bool
+) -> None:
+    """Contours of the heights, so that colours and lines between two points lie where the logarithm has them."""
+    with np.errstate(invalid="ignore"):
+        heights = np.ma.masked_invalid(scale.raised(values))
+        marked = marked_levels(scale)
+        labels = dict(zip(scale.raised(marked), marked, strict=True))
+        norm = Normalize(*scale.raised(np.array([scale.low, scale.high])))
+        if style == "contour":
+            axes.contourf(x, y, np.where(np.isfinite(values), 0.0, np.nan), levels=[-1, 1], colors=["white"])
+            coloured: Any = {"norm": norm, "cmap": look.colours(), "linewidths": 1.1}
+        else:
+            levels = np.linspace(norm.vmin or 0.0, norm.vmax or 0.0, _LEVELS)
+            extend: Any = "max" if above else "neither"
+            axes.contourf(x, y, heights, levels=levels, norm=norm, cmap=look.colours(), extend=extend)
+            coloured = {"colors": "white", "alpha": 0.8, "linewidths": 0.6, "linestyles": "solid"}
+        if len(marked):
+            lines = axes.contour(x, y, heights, levels=list(labels), **coloured)
+            axes.clabel(lines, fmt=lambda height: f"{labels[height]:.3g}", fontsize=6)
 
 
 def draw_bar(axes: Any, drawn: Any, scale: Scale, label: str, *, clipped: bool = False) -> Any:
@@ -179,11 +187,6 @@ def marked_levels(scale: Scale) -> Array:
     locator = LogLocator(subs=(1.0, 3.0), numticks=30) if scale.logarithmic and high / low > 30 else MaxNLocator(_LINES)
     values = np.asarray(locator.tick_values(low, high))
     return values[(values > low) & (values < high)]
-
-
-def _steps(scale: Scale) -> Array:
-    """Where colours change."""
-    return (np.geomspace if scale.logarithmic else np.linspace)(scale.low, scale.high, _LEVELS)
 
 
 def shade_missing(axes: Axes) -> None:
