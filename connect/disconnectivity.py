@@ -32,13 +32,64 @@ class MergeTree:
     order: Array
 
     def positions(self) -> Array:
-        """Where leaves and merges lie from left to right `[n + m]`: leaves evenly, merges amid their parts."""
+        """Where leaves and merges lie from left to right `[n + m]`: leaves evenly, merges amid their parts.
+
+        Merges of one height that hang together are one: all lie amid the parts of the whole.
+        """
         count = len(self.leaves)
         x = np.empty(len(self.heights))
         x[self.order] = np.arange(count)
-        for number, (left, right) in enumerate(self.merges):
-            x[count + number] = (x[left] + x[right]) / 2
+        for members in self._groups().values():
+            inside = {count + number for number in members}
+            parts = [x[part] for number in members for part in self.merges[number] if int(part) not in inside]
+            x[[*inside]] = (min(parts) + max(parts)) / 2
         return x
+
+    def within(self, tolerance: float) -> "MergeTree":
+        """The tree as far as heights that are known to a tolerance determine it.
+
+        A merge that lies no more than the tolerance below the next is raised to it, and so are those that lie no more
+        than the tolerance below that one's own height: their order is not known, and at one height they are one merge.
+        What is left apart is apart for certain, since every height may be lower by the tolerance at most.
+
+        Args:
+            tolerance: in units of the loss.
+        """
+        count, heights = len(self.leaves), self.heights.copy()
+        for number in reversed(range(len(self.merges))):
+            for part in self.merges[number]:
+                if part >= count and self.heights[count + number] - self.heights[part] <= tolerance:
+                    heights[part] = heights[count + number]
+        raised = MergeTree(self.leaves, heights, self.merges, self.order)
+        return MergeTree(self.leaves, heights, self.merges, raised._ordered())
+
+    def _groups(self) -> dict[int, list[int]]:
+        """The merges that are one with each highest of them, itself included, in the order of the lowest part first."""
+        count = len(self.leaves)
+        top = list(range(len(self.merges)))
+        for number in reversed(range(len(self.merges))):
+            for part in self.merges[number]:
+                if part >= count and self.heights[part] == self.heights[count + number]:
+                    top[part - count] = top[number]
+        groups: dict[int, list[int]] = {}
+        for number, highest in enumerate(top):
+            groups.setdefault(highest, []).append(number)
+        return groups
+
+    def _ordered(self) -> Array:
+        """The leaves `[n]` so that the lower parts of every merge, however many it has, are left."""
+        count = len(self.leaves)
+        members = {leaf: [leaf] for leaf in range(count)}
+        for highest, group in sorted(self._groups().items()):
+            inside = {count + number for number in group}
+            parts = [int(part) for number in group for part in self.merges[number] if int(part) not in inside]
+            members[count + highest] = self._sorted([members.pop(part) for part in parts])
+        return np.array(self._sorted(list(members.values())), dtype=np.int64)
+
+    def _sorted(self, parts: list[list[int]]) -> list[int]:
+        """The leaves of several parts, the part with the lowest leaf first."""
+        parts.sort(key=lambda leaves: (min(self.heights[leaf] for leaf in leaves), min(leaves)))
+        return [leaf for leaves in parts for leaf in leaves]
 
 
 def merge_tree(graph: MinimaGraph | Graph) -> MergeTree:

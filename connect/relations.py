@@ -16,7 +16,7 @@ from connect.minima import Graph, MinimaGraph
 from connect.saddles import minimax_saddles
 from landscape import Array
 
-_FEWEST = 3
+_FEWEST = 5  # of fewer pairs even a perfect order comes about by chance more than once in twenty times: 2/n!
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Relation:
     Attributes:
         one: "saddle", or the name of one of the graph's `pairs`.
         other: another.
-        correlation: Spearman's, in [-1, 1]; NaN where one does not vary, or fewer than three pairs have both.
+        correlation: Spearman's, in [-1, 1]; NaN where one does not vary, or where fewer than five pairs
+            have both, of which no order says anything.
         pairs: how many have both.
     """
 

@@ -118,6 +118,7 @@ from .plots.figures import curvature_note as curvature_note
 from .plots.figures import describe as describe
 from .plots.rendering import COLOURS as COLOURS
 from .plots.rendering import Look as Look
+from .plots.rendering import legend_label as legend_label
 from .plots.rendering import new_figure as new_figure
 from .plots.rendering import save_figures as save_figures
 from .plots.surface import draw_contours as draw_contours

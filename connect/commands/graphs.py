@@ -61,7 +61,7 @@ class GraphSummary:
         nodes: the minima's names.
         tree: the passes of the minimum spanning tree, the lowest first: two names and the saddle loss.
         valleys: the minima of each valley below the highest minimum and the tolerance, the largest first.
-        height: that height.
+        height: that height, the loss of the highest minimum and the tolerance.
         duplicates: checkpoints that hold the same network as another: the file, and the file that stands for it.
         relations: rank correlations between quantities of pairs.
         committees: ensembles of minima, by name.
@@ -101,11 +101,16 @@ class GraphSummary:
         width = max((len(name) for name in self.nodes), default=0)
         lines += [f"  {a:{width}}  {b:{width}}  saddle {saddle:.4f}" for a, b, saddle in self.tree]
         count = len(self.valleys)
-        lines.append(f"at {self.split} loss {self.height:.4g}: {count} valley{'' if count == 1 else 's'}")
+        highest = max(self.saddle[i][i] for i in range(len(self.nodes)))
+        lines.append(
+            f"below {self.split} loss {self.height:.4g}, which is that of the highest minimum, {highest:.4g}, "
+            f"and --tolerance: {count} valley{'' if count == 1 else 's'}"
+        )
         for relation in self.relations:
             if not np.isnan(relation["correlation"]):
                 lines.append(
-                    f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f}"
+                    f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f} "
+                    f"over {relation['pairs']} pairs"
                 )
         for name, found in self.committees.items():
             lines.append(f"{name}: {found['split']} accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
@@ -213,7 +218,7 @@ class _Mapping:
             for name in new:
                 self._graph.add_minimum(name, **self._measured(name))
                 progress.advance()
-        self._graph.facts["split"] = self._risk.splits[0]
+        self._graph.facts |= {"split": self._risk.splits[0], "tolerance": self._config.tolerance}
         squares = np.diag(products := gram(self._thetas, self._thetas[0]).cpu().numpy())
         apart = (squares[:, None] + squares[None, :] - 2 * products).clip(0)
         self._graph.pairs["distance"] = np.sqrt(apart)

@@ -167,8 +167,9 @@ def plane_figure(result: Result) -> Figure:
     draw_contours(axes, shown, f"{split}_loss", f"{split} loss")
     draw_measured(axes, result.sweep)
     for way, name in _NAMES.items():
+        label = f"{name}, projected" if way == "path" and _path_distance(result) else name
         axes.plot(*result.marks[way].T, color="white", linewidth=3.5)
-        axes.plot(*result.marks[way].T, color=COLOURS[way], linewidth=2, label=name)
+        axes.plot(*result.marks[way].T, color=COLOURS[way], linewidth=2, label=label)
     axes.plot(*result.marks["control points"].T, "s", color="white", markeredgecolor="black", label="control points")
     for end in ("a", "b"):
         axes.plot(*result.marks[end].T, "o", color="white", markeredgecolor="black", markersize=8)
@@ -185,16 +186,20 @@ def _plane_notes(result: Result) -> list[str]:
     """What of a plane was measured, and how far from it lies what is drawn on it."""
     noted = []
     if result.completed() is not result.sweep:
-        noted.append(f"measured at {result.sweep.done.size} points (dots) and along both ways, interpolated between")
-    longest = _IN_PLANE * float(np.ptp(result["x"]))
+        noted.append(f"measured at {result.sweep.done.size} points (dots) and along both lines, interpolated between")
     off = result.facts["largest_distance_from_plane"]
-    if off > longest:
+    if off > _IN_PLANE * float(np.ptp(result["x"])):
         noted.append(f"control points up to {off:.2g} off the plane")
-    path_off = result.facts.get("path_distance_from_plane", 0.0)
-    if path_off > longest:
-        share = path_off / float(np.linalg.norm(result.marks["b"] - result.marks["a"]))
+    if off := _path_distance(result):
+        share = off / float(np.linalg.norm(result.marks["b"] - result.marks["a"]))
         noted.append(
-            f"the path up to {path_off:.2g} off it, {share:.0%} of the distance from A to B: "
+            f"the path up to {off:.2g} off it, {share:.0%} of the distance from A to B: "
             "the colours are the plane's, not the path's"
         )
     return noted
+
+
+def _path_distance(result: Result) -> float:
+    """How far the path goes from the plane; 0 where it lies in it."""
+    off = float(result.facts.get("path_distance_from_plane", 0.0))
+    return off if off > _IN_PLANE * float(np.ptp(result["x"])) else 0.0

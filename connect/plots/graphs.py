@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from connect.disconnectivity import MergeTree, merge_tree
 from connect.minima import MinimaGraph
 from connect.saddles import minimax_saddles, ordered_passes
-from landscape import Array, ConfigError, describe, new_figure
+from landscape import Array, ConfigError, describe, legend_label, new_figure
 
 _FEW_VALUES, _SMALL, _ASIDE, _LONGEST = 8, 1e-12, 0.3, 24
 _MAP = "viridis"
@@ -60,7 +60,8 @@ class Colouring:
             figure.colorbar(self.scale, ax=axes, label=name)
             return
         marks = [
-            Line2D([], [], marker="o", linestyle="", color=self._colour(kind), label=_said(kind)) for kind in self.kinds
+            Line2D([], [], marker="o", linestyle="", color=self._colour(kind), label=legend_label(_said(kind)))
+            for kind in self.kinds
         ]
         figure.legend(handles=marks, title=name, fontsize=7, title_fontsize=7, loc="outside right upper")
 
@@ -88,14 +89,38 @@ def graph_figures(graph: MinimaGraph, colour: str | None = None) -> dict[str, Fi
 
 
 def disconnectivity_figure(graph: MinimaGraph, tree: MergeTree, colouring: Colouring) -> Figure:
-    """The merge tree of the minima, leaves at their own loss and merges at their saddles."""
+    """The merge tree of the minima, leaves at their own loss and merges at their saddles.
+
+    Merges whose order the tolerance of the graph does not determine are drawn as one.
+    """
     figure = new_figure(max(4.6, 1.8 + 0.5 * len(tree.leaves)), 4.2)
     axes = figure.add_subplot()
-    draw_tree(axes, tree, colouring.colours)
+    tolerance = float(graph.facts.get("tolerance", 0.0))
+    shown = tree.within(tolerance)
+    draw_tree(axes, shown, colouring.colours)
     axes.set_ylabel(f"{_split(graph)} loss")
     colouring.legend(figure, axes)
-    figure.suptitle(_title(graph, _joined(graph)), fontsize=7, color="0.35")
+    noted = [_joined(graph), *_tree_notes(graph, tree, shown, tolerance)]
+    if "height" in graph.facts:
+        axes.axhline(graph.facts["height"], color="0.5", linestyle="--", linewidth=0.8, zorder=0)
+    figure.suptitle(_title(graph, "\n".join(noted)), fontsize=7, color="0.35")
     return figure
+
+
+def _tree_notes(graph: MinimaGraph, tree: MergeTree, shown: MergeTree, tolerance: float) -> list[str]:
+    """What of the tree is not known, and what the dashed line across it is."""
+    noted = []
+    if not np.array_equal(tree.heights, shown.heights):
+        noted.append(f"merges within {tolerance:.3g} of each other (--tolerance) are one: their order is not known")
+    if left := graph.facts.get("left"):
+        noted.append(f"{left} pairs were left when the budget was spent: merges may lie lower")
+    if "height" in graph.facts:
+        valleys = len(graph.facts["valleys"])
+        noted.append(
+            f"dashed: {graph.facts['height']:.3g}, the highest minimum and the tolerance; below it "
+            f"{valleys} valley{'' if valleys == 1 else 's'}"
+        )
+    return noted
 
 
 def draw_tree(axes: Axes, tree: MergeTree, colours: Sequence[Any]) -> list[Line2D]:

@@ -37,7 +37,16 @@ from connect import (
     valleys,
 )
 from connect.plots.graphs import Colouring, graph_figures
-from landscape import ConfigError, Potential, Recipe, Result, ResultError, negative_log_likelihood, save_result
+from landscape import (
+    ConfigError,
+    Potential,
+    Recipe,
+    Result,
+    ResultError,
+    negative_log_likelihood,
+    save_figures,
+    save_result,
+)
 from tests.surfaces import flood, gradient, stationary, surface
 
 
@@ -126,6 +135,67 @@ def test_the_merge_tree_has_exact_heights(graph):
         assert places[0] <= x[part] <= places[-1]
 
 
+def clusters_of(tree):
+    """The sets of leaves that a drawing of a tree shows apart: those under a merge with a longer line above it."""
+    count = len(tree.leaves)
+    under = {part: {part} for part in range(count)}
+    above = np.full(len(tree.heights), np.inf)
+    for number, (left, right) in enumerate(tree.merges.tolist()):
+        under[count + number] = under[left] | under[right]
+        above[[left, right]] = tree.heights[count + number]
+    return {frozenset(under[part]) for part in under if above[part] > tree.heights[part] or part < count}
+
+
+def explored(saddles, losses, tolerance):
+    """The graph of minima whose passes have known heights, explored to a tolerance."""
+    graph = MinimaGraph()
+    for i, loss in enumerate(losses):
+        graph.add_minimum(i, loss)
+    explore(graph, lambda a, b, upper: {"saddle": saddles[a, b]}, tolerance=tolerance)
+    return graph
+
+
+def test_the_drawn_tree_shows_apart_only_what_the_tolerance_determines():
+    """Whatever was left out, what is drawn apart is apart in the tree of all passes; the tree as it is says more."""
+    too_much = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        losses = random.uniform(0.0, 0.3, 7)
+        above = random.uniform(0.0, 1.0, (7, 7))
+        saddles = np.maximum.outer(losses, losses) + np.minimum(above, above.T)
+        true = clusters_of(merge_tree(explored(saddles, losses, 1e-9)))
+        drawn = []
+        for tolerance in (0.3, 0.1, 0.03):
+            tree = merge_tree(explored(saddles, losses, tolerance))
+            too_much += not clusters_of(tree) <= true
+            drawn.append(clusters_of(tree.within(tolerance)))
+            assert drawn[-1] <= true
+        assert len(drawn[0]) <= len(drawn[2])
+    assert too_much > 10
+
+
+@given(GRAPHS, st.floats(0, 1))
+def test_merges_within_a_tolerance_become_one(graph, tolerance):
+    tree = merge_tree(graph)
+    merged = tree.within(tolerance)
+    count = len(tree.leaves)
+    assert (merged.heights >= tree.heights).all()
+    assert merged.heights[:count].tolist() == tree.heights[:count].tolist()
+    for number, parts in enumerate(merged.merges.tolist()):
+        for part in parts:
+            gap = merged.heights[count + number] - merged.heights[part]
+            assert part < count or gap == 0 or gap > tolerance * (1 - 1e-9)
+    assert sorted(merged.order.tolist()) == list(range(count))
+    x = merged.positions()
+    for cluster in clusters_of(merged):  # no branches cross
+        places = sorted(x[leaf] for leaf in cluster)
+        assert places[-1] - places[0] == len(cluster) - 1
+    joined = [component for component in nx.connected_components(graph) if len(component) > 1]
+    assert len(set(tree.within(np.inf).heights[count:])) == len(joined)
+    again = tree.within(0.0)
+    assert np.array_equal(again.heights, tree.heights)
+
+
 def test_attributes_that_are_missing_are_named():
     graph = nx.Graph()
     graph.add_edge("a", "b")
@@ -189,6 +259,16 @@ def test_rank_correlations_of_known_matrices():
     assert found["saddle", "disagreement"].correlation == pytest.approx(-1)
     assert math.isnan(found["saddle", "nothing"].correlation)
     assert found["saddle", "distance"].pairs == 15
+
+
+@pytest.mark.parametrize(("count", "said"), [(2, False), (3, False), (4, True)])
+def test_an_order_that_chance_makes_is_no_correlation(count, said):
+    """Three pairs are in perfect order once in six times; of four minima there are six pairs."""
+    graph = MinimaGraph(random_graph(7, count))
+    graph.pairs = {"distance": np.arange(count**2, dtype=float).reshape(count, count)}
+    (relation,) = relations(graph)
+    assert relation.pairs == count * (count - 1) // 2
+    assert math.isnan(relation.correlation) != said
 
 
 # ------------------------------------------------------------------ which pair next
@@ -444,6 +524,17 @@ def test_every_picture_is_drawn_by_any_attribute(colour):
     assert list(figures) == ["disconnectivity", "network", "saddles", "embedding"]
 
 
+def test_any_names_of_minima_and_attributes_can_be_drawn(tmp_path):
+    graph = told()
+    names = ["a$b$", "a_$x", "_c", r"$\frac{", "m4", "m5"]
+    graph.graph = nx.relabel_nodes(graph.graph, dict(zip(graph.nodes, names, strict=True)))
+    for a, b in graph.graph.edges:
+        graph.graph.edges[a, b]["start"] = a
+    nx.set_node_attributes(graph.graph, {name: f"${name}" for name in names}, "co$t_$")
+    figures = graph_figures(graph, "co$t_$")
+    assert len(save_figures(figures, tmp_path, "graph")) == len(figures)
+
+
 def test_colours_tell_few_values_apart_and_many_by_a_scale():
     graph = told()
     few = Colouring(graph, "seed")
@@ -465,6 +556,22 @@ def test_the_drawn_tree_has_its_merges_at_their_heights():
     lines = figure.axes[0].get_lines()
     flat = sorted(line.get_ydata()[0] for line in lines if np.ptp(line.get_ydata()) == 0)
     np.testing.assert_allclose(flat, np.sort(tree.heights[len(tree.leaves) :]))
+
+
+def test_the_drawn_tree_says_what_is_not_known_and_how_high_a_valley_is():
+    graph = told()
+    graph.facts |= {"tolerance": 10.0, "height": 10.5, "valleys": [["m0"]], "left": 3}
+    figure = graph_figures(graph)["disconnectivity"]
+    words = figure.get_suptitle()
+    assert "merges within 10 of each other (--tolerance) are one" in words
+    assert "3 pairs were left" in words
+    assert "dashed: 10.5, the highest minimum and the tolerance; below it 1 valley" in words
+    dashed = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
+    assert [line.get_ydata()[0] for line in dashed] == [10.5]
+    flat = {line.get_ydata()[0] for line in figure.axes[0].get_lines() if np.ptp(line.get_ydata()) == 0} - {10.5}
+    assert flat == {merge_tree(graph).heights.max()}
+    graph.facts["tolerance"] = 0.0
+    assert "are one" not in graph_figures(graph)["disconnectivity"].get_suptitle()
 
 
 # ------------------------------------------------------------------ embedding and committees

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import connect.cli
 from connect import Bezier, FitConfig, along, fit
 from connect.planes import frame
-from connect.plots.figures import plane_figure
+from connect.plots.figures import plane_figure, profile_figure
 from landscape import Result, Sweep, TrainConfig, load_result, save_result, train
 from tests.oracles import Signalling
 
@@ -131,6 +131,17 @@ def test_the_colours_along_both_ways_are_what_was_measured(ask, fitted, tmp_path
         assert max(result.sweep.shape) == points
         for way in ("path", "straight"):
             assert largest_disagreement(result, load_result(profile), way) < 0.05
+
+
+@pytest.mark.parametrize(("name", "said"), [("perceptron", False), ("convolutions with batch norm", True)])
+def test_batch_norm_is_named_where_there_is_some_and_no_seed_that_is_not_the_minimas(fitted, name, said):
+    out = fitted(name) / "ab"
+    for file, draw in (("plane.h5", plane_figure), ("profile.h5", profile_figure)):
+        result = load_result(out / file)
+        assert result.provenance["batch_norm"] == ("recomputed" if said else None)
+        words = draw(result).axes[0].get_title()
+        assert ("batch norm" in words) == said
+        assert "seed" not in words
 
 
 def test_without_the_ways_the_colours_would_be_off(fitted):

@@ -227,6 +227,87 @@ def test_the_settings_are_on_every_figure():
         assert words in told.replace("\n", " ")
 
 
+def test_a_seed_is_that_of_what_is_drawn_or_not_named():
+    """The seed of a fit, of random vectors or of a training is not that of the minima that are shown."""
+    assert "seed" not in describe({"curve": "bezier", "seed": 0, "batch_norm": "recomputed"})
+    assert "seed" not in describe({"axes": "through", "seed": 0})
+    assert "seed" not in describe({"directions": 10, "seed": 0, "checkpoints": {"a": "1", "b": "2"}})
+    assert "axes random, seed 4" in describe({"axes": "random", "seed": 4, "normalise": "filter"})
+    assert "seed 4" in describe({"directions": 10, "seed": 4, "checkpoints": {"a": "1"}})
+
+
+def sides(axes):
+    """How long a unit of x and a unit of y are on paper."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(axes.figure).draw()
+    corner, right, up = axes.transData.transform([(0, 0), (1, 0), (0, 1)])
+    return right[0] - corner[0], up[1] - corner[1]
+
+
+def wide(height=0.6):
+    x, y = np.linspace(-3, 3, 13), np.linspace(-height, height, 7)
+    loss = 0.1 + x**2 + y[:, None] ** 2
+    return Sweep({"y": y, "x": x}, {"train_loss": loss}, np.ones(loss.shape, dtype=bool))
+
+
+@pytest.mark.parametrize("style", ["filled", "heatmap", "contour"])
+@pytest.mark.parametrize("height", [0.6, 3.0, 9.0])
+@pytest.mark.parametrize(
+    ("kind", "provenance", "facts"),
+    [
+        ("surface", {"axes": "through"}, {}),
+        ("surface", {"axes": "pca", "normalise": "none"}, {}),
+        ("surface", {"axes": "random", "normalise": "filter"}, {}),
+        ("surface", {"axes": "random", "normalise": "filter", "problem": {"model": "a" * 300, "data": "b" * 300}}, {}),
+        ("surface", {"axes": "eigenvectors"}, {"eigenvalues": [3.0, -1.0]}),
+        ("trajectory", {"axes": "pca"}, {"explained": [0.7, 0.2], "distances": {"way": [1.0, 0.0]}, "longest": 2.0}),
+    ],
+)
+def test_axes_of_one_unit_are_drawn_in_their_proportions(kind, provenance, facts, height, style):
+    from landscape.plots.figures import plane_figure
+
+    figure = plane_figure(Result(kind, {"": wide(height)}, {}, provenance, facts), "train_loss", style)
+    across, up = sides(figure.axes[0])
+    assert across == pytest.approx(up, rel=0.01)
+    assert across * 6 > 100  # and not too small to see
+    assert up * 2 * height > 25
+
+
+def test_axes_of_several_units_make_a_square_whatever_stands_above_it():
+    from landscape.plots.figures import plane_figure
+
+    for model in ("mlp", "m" * 300):
+        provenance = {"axes": "difference", "normalise": "none", "problem": {"model": model, "data": "d"}}
+        marks = {name: np.zeros((1, 2)) for name in "abc"}
+        figure = plane_figure(Result("surface", {"": wide()}, marks, provenance, {}), "train_loss")
+        across, up = sides(figure.axes[0])
+        assert across * 6 == pytest.approx(up * 1.2, rel=0.01)
+
+
+def test_compared_planes_keep_their_proportions(call, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("landscape.plots.rendering.save_figures", lambda figures, *rest: drawn.update(figures) or ["x"])
+    for axes, true in (("through", True), ("difference", False)):
+        file = stored(tmp_path / f"{axes}.h5", wide(), provenance={"axes": axes, "normalise": "none"})
+        assert call("compare", file, file, "--out", tmp_path / "c.png", "--overwrite")[0] == 0
+        across, up = sides(drawn[""].axes[0])
+        assert (across == pytest.approx(up, rel=0.01)) == true
+        assert (across * 6 == pytest.approx(up * 1.2, rel=0.01)) != true
+
+
+def test_between_two_points_colours_and_lines_follow_the_logarithm():
+    x = np.array([0.0, 1.0])
+    cliff = Sweep({"y": x, "x": x}, {"train_loss": np.array([[1e-4, 1.0]] * 2)}, np.ones((2, 2), dtype=bool))
+    axes = new_figure(5, 5).add_subplot()
+    draw_contours(axes, cliff, "train_loss", bar=False)
+    lines = {level: path.vertices[:, 0].mean() for contours in axes.collections if not contours.filled
+             for level, path in zip(contours.levels, contours.get_paths(), strict=True)}  # fmt: skip
+    assert lines[-2.0] == pytest.approx(0.5)
+    assert {text.get_text() for text in axes.texts} <= {"0.0003", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3"}
+    assert sorted(lines) == pytest.approx(np.log10([3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3]))
+
+
 # ---------------------------------------------------------------------- other layouts
 
 
@@ -372,13 +453,42 @@ def test_coordinates_of_the_other_layout_that_are_none_are_said(tmp_path, coordi
         load_result(tmp_path / "f.h5")
 
 
-@pytest.mark.parametrize("name", ["x_{$ b$", "_hidden", "a$b"])
-def test_any_name_can_be_drawn(call, tmp_path, name):
+NAMES = ["x_{$ b$", "_hidden", "a$b", "a$b$", "a_$x", r"\$\frac{$"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_can_be_drawn_and_is_drawn_as_it_is(call, tmp_path, name):
     marks = {name: np.array([[0.1, 0.2]]), "b": np.array([[-0.1, 0.2]])}
-    file = stored(tmp_path / "s.h5", bowl(), marks=marks)
-    code, _, stderr = call("plot", file)
+    problem = {"model": f"{name}.py:{name}", "data": name}
+    file = stored(tmp_path / "s.h5", bowl(), marks=marks, provenance={"problem": problem, "axes": "random"})
+    code, _, stderr = call("plot", file, "--format", "svg")
     assert code == 0, stderr
     assert call("compare", file, file, "--labels", name, "b", "--out", tmp_path / "c.png")[0] == 0
+    t = np.linspace(0, 1, 5)
+    line = Sweep({"t": t}, {f"{name}_loss": t + 1}, np.ones(5, dtype=bool))
+    facts = {"names": {"a": name, "b": "b"}}
+    assert call("plot", stored(tmp_path / "l.h5", line, "line", facts=facts))[0] == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_shows_names_as_they_are_and_powers_as_powers(name):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    figure = new_figure(5, 4)
+    axes = figure.add_subplot()
+    axes.plot([1, 2, 3], [1e-3, 1.0, 1e3], label=f" {name}")
+    axes.set(yscale="log", title=name, xlabel=name)
+    axes.set_xticks([1, 2, 3], [name, "b", "c"])
+    figure.legend(loc="outside lower center")
+    figure.suptitle(name)
+    FigureCanvasAgg(figure).draw()
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip() == name]
+    assert len(shown) >= 4
+    assert not any(text.get_parse_math() for text in shown)
+    powers = [text for text in axes.get_yticklabels() if "$" in text.get_text()]
+    assert powers
+    assert all(text.get_parse_math() for text in powers)
 
 
 def test_a_bundle_that_is_not_whole_shows_its_whole_lines():
