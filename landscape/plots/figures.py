@@ -343,6 +343,8 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
         given["normalise"] = "nothing"
         if given.get("axes", "random") != "random":
             del given["normalise"]
+    if provenance.get("depends_on_batch_size"):
+        told.append(f"values depend on the batch size, {provenance.get('eval_batch_size')}")
     items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
     unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
     return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
