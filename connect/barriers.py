@@ -241,9 +241,12 @@ def _dealt(count: int, random: np.random.Generator) -> Array:
     if 2 * np.count_nonzero(order) < len(order):
         order = ~order
     places = np.flatnonzero(order)
-    spare = random.choice(len(places), len(places) - count, replace=False, shuffle=False)
-    runs: Array = np.diff(np.delete(places, spare), prepend=-1, append=2 * count) - 1
-    return runs.astype(np.float64)
+    kept = np.ones(len(places), dtype=bool)
+    kept[random.choice(len(places), len(places) - count, replace=False, shuffle=False)] = False
+    bounds = np.empty(count + 2)
+    bounds[0], bounds[1:-1], bounds[-1] = -1, places[kept], 2 * count
+    runs: Array = bounds[1:] - bounds[:-1] - 1
+    return runs
 
 
 @dataclass(frozen=True, eq=False)
