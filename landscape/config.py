@@ -35,6 +35,8 @@ def require_seed(seed: int) -> None:
 class ProblemOptions(Options):
     """What is studied. A checkpoint of `landscape train` brings its problem along; these change or replace it.
 
+    What is not built in is named again here, since a file runs no code; its arguments come from the checkpoint.
+
     Attributes:
         problem: a YAML file with model, model_args, data, data_args and loss.
         model: registry name, package.module:factory or path/file.py:factory.

@@ -20,6 +20,7 @@ from landscape.errors import ConfigError, Interrupted, StorageError
 from landscape.files import remove_partials, require_replaceable, sync_folder
 from landscape.locks import claimed
 
+_PUT_OFF = "the new files are whole, and the next run puts them in place"
 _LEFT_BEHIND = re.compile(r"\..+\.(partial|lock)")  # by a process that was killed
 
 
@@ -123,10 +124,11 @@ class OutputFiles:
         if resume:
             return self._tidied(self.new if stopped else self.folder)
         if overwrite:
-            if stopped:
-                self._remove(self.new)
-            if there:
-                self.new.mkdir()
+            with self._storing("nothing was changed"):
+                if stopped:
+                    self._remove(self.new)
+                if there:
+                    self.new.mkdir()
             return self.new if there else self._tidied(self.folder)
         going_on = "" if resume is None else "--resume to go on with it, "
         if there:
@@ -143,8 +145,10 @@ class OutputFiles:
         Raises:
             StorageError: they cannot be moved; the next run brings it to its end.
         """
-        if _is_own_folder(self.new):
-            self.new.rename(self._whole)
+        with self._storing(_PUT_OFF):
+            if _is_own_folder(self.new):
+                self.new.rename(self._whole)
+                sync_folder(self.folder)
         self.finish()
 
     def finish(self) -> None:
@@ -153,7 +157,7 @@ class OutputFiles:
         Raises:
             StorageError: files cannot be moved, or the folder holds what is not ours.
         """
-        try:
+        with self._storing(_PUT_OFF):
             if _is_own_folder(self._whole):
                 new = set(self._held(self._whole))
                 for name in self.present():
@@ -167,11 +171,15 @@ class OutputFiles:
                     (self._moving / name).replace(target)
                 self._remove(self._moving)
                 sync_folder(self.folder)
+
+    @contextmanager
+    def _storing(self, state: str) -> Iterator[None]:
+        """Have what the file system refuses say how things stand."""
+        try:
+            yield
         except OSError as error:
-            raise StorageError(
-                f"cannot replace what is in {self.folder}: {error.strerror or error}; the new files are whole, and the "
-                "next run puts them in place."
-            ) from error
+            why = error.strerror or error
+            raise StorageError(f"cannot replace what is in {self.folder}: {why}; {state}.") from error
 
     def give_up(self) -> None:
         """Remove the folder of new files if nothing was written into it."""

@@ -70,12 +70,13 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
 def _claimed(config: FitConfig, ranks: Ranks) -> Iterator[Outputs]:
     """The outputs, which the first process claims before the others look where they are."""
     place = OutputFiles.inside(config.out, *_OUTPUTS)
+    device = choose_device(config.device)
     if ranks.first:
         with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
-            ranks.wait()
+            ranks.any(True, device)  # lets the others go on
             yield outputs
     else:
-        ranks.wait()
+        ranks.any(False, device)
         yield following(place)
 
 
