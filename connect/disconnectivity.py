@@ -36,14 +36,17 @@ class MergeTree:
 
         Merges of one height that hang together are one: all lie amid the parts of the whole.
         """
-        count = len(self.leaves)
         x = np.empty(len(self.heights))
-        x[self.order] = np.arange(count)
-        for members in self._groups().values():
-            inside = {count + number for number in members}
-            parts = [x[part] for number in members for part in self.merges[number] if int(part) not in inside]
-            x[[*inside]] = (min(parts) + max(parts)) / 2
+        x[self.order] = np.arange(len(self.leaves))
+        for group, parts in self._groups():
+            x[group] = (x[parts].min() + x[parts].max()) / 2
         return x
+
+    def bars(self) -> Array:
+        """The horizontal lines of a drawing `[g, 3]`: from where to where, and how high, one a merge of any number."""
+        x = self.positions()
+        drawn = [(x[parts].min(), x[parts].max(), self.heights[group[-1]]) for group, parts in self._groups()]
+        return np.array(drawn, dtype=np.float64).reshape(-1, 3)
 
     def within(self, tolerance: float) -> "MergeTree":
         """The tree as far as heights that are known to a tolerance determine it.
@@ -60,36 +63,23 @@ class MergeTree:
             for part in self.merges[number]:
                 if part >= count and self.heights[count + number] - self.heights[part] <= tolerance:
                     heights[part] = heights[count + number]
-        raised = MergeTree(self.leaves, heights, self.merges, self.order)
-        return MergeTree(self.leaves, heights, self.merges, raised._ordered())
+        return MergeTree(self.leaves, heights, self.merges, self.order)
 
-    def _groups(self) -> dict[int, list[int]]:
-        """The merges that are one with each highest of them, itself included, in the order of the lowest part first."""
+    def _groups(self) -> list[tuple[list[int], list[int]]]:
+        """The merges that are one, the lowest first, and the leaves and other merges that they join."""
         count = len(self.leaves)
-        top = list(range(len(self.merges)))
+        top = list(range(len(self.heights)))  # of each merge, the highest that is one with it
         for number in reversed(range(len(self.merges))):
-            for part in self.merges[number]:
+            for part in self.merges[number].tolist():
                 if part >= count and self.heights[part] == self.heights[count + number]:
-                    top[part - count] = top[number]
+                    top[part] = top[count + number]
         groups: dict[int, list[int]] = {}
-        for number, highest in enumerate(top):
-            groups.setdefault(highest, []).append(number)
-        return groups
-
-    def _ordered(self) -> Array:
-        """The leaves `[n]` so that the lower parts of every merge, however many it has, are left."""
-        count = len(self.leaves)
-        members = {leaf: [leaf] for leaf in range(count)}
-        for highest, group in sorted(self._groups().items()):
-            inside = {count + number for number in group}
-            parts = [int(part) for number in group for part in self.merges[number] if int(part) not in inside]
-            members[count + highest] = self._sorted([members.pop(part) for part in parts])
-        return np.array(self._sorted(list(members.values())), dtype=np.int64)
-
-    def _sorted(self, parts: list[list[int]]) -> list[int]:
-        """The leaves of several parts, the part with the lowest leaf first."""
-        parts.sort(key=lambda leaves: (min(self.heights[leaf] for leaf in leaves), min(leaves)))
-        return [leaf for leaves in parts for leaf in leaves]
+        for merge in range(count, len(top)):
+            groups.setdefault(top[merge], []).append(merge)
+        return [
+            (group, [part for merge in group for part in self.merges[merge - count].tolist() if part not in group])
+            for _, group in sorted(groups.items())
+        ]
 
 
 def merge_tree(graph: MinimaGraph | Graph) -> MergeTree:

@@ -91,13 +91,14 @@ def graph_figures(graph: MinimaGraph, colour: str | None = None) -> dict[str, Fi
 def disconnectivity_figure(graph: MinimaGraph, tree: MergeTree, colouring: Colouring) -> Figure:
     """The merge tree of the minima, leaves at their own loss and merges at their saddles.
 
-    Merges whose order the tolerance of the graph does not determine are drawn as one.
+    Merges whose order the tolerance of the graph does not determine are drawn as one, and dotted as they were found.
     """
     figure = new_figure(max(4.6, 1.8 + 0.5 * len(tree.leaves)), 4.2)
     axes = figure.add_subplot()
     tolerance = float(graph.facts.get("tolerance", 0.0))
     shown = tree.within(tolerance)
     draw_tree(axes, shown, colouring.colours)
+    draw_found(axes, tree, shown)
     axes.set_ylabel(f"{_split(graph)} loss")
     colouring.legend(figure, axes)
     noted = [_joined(graph), *_tree_notes(graph, tree, shown, tolerance)]
@@ -112,6 +113,7 @@ def _tree_notes(graph: MinimaGraph, tree: MergeTree, shown: MergeTree, tolerance
     noted = []
     if not np.array_equal(tree.heights, shown.heights):
         noted.append(f"merges within {tolerance:.3g} of each other (--tolerance) are one: their order is not known")
+        noted.append("dotted: the passes as they were found")
     if left := graph.facts.get("left"):
         noted.append(f"{left} pairs were left when the budget was spent: merges may lie lower")
     if "height" in graph.facts:
@@ -143,14 +145,34 @@ def draw_tree(axes: Axes, tree: MergeTree, colours: Sequence[Any]) -> list[Line2
         end = heights[above[part]] if part in above else top
         shade = colours[part] if part < count else "0.3"
         lines += axes.plot([x[part], x[part]], [heights[part], end], color=shade, linewidth=1.4, zorder=2)
-    for number, (left, right) in enumerate(tree.merges):
-        height = heights[count + number]
-        lines += axes.plot([x[left], x[right]], [height, height], color="0.3", linewidth=1.4, zorder=1)
+    for start, end, height in tree.bars():
+        lines += axes.plot([start, end], [height, height], color="0.3", linewidth=1.4, zorder=1)
     axes.scatter(x[:count], heights[:count], c=list(colours), s=28, zorder=3)
     axes.set_xticks(x[:count], [str(name) for name in tree.leaves], rotation=60, ha="right", fontsize=7)
     if positive and heights.max() > 3 * heights.min():
         axes.set_yscale("log")
     axes.grid(alpha=0.25, axis="y")
+    return lines
+
+
+def draw_found(axes: Axes, tree: MergeTree, shown: MergeTree) -> list[Line2D]:
+    """Dotted, the merges of a tree that another shows as one with those above them.
+
+    Args:
+        axes: where the other is drawn.
+        tree: as it was found.
+        shown: the same as far as it is determined; see `MergeTree.within`.
+
+    Returns:
+        The lines.
+    """
+    x, heights, count = tree.positions(), tree.heights, len(tree.leaves)
+    above = {int(part): count + number for number, parts in enumerate(tree.merges) for part in parts}
+    lines: list[Line2D] = []
+    for part in np.flatnonzero(heights < shown.heights).tolist():
+        ends = x[tree.merges[part - count]]
+        lines += axes.plot(ends, np.full(2, heights[part]), ":", color="0.3", linewidth=1.0, zorder=1)
+        lines += axes.plot(np.full(2, x[part]), heights[[part, above[part]]], ":", color="0.3", linewidth=1.0, zorder=1)
     return lines
 
 

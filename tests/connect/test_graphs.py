@@ -190,6 +190,17 @@ def test_merges_within_a_tolerance_become_one(graph, tolerance):
     for cluster in clusters_of(merged):  # no branches cross
         places = sorted(x[leaf] for leaf in cluster)
         assert places[-1] - places[0] == len(cluster) - 1
+    hanging = {
+        (x[part], merged.heights[count + number])
+        for number, parts in enumerate(merged.merges.tolist())
+        for part in parts
+        if part < count or merged.heights[part] < merged.heights[count + number]
+    }
+    bars = merged.bars()
+    for place, height in hanging:  # every line upwards ends at a bar, and bars end at such lines
+        assert ((bars[:, 0] <= place) & (place <= bars[:, 1]) & (bars[:, 2] == height)).sum() == 1
+    for start, end, height in bars:
+        assert {(start, height), (end, height)} <= hanging
     joined = [component for component in nx.connected_components(graph) if len(component) > 1]
     assert len(set(tree.within(np.inf).heights[count:])) == len(joined)
     again = tree.within(0.0)
@@ -568,8 +579,12 @@ def test_the_drawn_tree_says_what_is_not_known_and_how_high_a_valley_is():
     assert "dashed: 10.5, the highest minimum and the tolerance; below it 1 valley" in words
     dashed = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
     assert [line.get_ydata()[0] for line in dashed] == [10.5]
-    flat = {line.get_ydata()[0] for line in figure.axes[0].get_lines() if np.ptp(line.get_ydata()) == 0} - {10.5}
-    assert flat == {merge_tree(graph).heights.max()}
+    tree = merge_tree(graph)
+    merges = sorted(tree.heights[len(tree.leaves) :])
+    flat = [line for line in figure.axes[0].get_lines() if np.ptp(line.get_ydata()) == 0]
+    assert {line.get_ydata()[0] for line in flat if line.get_linestyle() == "-"} == {merges[-1]}
+    assert sorted(line.get_ydata()[0] for line in flat if line.get_linestyle() == ":") == merges[:-1]
+    assert "dotted: the passes as they were found" in words
     graph.facts["tolerance"] = 0.0
     assert "are one" not in graph_figures(graph)["disconnectivity"].get_suptitle()
 
