@@ -245,15 +245,16 @@ def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[
     """
     plain: Mapping[str, Any] = json.loads(json.dumps(now))
     for key in sorted({*before, *plain}):
-        if key == _CODE and (changed := _changed(before.get(key), plain.get(key))):
-            raise ProvenanceError(
-                f"{path} was begun with other code: {', '.join(changed)} changed since; put it back, or start again "
-                "with --overwrite."
-            )
         was, now_is = (known.get(key, _FORMERLY.get(key)) for known in (before, plain))
-        if key == _POLICY and now_is is None:  # the network has no batch norm, whatever earlier versions said of it
-            continue
-        if key != _CODE and was != now_is:
+        if key == _CODE:
+            if changed := _changed(was, now_is):
+                raise ProvenanceError(
+                    f"{path} was begun with other code: {', '.join(changed)} changed since; put it back, or start "
+                    "again with --overwrite."
+                )
+        elif key == _POLICY and now_is is None:
+            continue  # the network has no batch norm, whatever earlier versions said of it
+        elif was != now_is:
             raise ProvenanceError(
                 f"{path} was begun with {key} = {shortened(repr(was))}, now it is {shortened(repr(now_is))}; "
                 "resume with the same settings, or start again with --overwrite."

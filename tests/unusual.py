@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.checkpoint import checkpoint
 
+from landscape.problems.models import MODELS
+
 EXAMPLES = 48
 
 
@@ -20,6 +22,10 @@ def images():
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(EXAMPLES, 1, 6, 6, generator=generator), _labels(generator)
     return (x, y), (x[:20], y[:20])
+
+
+def larger_images():
+    return tuple((x.repeat(1, 1, 3, 3)[..., :16, :16], y) for x, y in images())
 
 
 def vectors():
@@ -66,6 +72,33 @@ def jacobian(model, batch):
 
     slopes = torch.func.vmap(torch.func.jacrev(scores))(batch[0])
     return F.cross_entropy(model(batch[0]), batch[1], reduction="none") + 0.1 * slopes.square().flatten(1).sum(1)
+
+
+# ---------------------------------------------------------------------- our own networks
+
+
+def mlp():
+    return MODELS["mlp"](input_shape=(1, 6, 6), classes=3)
+
+
+def cnn():
+    return MODELS["cnn"](input_shape=(1, 6, 6), classes=3)
+
+
+def resnet():
+    return MODELS["resnet8"](input_shape=(1, 6, 6), classes=3)
+
+
+def resnet_without_shortcuts():
+    return MODELS["resnet8"](input_shape=(1, 6, 6), classes=3, shortcut=False)
+
+
+def vgg():
+    return MODELS["vgg9"](input_shape=(1, 6, 6), classes=3)
+
+
+def densenet():
+    return MODELS["densenet121"](input_shape=(1, 16, 16), classes=3, growth=4)
 
 
 # ---------------------------------------------------------------------- networks over images
