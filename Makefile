@@ -35,8 +35,8 @@ gallery: venv  ## train and draw networks of several depths, with and without sh
 	$(BIN)/landscape study configs/curvature_digits.yaml --out runs/curvature --resume
 	$(BIN)/python -m pytest -m gallery
 
-test: venv  ## run the tests
-	$(BIN)/python -m pytest -m 'not fault and not gallery'
+test: venv  ## run the tests, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not fault and not gallery' -n auto --maxprocesses 8 --dist worksteal
 
 faults: venv  ## kill, fill the disk and interrupt, over and over
 	$(BIN)/python -m pytest -m fault

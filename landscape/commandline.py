@@ -136,8 +136,8 @@ def _fail(error: BaseException, debug: bool) -> int:
     elif isinstance(error, KeyboardInterrupt):
         text = "stopped; what was finished before is on disk, go on with --resume."
     elif isinstance(error, LandscapeError):
-        first, _, rest = str(error).partition("\n")
-        text = "\n".join(filter(None, [f"error: {_plain(first)}", _plain(rest)]))
+        first, semicolon, rest = str(error).partition(";\n")  # which messages of two lines have between them
+        text = f"error: {_plain(first)}{semicolon}{_plain(rest)}"
     elif type(error).__name__ == "OutOfMemoryError":
         text = "error: out of memory; lower --batch-size, --eval-batch-size or --statistics-batch-size."
     else:  # the edge of the process: anything else is a defect, and is told as one

@@ -282,8 +282,6 @@ def writing(
         ConfigError: one is there already and no flag says what to do, cannot be written, or is an input as well.
         StorageError: a lock cannot be made, or something else is in its place.
     """
-    if resume and overwrite:
-        raise ConfigError("--resume goes on with a run, --overwrite starts it again; give one of them.")
     _require_apart(places, read)
     with ExitStack() as claims:
         for place in places:

@@ -172,7 +172,8 @@ def test_states_and_simplices_run_nothing_either(refused, world, tmp_path):
     problem = {"model": "os:system", "data": "os:system", "model_args": {"command": f"touch {world.mark}"}}
     out = tmp_path / "fit"
     state = load_checkpoint(world.path)
-    save_tensors(out / "fit.state.safetensors", state.state, {"step": 3, "problem": problem, "provenance": problem})
+    known = {"problem": problem}
+    save_tensors(out / "fit.state.safetensors", state.state, {"step": 3, "problem": problem, "provenance": known})
     told = refused("fit", "--a", world.a, "--b", world.b, *QUICK, "--out", out, "--resume")
     assert "begun with" in told
     save_tensors(out / "a.state.safetensors", state.state, {"step": 3, "problem": problem, "provenance": problem})
