@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from landscape.batchnorm import Frozen, StatisticsPolicy
 from landscape.buffers import NotedBuffers
 from landscape.conduct import Conduct, depends_on_batch, observed, require_own
+from landscape.consistency import require_consistent
 from landscape.distributed import Ranks, synchronised
 from landscape.errors import ConfigError, LayoutError, ProblemError
 from landscape.folding import Fold, changes_nothing, find_folds, folded
@@ -32,7 +33,7 @@ from landscape.problems.augmentation import named_augmentations
 from landscape.problems.losses import class_dimension, differentiable, per_example
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Batch, Index, chunks, drawn, leaf_tensors
-from landscape.products import Products, gauss_newton_products, hessian_products, require_consistent
+from landscape.products import Products, gauss_newton_products, hessian_products
 from landscape.seeds import reseed
 
 Precision = Literal["fp32", "bf16"]

@@ -32,6 +32,7 @@ ORDER = {
         "batchnorm",
         "folding",
         "products",
+        "consistency",
         "distributed",
         "predictions",
         "objective",
