@@ -304,7 +304,7 @@ def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> 
     if foreign and not trust_code:
         named = " and ".join(f"{name} = {shortened(repr(value))}" for name, value in foreign.items())
         raise ConfigError(
-            f"{bearer.path} names {named}, which is not built in, and nothing that a file names is run unasked;\n"
+            f"{bearer.path} names {named}, not built in here, and nothing that a file names is run unasked;\n"
             f"give {_as_flags(foreign)}, or --problem FILE.yaml, or --trust-code if you trust its author."
         )
     return values
