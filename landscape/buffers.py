@@ -48,7 +48,7 @@ class OtherBuffers:
 
     def restore(self, noted: NotedBuffers) -> None:
         """Put back what they held; costs next to nothing where nobody has changed them since the last time."""
-        if self.hold(noted):
+        if self.holds(noted):
             return
         self._rebind(keep=False)
         with torch.no_grad():
@@ -56,7 +56,7 @@ class OtherBuffers:
                 buffer.copy_(value)
         self._restored = noted, self._versions()
 
-    def hold(self, noted: NotedBuffers) -> bool:
+    def holds(self, noted: NotedBuffers) -> bool:
         """Whether nobody has changed them since this was restored."""
         bound = all(module._buffers.get(name) is own for module, name, own in self._places)
         return bound and self._restored == (noted, self._versions())

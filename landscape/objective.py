@@ -169,6 +169,7 @@ class Potential:
         return torch.autograd.grad(self._function(theta), theta)[0]
 
     def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        self._require_point(theta)
         product: Tensor = torch.autograd.functional.hvp(self._function, theta.detach(), vector)[1]
         return product
 
@@ -483,8 +484,10 @@ class EmpiricalRisk:
 
     def _require_consistent(self, theta: Tensor, chosen: Tensor | None, matrix: Matrix) -> None:
         """Compare products on a few examples with each other, and with differences of gradients."""
+        others = self._space.note_others()
 
         def few() -> Iterator[tuple[Batch, float]]:
+            self._space.restore_others(others)
             with self._findings.conduct.drawing(self.device):
                 self._begin_batch(0)
                 yield self._some(_FEW), 1.0
@@ -496,9 +499,9 @@ class EmpiricalRisk:
                 self._add_gradient(batch, share)
             return total.clone()
 
-        product = _PRODUCTS[matrix](self._space, self._loss, few, chosen)
-        require_consistent(product, theta, chosen, gradient if matrix == "hessian" else None)
-        self._move_to(theta, exact=True)
+        with self._space.excursion():
+            product = _PRODUCTS[matrix](self._space, self._loss, few, chosen)
+            require_consistent(product, theta, chosen, gradient if matrix == "hessian" else None)
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
@@ -527,11 +530,11 @@ class EmpiricalRisk:
                             batch = change_images(batch, names, chances[number][part.place])
                         total += self._backward(batch, part.share).double()
                     self.ranks.sum_(gradient, total)
+                    self._space.require_fixed()
                     yield total, gradient
         finally:
             network.eval()
             self._trained = self._space.note_others()
-        self._space.require_fixed()
 
     def _parts(self, index: Index, accumulate: int) -> list["_Part"]:
         """What this process runs of a batch: of each part that is run at once, its share."""
@@ -666,6 +669,7 @@ class EmpiricalRisk:
         """The split's batches, each with its share of the examples."""
         examples = self._splits[split]
         indices = chunks(len(examples), self.batch_size)
+        self._space.restore_others(self._kept, here=True)
         with self._findings.conduct.drawing(self.device):
             for number, (index, batch) in enumerate(zip(indices, examples.batches(indices), strict=True)):
                 self._begin_batch(number)

@@ -196,6 +196,18 @@ class ParameterSpace:
                 "values before or after that, or of another ParameterSpace."
             )
 
+    @contextmanager
+    def excursion(self) -> Iterator[None]:
+        """Let the network go elsewhere meanwhile, and bring it back with the buffers that belong to its point."""
+        placed, theta = self._placed, self._theta.clone()
+        try:
+            yield
+        finally:
+            self.move_to(theta)
+            self._placed = placed
+            if placed is not None:
+                self.is_placed(placed[0], theta)
+
     def note_placed(self, key: object, kept: NotedBuffers) -> None:
         """Remember for whom statistics and other buffers, as they are now, belong to the present point.
 
@@ -203,7 +215,7 @@ class ParameterSpace:
             key: who put them there.
             kept: what the other buffers were restored to before; it is remembered itself where they have not changed.
         """
-        others = kept if self._others.hold(kept) else self._others.noted()
+        others = kept if self._others.holds(kept) else self._others.noted()
         self._placed = key, self._statistics.clone(), others
 
     def is_placed(self, key: object, theta: Tensor) -> bool:

@@ -17,7 +17,11 @@ from landscape import (
     Potential,
     Problem,
     ProblemError,
+    Recipe,
     Recomputed,
+    SinglePoint,
+    descend,
+    describe,
     lanczos,
     load_checkpoint,
     load_result,
@@ -96,7 +100,7 @@ def test_a_frozen_parameter_that_training_changes_is_told_of():
 
     risk = risk_of(Teacher())
     with pytest.raises(ProblemError, match="teacher is not trainable"):
-        list(risk.batch_gradient(risk.space.theta.clone(), [torch.arange(12)]))
+        descend(risk, risk.space.theta[None].clone(), SinglePoint(), Recipe(epochs=1, batch_size=12))
 
 
 def test_statistics_that_somebody_wrote_to_are_put_back():
@@ -135,6 +139,38 @@ def test_two_risks_on_one_space_each_keep_their_own_buffers():
     assert float(moved.value(points[1].clone())) == first[0]
 
 
+def test_products_that_are_not_kept_begin_with_the_same_buffers():
+    risk = risk_of(unusual.Counting())
+    theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
+    expected = risk.hessian_product(theta, v)
+    with risk.curvature(theta, once=True) as product:
+        for _ in range(3):
+            assert torch.equal(product(v), expected)
+    step = 1e-2
+    slope = (risk.gradient(theta + step * v) - risk.gradient(theta - step * v)) / (2 * step)
+    torch.testing.assert_close(expected, slope, rtol=1e-2, atol=1e-4)
+
+
+def test_statistics_are_gathered_once_for_a_point_whatever_is_checked_there():
+    class Counted(Recomputed):
+        places = 0
+
+        def place(self, space, theta):
+            self.places += 1
+            super().place(space, theta)
+
+    model = unusual.plain()
+    problem = Problem.of(model, {"train": unusual.images()[0]})
+    recomputed = Counted(problem.data.splits["train"], problem.loss)
+    risk = EmpiricalRisk(ParameterSpace(model), problem, statistics=recomputed, batch_size=48)
+    theta = risk.space.theta.clone()
+    first = risk.hessian_product(theta, torch.ones(risk.dimension))
+    assert recomputed.places == 1
+    assert torch.equal(risk.hessian_product(theta, torch.ones(risk.dimension)), first)
+    risk.value(theta)
+    assert recomputed.places == 1
+
+
 # ---------------------------------------------------------------------- one place at a time
 
 
@@ -163,9 +199,11 @@ def test_nothing_else_is_asked_of_a_network_while_products_are_taken():
 def test_a_point_of_another_shape_is_refused(shape):
     risk = risk_of(nn.Linear(4, 3))
     hill = Potential(lambda p: p.square().sum(), 2)
-    for surface in (risk, hill):
+    asked = [surface.value for surface in (risk, hill)] + [surface.gradient for surface in (risk, hill)]
+    asked += [lambda theta, surface=surface: surface.hessian_product(theta, theta) for surface in (risk, hill)]
+    for ask in asked:
         with pytest.raises(LayoutError, match="expected"):
-            surface.value(torch.ones(shape))
+            ask(torch.ones(shape))
 
 
 # ---------------------------------------------------------------------- inputs, draws, derivatives
@@ -239,6 +277,7 @@ def test_whether_values_depend_on_the_batch_size_is_seen(name, depends):
     risk = risk_of(model, examples=unusual.images()[0], batch_size=None)
     assert risk.depends_on_batch_size == depends
     assert ("depends_on_batch_size" in risk.evaluation()) == depends
+    assert ("values depend on the batch size, 256" in describe(risk.evaluation())) == depends
     if depends:
         assert risk.batch_size == 256  # and not whatever is fastest today
 
