@@ -30,7 +30,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_dumper, set_loader
 
 from landscape.errors import ConfigError, Interrupted, LandscapeError
-from landscape.options import declared_types, flag, in_words, shortened
+from landscape.options import as_told, declared_types, flag, in_words
 from landscape.progress import on_stderr
 from landscape.yamlfiles import parse_yaml, read_yaml_mapping
 
@@ -232,7 +232,7 @@ def _explained(text: str, arguments: Sequence[str], commands: Mapping[str, Comma
         return f"{text}{_nearest(unknown[1], [name.replace('_', '-') for name in hints], '--')}"
     if (refused := re.search(r'Parser key "(?:\w+\.)?(\w+)"', text)) and refused[1] in hints:
         value = re.match(r".*(?:Given|Got) value: (.*)$", text)
-        given = f"is {shortened(value[1])}" if value else "does not fit"
+        given = f"is {as_told(value[1])}" if value else "does not fit"
         return f"{label(refused[1])} {given}, expected {in_words(hints[refused[1]])}."
     return text
 

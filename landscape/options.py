@@ -90,10 +90,10 @@ def converted(value: Any, hint: Any, name: str) -> Any:
             return _as(kind, value)
         except (TypeError, ValueError):
             continue
-    raise ConfigError(f"{name} is {shortened(value)}, expected {in_words(hint)}.")
+    raise ConfigError(f"{name} is {as_told(value)}, expected {in_words(hint)}.")
 
 
-def shortened(value: Any, most: int = 80) -> str:
+def as_told(value: Any, most: int = 80) -> str:
     """A value as it is told in an error."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"

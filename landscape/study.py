@@ -35,7 +35,6 @@ _log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
 _REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": MODELS, "data": DATASETS, "loss": LOSSES}
 _FEW_NUMBERS, _FEW_TENSORS, _MANY_TIMES = 10**7, 10**4, 100  # how far a network may exceed the file that describes it
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -282,7 +281,7 @@ def specify(
     placed |= {"download": True} if options.download else {}
     if options.problem is None and options.data_args is None and "root" in specification.data_args and not placed:
         root = shortened(str(specification.data_args["root"]))
-        _LOG.warning("the data are read from %s, as %s says; --data-root names another folder.", root, source)
+        _log.warning("the data are read from %s, as %s says; --data-root names another folder.", root, source)
     return specification.updated(data_args={**specification.data_args, **placed})
 
 
