@@ -1,0 +1,93 @@
+"""Files that an earlier version wrote load, draw and resume.
+
+`recorded/commands.txt` holds the commands that wrote them; those under `recorded/stopped` were stopped by a signal.
+"""
+
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import connect.cli
+import landscape.cli
+from landscape import load_checkpoint, load_result, read_metadata
+
+RECORDED = Path(__file__).parent / "recorded"
+PROGRAMS = {"landscape": landscape.cli, "connect": connect.cli}
+COMMANDS = [line.split() for line in (RECORDED / "commands.txt").read_text().splitlines()]
+NEW_EACH_TIME = {"convert"}  # has no --resume
+STOPPED = [c for c in COMMANDS if (RECORDED / "stopped" / c[-1]).exists()]
+RESULTS = sorted(str(file.relative_to(RECORDED)) for file in RECORDED.rglob("*.h5") if "stopped" not in file.parts)
+RESULTS.remove("axes.h5")  # directions are no result
+
+
+def name(command):
+    return f"{command[0]} {command[1]} {command[-1]}"
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A copy of the folder, which is the current one, on a machine as that which wrote it."""
+    shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    wrote = read_metadata(tmp_path / "bezier" / "path.safetensors")["provenance"]
+    monkeypatch.setattr(platform, "python_version", lambda: wrote["python"])
+    monkeypatch.setattr(torch, "__version__", wrote["versions"]["torch"])
+    return tmp_path
+
+
+def contents(place):
+    """What the files of an output hold, by name."""
+    if place.is_file() and place.suffix == ".safetensors":
+        return {place.name: load_checkpoint(place).fingerprint}
+    files = [place] if place.is_file() else sorted(place.rglob("*.h5"))
+    return {file.name: load_result(file) for file in files}
+
+
+def require_same(before, after, tolerance):
+    assert before.keys() == after.keys()
+    for file, was in before.items():
+        if isinstance(was, str):
+            assert was == after[file]
+            continue
+        assert was.kind == after[file].kind
+        assert list(was.sweeps) == list(after[file].sweeps)
+        for sweep, known in was.sweeps.items():
+            for quantity, values in known.values.items():
+                found = after[file].sweeps[sweep].values[quantity]
+                np.testing.assert_allclose(values, found, rtol=tolerance, atol=tolerance, err_msg=f"{file} {quantity}")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] not in NEW_EACH_TIME], ids=name)
+def test_a_finished_output_resumes_as_it_is(command, recorded, call):
+    program, *arguments = command
+    before = contents(recorded / command[-1])
+    assert call(*arguments, "--resume", program=PROGRAMS[program])[0] == 0
+    require_same(before, contents(recorded / command[-1]), 0)
+
+
+@pytest.mark.parametrize("command", STOPPED, ids=name)
+def test_a_stopped_output_goes_on(command, recorded, call):
+    program, *arguments, out = command
+    code, _, errors = call(*arguments, f"stopped/{out}", "--resume", program=PROGRAMS[program])
+    assert code == 0, errors
+    trained = program == "connect"  # a machine may round its steps otherwise
+    require_same(contents(recorded / out), contents(recorded / "stopped" / out), 0.05 if trained else 1e-3)
+
+
+@pytest.mark.parametrize("file", RESULTS)
+def test_a_result_is_drawn(file, recorded, ask):
+    connected = load_result(file).kind in {"profile", "plane", "ensemble", "simplex", "graph"}
+    program = connect.cli if connected else landscape.cli
+    code, drawn, errors = ask("plot", file, "--out", "pictures", "--json", program=program)
+    assert code == 0, errors
+    assert drawn["files"]
+    assert all(Path(picture).stat().st_size > 1000 for picture in drawn["files"])
+
+
+def test_a_recorded_surface_is_converted(recorded, call):
+    assert call("convert", "foreign.h5", "--out", "ours.h5")[0] == 0
+    np.testing.assert_allclose(load_result("ours.h5").train_loss, load_result("surface.h5").train_loss)
