@@ -25,7 +25,6 @@ from landscape import (
     Plane,
     Problem,
     Recipe,
-    Restriction,
     Search,
     SinglePoint,
     descend,
@@ -33,8 +32,9 @@ from landscape import (
     normalise,
     random_direction,
 )
-from landscape.interrupts import Stop
+from landscape.curvature.restriction import Restriction
 from landscape.problems.models import MODELS
+from landscape.runtime.interrupts import Stop
 
 SIDE, SPACING, SAMPLES = 3, 0.04, 128
 RECIPE = Recipe(epochs=12, lr=0.1, batch_size=128, schedule="onecycle")

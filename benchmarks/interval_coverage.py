@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connect import estimate, resampled
-from connect.barriers import FEW, MEASURES
+from connect.measures.barriers import FEW, MEASURES, estimate, resampled
 
 T = np.linspace(0, 1, 9)
 HILL = np.sin(np.pi * T)[:, None]

@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import settings
 
-import landscape.cli
-from landscape.commandline import run
+from landscape.app import cli as landscape_cli
+from landscape.app.commandline import run
 
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
@@ -16,7 +16,7 @@ settings.load_profile("steady")
 def call(capsys):
     """Run a program; returns the exit code and what it printed on both streams."""
 
-    def run_program(*arguments, program=landscape.cli):
+    def run_program(*arguments, program=landscape_cli):
         name = program.__name__.split(".")[0]
         code = run(name, "test", program._COMMANDS, [str(argument) for argument in arguments])
         printed = capsys.readouterr()
@@ -29,7 +29,7 @@ def call(capsys):
 def ask(call):
     """Run a program with --json; returns the exit code, the summary or None, and what went to standard error."""
 
-    def run_program(*arguments, program=landscape.cli):
+    def run_program(*arguments, program=landscape_cli):
         code, printed, errors = call(*arguments, program=program)
         return code, json.loads(printed) if printed.startswith("{") else None, errors
 

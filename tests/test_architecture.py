@@ -6,92 +6,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import connect
 import landscape
 
 ROOT = Path(__file__).parent.parent
-ORDER = {
+ROOMS = {
     "landscape": [
         "errors",
-        "seeds",
-        "grid",
-        "options",
-        "config",
-        "files",
-        "copying",
-        "buffers",
-        "parameters",
-        "metadata",
-        "pickles",
-        "checkpoints",
+        "runtime",
+        "storage",
+        "plots",
         "problems",
-        "convolutions",
-        "conduct",
-        "batchnorm",
-        "folding",
-        "products",
-        "consistency",
-        "distributed",
-        "predictions",
-        "objective",
-        "directions",
-        "slices",
-        "planes",
-        "progress",
-        "interrupts",
-        "results",
-        "hdf5",
-        "foreign",
-        "store",
-        "locks",
-        "outputs",
-        "projections",
-        "interpolation",
-        "adaptive",
-        "curvature",
-        "sweeps",
-        "recipes",
-        "identities",
-        "keeping",
+        "space",
+        "risk",
         "training",
-        "plots",
-        "yamlfiles",
-        "study",
-        "commands",
-        "commandline",
-        "cli",
+        "sweeps",
+        "curvature",
+        "app",
     ],
-    "connect": [
-        "curves",
-        "geometry",
-        "path",
-        "sampling",
-        "fitting",
-        "neb",
-        "autoneb",
-        "simplices",
-        "ways",
-        "barriers",
-        "likeness",
-        "profiles",
-        "planes",
-        "ensembles",
-        "minima",
-        "saddles",
-        "disconnectivity",
-        "exploring",
-        "relations",
-        "embedding",
-        "committees",
-        "plots",
-        "config",
-        "commands",
-        "cli",
-    ],
-}
-INSIDE_PROBLEMS = ["specification", "splits", "augmentation", "datasets", "losses", "models", "code", "registry"]
+    "connect": ["symmetry", "paths", "measures", "minima", "plots", "app"],
+}  # from the ground up
 
 
 def modules(package):
@@ -108,37 +45,54 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("package", sorted(ORDER))
-def test_imports_only_go_up_the_list_of_files(package):
-    order = ORDER[package]
+def room(path, package):
+    return path.relative_to(ROOT / package).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_imports_only_go_down(package):
+    order = ROOMS[package]
     for path in modules(package):
-        parts = path.relative_to(ROOT / package).with_suffix("").parts
-        place = order.index(parts[0])
         for name in imports(path):
             own, _, rest = name.partition(".")
-            if own != package or not rest:
-                continue
-            inner = rest.split(".")
-            assert order.index(inner[0]) < place or inner[0] == parts[0], f"{path} imports {name}"
-            if inner[0] == "problems" == parts[0] and len(parts) > 1 and inner[1] != parts[1]:
-                assert INSIDE_PROBLEMS.index(inner[1]) < INSIDE_PROBLEMS.index(parts[1]), f"{path} imports {name}"
+            if own == package:
+                assert rest, f"{path} imports the whole package"
+                assert order.index(rest.split(".")[0]) <= order.index(room(path, package)), f"{path} imports {name}"
 
 
-def test_every_file_has_its_place_in_the_list():
-    for package, order in ORDER.items():
-        found = {path.relative_to(ROOT / package).with_suffix("").parts[0] for path in modules(package)}
-        assert found == set(order)
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_no_modules_import_each_other(package):
+    """No cycles, within a room either."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules(package)}
+    graph = nx.DiGraph()
+    for name, path in names.items():
+        found = {imported if imported in names else imported.rpartition(".")[0] for imported in imports(path)}
+        graph.add_edges_from((name, other) for other in found & names.keys())
+    assert not list(nx.simple_cycles(graph))
+
+
+def test_every_module_is_in_a_room():
+    for package, order in ROOMS.items():
+        found = {room(path, package) for path in modules(package)}
+        assert found <= set(order)
+
+
+def test_only_connects_app_uses_landscapes_app():
+    for path in modules("connect"):
+        for name in imports(path):
+            assert room(path, "connect") == "app" or not name.startswith("landscape.app"), f"{path} imports {name}"
 
 
 def test_landscape_never_imports_connect():
     assert not [p for p in modules("landscape") for name in imports(p) if name.split(".")[0] == "connect"]
 
 
-def test_connect_uses_only_what_landscape_exports():
-    for path in modules("connect"):
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_private_names_stay_at_home(package):
+    for path in modules(package):
         for name in imports(path):
-            own, _, rest = name.partition(".")
-            assert own != "landscape" or rest in landscape.__all__, f"{path} imports {name}"
+            private = any(part.startswith("_") for part in name.split("."))
+            assert not (private and name.split(".")[0] in ROOMS), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("package", [landscape, connect])
@@ -151,7 +105,7 @@ def test_every_exported_name_is_there_and_documented(package):
             assert exported.__doc__, f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("package", sorted(ORDER))
+@pytest.mark.parametrize("package", sorted(ROOMS))
 def test_packages_only_re_export(package):
     for path in (ROOT / package).rglob("__init__.py"):
         assert not re.search(r"^(def|class) ", path.read_text(), re.MULTILINE)
@@ -159,11 +113,11 @@ def test_packages_only_re_export(package):
 
 def drawing(package):
     """The modules that draw: all under `plots/`, and the command that draws a result again."""
-    paths = [*(ROOT / package / "plots").rglob("*.py"), ROOT / package / "commands" / "pictures.py"]
+    paths = [*(ROOT / package / "plots").rglob("*.py"), ROOT / package / "app" / "commands" / "pictures.py"]
     return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths)
 
 
-@pytest.mark.parametrize("module", [name for package in sorted(ORDER) for name in drawing(package)])
+@pytest.mark.parametrize("module", [name for package in sorted(ROOMS) for name in drawing(package)])
 def test_drawing_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -172,11 +126,11 @@ def test_drawing_imports_no_torch(module):
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        ("landscape.cli", ["--help"]),
-        ("landscape.cli", ["train", "--help"]),
-        ("landscape.cli", ["surface", "--help"]),
-        ("connect.cli", ["--help"]),
-        ("connect.cli", ["fit", "--help"]),
+        ("landscape.app.cli", ["--help"]),
+        ("landscape.app.cli", ["train", "--help"]),
+        ("landscape.app.cli", ["surface", "--help"]),
+        ("connect.app.cli", ["--help"]),
+        ("connect.app.cli", ["fit", "--help"]),
     ],
 )
 def test_help_imports_no_torch(module, arguments):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from landscape import load_result
-from landscape.cli import _COMMANDS
-from landscape.commandline import run
+from landscape.app.cli import _COMMANDS
+from landscape.app.commandline import run
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [32], "batch_norm": true}', "--data", "digits"]
-PROGRAM = [sys.executable, "-c", "from landscape.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from landscape.app.cli import main; main()"]
 
 
 def call(arguments):
@@ -33,7 +33,7 @@ def processes():
     """Processes that start with everything imported, so that a kill meets work and not an import."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "landscape.commands.surfaces", "landscape.plots.figures", "tests.test_faults"]
+        ["torch", "landscape.app.commands.surfaces", "landscape.plots.figures", "tests.test_faults"]
     )
     return context
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from landscape import load_result
-from landscape.cli import _COMMANDS
-from landscape.commandline import run
+from landscape.app.cli import _COMMANDS
+from landscape.app.commandline import run
 
 
 @pytest.mark.gallery

@@ -15,10 +15,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-import connect.cli
-import landscape.cli
-from landscape import Result, Sweep, load_checkpoint, load_result, run, save_result, save_tensors
-from landscape.commandline import _parser
+from connect import load_graph
+from connect.app import cli as connect_cli
+from landscape import Result, Sweep, load_checkpoint, load_result, save_result, save_tensors
+from landscape.app import cli as landscape_cli
+from landscape.app.commandline import _parser, run
 
 EVIL = """
 import pathlib
@@ -54,7 +55,7 @@ class World:
 
     @staticmethod
     def run(command, *arguments):
-        program = connect.cli if command in connect.cli._COMMANDS and command != "plot" else landscape.cli
+        program = connect_cli if command in connect_cli._COMMANDS and command != "plot" else landscape_cli
         given = [str(argument) for argument in (command, *arguments)]
         assert run(program.__name__.split(".")[0], "", program._COMMANDS, given) == 0
 
@@ -77,7 +78,7 @@ def once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.datasets.load_digits", cache(load_digits))
-        patch.setattr("landscape.commandline._parser", parser)
+        patch.setattr("landscape.app.commandline._parser", parser)
         yield
 
 
@@ -91,7 +92,7 @@ def refused(call, world):
     """Run a command that must be refused; returns what it says."""
 
     def run_program(command, *arguments, program=None):
-        chosen = program or (connect.cli if command in connect.cli._COMMANDS and command != "plot" else landscape.cli)
+        chosen = program or (connect_cli if command in connect_cli._COMMANDS and command != "plot" else landscape_cli)
         code, printed, errors = call(command, *arguments, program=chosen)
         assert not world.mark.exists(), f"{command} ran the code"
         assert (code, printed) == (2, ""), (command, errors)
@@ -409,7 +410,7 @@ def test_metadata_that_are_no_mapping_are_said(refused, world, tmp_path, monkeyp
     file = tmp_path / "x.safetensors"
     with monkeypatch.context() as patch:
         dumps = json.dumps
-        patch.setattr("landscape.checkpoints.json.dumps", lambda value: text if value == {} else dumps(value))
+        patch.setattr("landscape.storage.checkpoints.json.dumps", lambda value: text if value == {} else dumps(value))
         save_tensors(file, load_checkpoint(world.a).state, {})
     for command in (readers(file, tmp_path / "out", world) | path_readers(file, tmp_path / "out")).values():
         refused(*command)
@@ -534,7 +535,7 @@ def result_readers(file, out, world):
 def refuse_all(refused, file, out, world):
     for command in result_readers(file, out, world):
         refused(*command)
-    refused("plot", file, "--out", out, program=connect.cli)
+    refused("plot", file, "--out", out, program=connect_cli)
     assert sorted(path.name for path in out.rglob("*")) == ["graph.h5", "l.h5", "map"]
 
 
@@ -639,21 +640,21 @@ def test_results_of_connect_that_lack_what_they_need_are_said(refused, world, tm
                     {"provenance": {"problem": []}}, {"sweeps": {}}):  # fmt: skip
         save_result(tmp_path / "x.h5", surface_result(kind=kind, **changes))
         if kind != "plane" or "sweeps" in changes:
-            refused("plot", tmp_path / "x.h5", "--out", tmp_path / "out", program=connect.cli)
+            refused("plot", tmp_path / "x.h5", "--out", tmp_path / "out", program=connect_cli)
 
 
 def test_a_graph_cannot_lead_out_of_its_folder(call, world, tmp_path):
     """Its passes name files; those elsewhere count as gone, and are not read."""
     out = tmp_path / "g"
-    assert call("graph", world.a, world.b, *QUICK, "--out", out, program=connect.cli)[0] == 0
-    graph = connect.load_graph(out / "graph.h5")
+    assert call("graph", world.a, world.b, *QUICK, "--out", out, program=connect_cli)[0] == 0
+    graph = load_graph(out / "graph.h5")
     ((_, _, attributes),) = graph.graph.edges(data=True)
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes((out / attributes["path"]).read_bytes())
     for name in (f"../{secret.name}", str(secret), f"passes/../../{secret.name}"):
         attributes["path"] = name
         graph.save(out / "graph.h5")
-        code, printed, errors = call("graph", world.a, world.b, *QUICK, "--out", out, "--resume", program=connect.cli)
+        code, printed, errors = call("graph", world.a, world.b, *QUICK, "--out", out, "--resume", program=connect_cli)
         assert code == 0, errors
         assert "found anew" in printed
 
@@ -679,7 +680,7 @@ def test_what_is_no_file_is_said_and_not_waited_for(refused, world, tmp_path, wh
         if command[0] not in {"trajectory", "graph"} or what != "folder":
             refused(*command)
     refused("plot", result, "--out", tmp_path / "out")
-    refused("plot", result, "--out", tmp_path / "out", program=connect.cli)
+    refused("plot", result, "--out", tmp_path / "out", program=connect_cli)
     refused("convert", result, "--out", tmp_path / "c.h5")
     refused("compare", result, result, "--out", tmp_path / "c.png")
     refused("surface", "--checkpoint", world.a, "--axes", result, "--points", 2, "--out", tmp_path / "s.h5")
@@ -790,7 +791,7 @@ def test_a_link_in_place_of_an_output_is_replaced_itself_and_only_if_asked(call,
     for name, command in commands.items():
         (out / name).symlink_to(target)
         assert "is there already" in refused(*command)
-        program = connect.cli if command[0] in connect.cli._COMMANDS else landscape.cli
+        program = connect_cli if command[0] in connect_cli._COMMANDS else landscape_cli
         code, _, errors = call(*command, "--overwrite", program=program)
         assert code == 0, errors
         assert not (out / name).is_symlink()

@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-import connect.cli
-import landscape.cli
-from landscape.options import declared_types
+from connect.app import cli as connect_cli
+from landscape.app import cli as landscape_cli
+from landscape.app.options import declared_types
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAMS = {"landscape": landscape.cli._COMMANDS, "connect": connect.cli._COMMANDS}
+PROGRAMS = {"landscape": landscape_cli._COMMANDS, "connect": connect_cli._COMMANDS}
 DEFAULT_OUTPUTS = {"profile": "_profile.h5", "ensemble": "_ensemble.h5"}
 COMMANDS = [
     shlex.split(found[0], comments=True)

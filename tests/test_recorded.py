@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-import connect.cli
-import landscape.cli
-from landscape import load_checkpoint, load_result, read_metadata
+from connect.app import cli as connect_cli
+from landscape import load_checkpoint, load_result
+from landscape.app import cli as landscape_cli
+from landscape.storage.checkpoints import read_metadata
 
 RECORDED = Path(__file__).parent / "recorded"
-PROGRAMS = {"landscape": landscape.cli, "connect": connect.cli}
+PROGRAMS = {"landscape": landscape_cli, "connect": connect_cli}
 COMMANDS = [line.split() for line in (RECORDED / "commands.txt").read_text().splitlines()]
 NEW_EACH_TIME = {"convert"}  # has no --resume
 STOPPED = [c for c in COMMANDS if (RECORDED / "stopped" / c[-1]).exists()]
@@ -81,7 +82,7 @@ def test_a_stopped_output_goes_on(command, recorded, call):
 @pytest.mark.parametrize("file", RESULTS)
 def test_a_result_is_drawn(file, recorded, ask):
     connected = load_result(file).kind in {"profile", "plane", "ensemble", "simplex", "graph"}
-    program = connect.cli if connected else landscape.cli
+    program = connect_cli if connected else landscape_cli
     code, drawn, errors = ask("plot", file, "--out", "pictures", "--json", program=program)
     assert code == 0, errors
     assert drawn["files"]

@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from landscape import COLOURS, Array, Result, describe, new_figure
+from landscape.plots.figures import describe
+from landscape.plots.rendering import COLOURS, new_figure
+from landscape.storage.results import Array, Result
 
 _PANELS: dict[str, tuple[str, Callable[[Array], Array]]] = {
     "accuracy": ("error (%)", lambda values: 100 * (1 - values)),

@@ -7,18 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from connect.barriers import doubt
-from connect.ways import WAYS, along
-from landscape import (
-    COLOURS,
-    Result,
-    curvature_note,
-    describe,
-    draw_contours,
-    draw_eigenvalues,
-    draw_measured,
-    new_figure,
-)
+from connect.measures.barriers import doubt
+from connect.measures.ways import WAYS, along
+from landscape.plots.curvature import draw_eigenvalues
+from landscape.plots.figures import curvature_note, describe
+from landscape.plots.rendering import COLOURS, new_figure
+from landscape.plots.surface import draw_contours, draw_measured
+from landscape.storage.results import Result
 
 _PLANE_WIDTH, _LEAST_HEIGHT = 4.6, 0.7
 _IN_PLANE = 1e-3

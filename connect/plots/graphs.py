@@ -11,10 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from connect.disconnectivity import MergeTree, merge_tree
-from connect.minima import MinimaGraph
-from connect.saddles import minimax_saddles, ordered_passes
-from landscape import Array, ConfigError, describe, legend_label, new_figure
+from connect.minima.graph import MinimaGraph
+from connect.minima.merge_tree import MergeTree, merge_tree
+from connect.minima.saddles import minimax_saddles, ordered_passes
+from landscape.errors import ConfigError
+from landscape.plots.figures import describe
+from landscape.plots.rendering import legend_label, new_figure
+from landscape.storage.results import Array
 
 _FEW_VALUES, _SMALL, _ASIDE, _LONGEST = 8, 1e-12, 0.3, 24
 _MAP = "viridis"

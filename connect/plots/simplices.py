@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape import COLOURS, Result, describe, new_figure
+from landscape.plots.figures import describe
+from landscape.plots.rendering import COLOURS, new_figure
+from landscape.storage.results import Result
 
 
 def simplex_figure(result: Result) -> Figure:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.curvature.lanczos import tridiagonal
 from landscape.curvature.restriction import Product
-from landscape.results import Array
+from landscape.storage.results import Array
 
 _SMOOTH = 0.01
 _MARGIN = 4.0

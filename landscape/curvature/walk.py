@@ -18,10 +18,10 @@ from landscape.curvature.lanczos import Extremes, lanczos
 from landscape.curvature.restriction import Product, Restriction
 from landscape.curvature.trace import hutch_plus_plus
 from landscape.errors import Interrupted, NonFiniteError
-from landscape.grid import Place
-from landscape.interrupts import Stop
-from landscape.objective import Objective
-from landscape.seeds import mixed_seed
+from landscape.risk.objective import Objective
+from landscape.runtime.interrupts import Stop
+from landscape.runtime.seeds import mixed_seed
+from landscape.sweeps.grid import Place
 
 _STRETCH = 16
 _BESIDE, _RANDOM = 0.3, 1.0  # on trained networks a random part of any weight up to 3 costs no further product

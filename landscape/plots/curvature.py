@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from landscape.plots.lines import draw_quantity
 from landscape.plots.rendering import COLOURS, Look
 from landscape.plots.surface import marked_levels, shade_missing, shown_values
-from landscape.results import SECOND_SAMPLE, Array, Sweep
+from landscape.storage.results import SECOND_SAMPLE, Array, Sweep
 
 MAPS = ("ratio", "signed_ratio", "max_eig", "min_eig")
 _LABELS = {

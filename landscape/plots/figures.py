@@ -26,7 +26,7 @@ from landscape.plots.surface import (
     label_of,
     shown_values,
 )
-from landscape.results import Array, Result, Sweep
+from landscape.storage.results import Array, Result, Sweep
 
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3

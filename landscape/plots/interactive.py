@@ -10,7 +10,7 @@ from landscape.errors import ConfigError
 from landscape.plots.figures import MARK_COLOURS, describe, require_measured, shares_unit
 from landscape.plots.rendering import Look
 from landscape.plots.surface import label_of, shown_values
-from landscape.results import Array, Result, heights_at
+from landscape.storage.results import Array, Result, heights_at
 
 _LIFT = 0.01
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from landscape.plots.rendering import COLOURS, Look, legend_label
-from landscape.results import Array, Sweep, quartiles
+from landscape.storage.results import Array, Sweep, quartiles
 
 _STYLES = ("-", "--", ":", "-.")
 

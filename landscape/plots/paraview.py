@@ -8,7 +8,7 @@ import numpy as np
 from landscape.plots.figures import require_measured
 from landscape.plots.rendering import Look
 from landscape.plots.surface import shown_values
-from landscape.results import Array, Result
+from landscape.storage.results import Array, Result
 
 _TYPES = {"f": "Float64", "u": "UInt8"}
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
-from landscape.files import write_atomically
-from landscape.results import Array
+from landscape.storage.files import write_atomically
+from landscape.storage.results import Array
 
 COLOURS = {"path": "#0072B2", "straight": "#D55E00", "ends": "#000000"}
 _STYLE: Any = {

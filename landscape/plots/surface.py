@@ -11,7 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from landscape.plots.rendering import MISSING, Look, Scale
-from landscape.results import Array, Sweep
+from landscape.storage.results import Array, Sweep
 
 _LEVELS, _LINES = 32, 10
 

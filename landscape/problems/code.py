@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from landscape.errors import ConfigError, ProblemError
-from landscape.files import fingerprint
+from landscape.storage.files import fingerprint
 
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _INSTALLED = {"site-packages", "dist-packages"}

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from landscape.copying import unwrapped
 from landscape.errors import ConfigError, LandscapeError, ProblemError
 from landscape.problems import datasets, losses
 from landscape.problems.code import at_home, load
+from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
 from landscape.problems.losses import Loss
 from landscape.problems.models import MODELS

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from landscape.errors import ConfigError, ProblemError
-from landscape.files import fingerprint
+from landscape.storage.files import fingerprint
 
 Batch = Any
 Index = slice | Tensor

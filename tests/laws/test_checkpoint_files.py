@@ -5,15 +5,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from landscape import (
-    CorruptFileError,
-    LandscapeError,
-    NonFiniteError,
-    ParameterSpace,
-    StorageError,
-    load_checkpoint,
-    save_tensors,
-)
+from landscape import LandscapeError, ParameterSpace, load_checkpoint, save_tensors
+from landscape.errors import CorruptFileError, NonFiniteError, StorageError
 from tests.oracles import WithBuffers
 
 STATE = {

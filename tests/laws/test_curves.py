@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connect import Bezier, Path, PolygonalChain, conversion
-from connect.curves import CURVES
+from connect import Bezier, Path, PolygonalChain
+from connect.paths.curves import CURVES, conversion
 
 KINDS = sorted(CURVES)
 

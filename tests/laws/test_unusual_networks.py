@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-import connect.cli
+from connect import load_graph
+from connect.app import cli as connect_cli
 from landscape import load_checkpoint, load_result
-from landscape.copying import unwrapped
+from landscape.problems.copying import unwrapped
 from tests import unusual
 
 FILE = Path(unusual.__file__)
@@ -187,9 +188,9 @@ def pair(request, tmp_path):
 def _undrawn(monkeypatch):
     """Pictures take longer than the measurements that this is about."""
     for command in ("lines", "surfaces", "spectra"):
-        monkeypatch.setattr(f"landscape.commands.{command}.draw", lambda *_: [])
+        monkeypatch.setattr(f"landscape.app.commands.{command}.draw", lambda *_: [])
     for command in ("fitting", "profiling", "graphs"):
-        monkeypatch.setattr(f"connect.commands.{command}.draw_result", lambda *_: [])
+        monkeypatch.setattr(f"connect.app.commands.{command}.draw_result", lambda *_: [])
 
 
 pytestmark = [
@@ -268,8 +269,8 @@ def test_a_fitted_path_is_measured_with_what_its_ends_held(pair, call):
     quick = ["--epochs", 1, "--lr", 0.05, "--batch-size", 24, "--plane-points", 0]
     measured = ["--points", 3, "--tolerance", 0]
     ends = ["--a", pair.files["a"], "--b", pair.files["b"]]
-    answer = call("fit", *ends, "--out", fitted, *quick, *measured, *pair.flags, program=connect.cli)
-    mapped = call("graph", *pair.files.values(), "--out", graph, "--budget", 0, *pair.flags, program=connect.cli)
+    answer = call("fit", *ends, "--out", fitted, *quick, *measured, *pair.flags, program=connect_cli)
+    mapped = call("graph", *pair.files.values(), "--out", graph, "--budget", 0, *pair.flags, program=connect_cli)
     if pair.kind.pairs:
         refused(answer, pair.kind.pairs)
         refused(mapped, pair.kind.pairs)
@@ -278,7 +279,7 @@ def test_a_fitted_path_is_measured_with_what_its_ends_held(pair, call):
     assert mapped[0] == 0, mapped[2]
     again = ["profile", fitted / "path.safetensors", *measured, *pair.flags]
     base = ["--base", pair.files["a"]] if pair.kind.frozen_base else []
-    answer = call(*again, *base, program=connect.cli)
+    answer = call(*again, *base, program=connect_cli)
     assert answer[0] == 0, answer[2]
     profiles = [load_result(fitted / "profile.h5"), load_result(fitted / "path_profile.h5")]
     if pair.kind.random:
@@ -293,7 +294,7 @@ def test_a_fitted_path_is_measured_with_what_its_ends_held(pair, call):
     for profile in profiles:
         np.testing.assert_allclose(profile.sweeps["straight"]["train_loss"], straight, rtol=1e-4)
         np.testing.assert_allclose(profile.sweeps["path"]["train_loss"], path, rtol=2e-4)
-    nodes = dict(connect.load_graph(graph / "graph.h5").graph.nodes(data="loss"))
+    nodes = dict(load_graph(graph / "graph.h5").graph.nodes(data="loss"))
     assert nodes == pytest.approx({"a": straight[0], "b": straight[2]}, rel=1e-4)
 
 
@@ -307,7 +308,7 @@ def test_buffers_in_which_two_networks_differ_move_between_their_own_where_asked
     code, _, errors = call("line", *ends, "--range", "0:1:3", "--out", tmp_path / "l.h5")
     assert code == 0, errors
     quick = ["--epochs", 1, "--points", 3, "--tolerance", 0, "--plane-points", 0]
-    code, _, errors = call("fit", *ends, *quick, "--out", tmp_path / "fit", program=connect.cli)
+    code, _, errors = call("fit", *ends, *quick, "--out", tmp_path / "fit", program=connect_cli)
     assert code == 0, errors
     between = pair.between(0.5) | {"mean": (pair.states["a"]["mean"] + pair.states["b"]["mean"]) / 2}
     expected = [pair.loss(pair.between(0)), pair.loss(between), pair.loss(pair.between(1), letter="b")]
@@ -316,4 +317,4 @@ def test_buffers_in_which_two_networks_differ_move_between_their_own_where_asked
     np.testing.assert_allclose(profile.sweeps["straight"]["train_loss"], expected, rtol=1e-4)
     np.testing.assert_allclose(profile.sweeps["path"]["train_loss"][[0, 2]], expected[::2], rtol=1e-4)
     again = ["profile", tmp_path / "fit" / "path.safetensors", *pair.flags, "--base", pair.files["a"]]
-    refused(call(*again, program=connect.cli), "differ in mean")
+    refused(call(*again, program=connect_cli), "differ in mean")

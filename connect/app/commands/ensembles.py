@@ -1,0 +1,87 @@
+"""Average the predictions of networks on a path."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from connect.app.commands.pictures import draw_result
+from connect.app.commands.saved import open_path
+from connect.app.config import EnsembleConfig
+from connect.measures.ensembles import measure_ensemble
+from landscape.app.commands.summaries import wrote
+from landscape.runtime.progress import Reporter, silent
+from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.results import Result
+from landscape.storage.store import ResultWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSummary:
+    """What averaging brings.
+
+    Attributes:
+        scores: by what was scored, each with `accuracy`, `nll` and `calibration_error`.
+        t: where the members lie on the path, in the order in which they join.
+        diversity: share of examples that two members class differently, mean over all pairs.
+        diversity_of_ends: the same of the two ends.
+        split: the examples.
+        files: what was written.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    t: Sequence[float]
+    diversity: float
+    diversity_of_ends: float
+    split: str
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary as a table."""
+        width = max(len(name) for name in self.scores) + 2
+        lines = [f"{self.split + ' split':{width}}{'accuracy':>10}{'NLL':>10}{'calibration':>13}"]
+        for name, found in self.scores.items():
+            figures = f"{found['accuracy']:>10.4f}{found['nll']:>10.4f}{found['calibration_error']:>13.4f}"
+            lines.append(f"{name:{width}}{figures}")
+        told = (
+            f"two members differ on {self.diversity:.2%} of the examples, the two ends on {self.diversity_of_ends:.2%}"
+        )
+        return "\n".join([*lines, told, wrote(self.files)])
+
+
+def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSummary:
+    """Average the predictions of several networks on a path, and draw what each further one brings.
+
+    Args:
+        config: path, members and files.
+        report: told of every network.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    out = config.out or config.path.with_name(f"{config.path.stem}_ensemble.h5")
+    with writing(
+        OutputFiles.beside(out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+    ) as outputs:
+        return _averaged(config, outputs, out, report)
+
+
+def _averaged(config: EnsembleConfig, outputs: Outputs, final: FilePath, report: Reporter) -> EnsembleSummary:
+    out = outputs.at(final)
+    candidates = config.candidates if config.choose == "greedy" else None
+    saved = open_path(
+        config,
+        config.split,
+        begun=out if config.resume else None,
+        members=config.members,
+        choose=config.choose,
+        candidates=candidates,
+    )
+    begun = Result("ensemble", {}, provenance=saved.provenance)
+    writer = ResultWriter(out, begun, resume=config.resume)
+    found = measure_ensemble(
+        saved.path, saved.risk, config.members, split=config.split, candidates=candidates, writer=writer, report=report
+    )
+    outputs.commit()
+    return EnsembleSummary(
+        **found.facts, t=found.sweeps["members"].values["t"].tolist(), files=[str(final), *draw_result(final)]
+    )

@@ -1,0 +1,211 @@
+"""Fit a path between two checkpoints, measure it and draw it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from connect.app.commands.finding import PathFinder
+from connect.app.commands.pictures import draw_result
+from connect.app.commands.summaries import FitSummary, told
+from connect.app.config import FitConfig
+from connect.measures.planes import DIMENSIONS, measure_plane
+from connect.measures.profiles import lengths, profile
+from connect.paths.fitting import require_joinable
+from connect.paths.path import MOVED_BUFFERS, Path, load_path, path_of, save_path
+from landscape.app.setting import Study, choose_device, load_network, open_study
+from landscape.errors import ConfigError, Interrupted
+from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.ranks import Ranks, joined
+from landscape.runtime.progress import Reporter, silent
+from landscape.storage.checkpoints import Checkpoint, load_checkpoint, read_metadata, require_same_layout
+from landscape.storage.outputs import OutputFiles, Outputs, following, paths_in, writing
+from landscape.storage.results import Result
+from landscape.storage.store import ResultWriter, require_same_provenance
+from landscape.training.keeping import Keeping
+
+PATH, PROFILE, PLANE, STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
+_OUTPUTS = (PATH, PROFILE, PLANE, STATE)
+_BROKEN = ("gloo", "NCCL", "Connection")  # in the words of a process whose fellow is gone
+
+
+def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
+    """Train a path between two checkpoints, measure it against the straight line, and draw both.
+
+    Batch-norm statistics are recomputed from the training data at every point that is measured, unless the flags say
+    otherwise. With `resume`, each stage goes on where it was stopped. Under `torchrun` the processes share each batch;
+    when the path is found the first goes on alone, and the others end with `SystemExit`.
+
+    Args:
+        config: checkpoints, curve, recipe and folder.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    with joined(choose_device(config.device)) as ranks, _broken_off(config, ranks), _claimed(config, ranks) as outputs:
+        return _Fitting(config, ranks, outputs, report if ranks.first else silent).run()
+
+
+@contextmanager
+def _claimed(config: FitConfig, ranks: Ranks) -> Iterator[Outputs]:
+    """The outputs, which the first process claims before the others look where they are."""
+    place = OutputFiles.inside(config.out, *_OUTPUTS)
+    device = choose_device(config.device)
+    if ranks.first:
+        with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+            ranks.any(True, device)  # lets the others go on
+            yield outputs
+    else:
+        ranks.any(False, device)
+        yield following(place)
+
+
+@contextmanager
+def _broken_off(config: FitConfig, ranks: Ranks) -> Iterator[None]:
+    """Have what a process meets whose fellow is gone say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size > 1 and any(word in str(error) for word in _BROKEN):
+            raise Interrupted(
+                f"another process of this fit ended; what was saved is in {config.out}, go on with --resume."
+            ) from error
+        raise
+
+
+class _Fitting:
+    """One run of the command."""
+
+    def __init__(self, config: FitConfig, ranks: Ranks, outputs: Outputs, report: Reporter) -> None:
+        self._config, self._ranks, self._outputs, self._report = config, ranks, outputs, report
+        self._out = outputs.at(config.out)
+        self._finder = PathFinder(config)
+
+    def run(self) -> FitSummary:
+        config = self._config
+        a, b = (load_network(config, file) for file in (config.a, config.b))
+        require_same_layout(a, b)
+        study = open_study(config, config, [a, b], trust_code=config.trust_code)
+        saved = load_checkpoint(config.start) if config.start else None
+        start = path_of(saved, study.space) if saved else None
+        points = study.load_all([a, b])
+        require_joinable(points.thetas[0], points.thetas[1], start)
+        if config.plane_points and study.space.dimension < DIMENSIONS:
+            raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
+        statistics = study.policy(config, points)
+        risk = study.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
+        measured = study.of_network({
+            "batch_norm": statistics.name,
+            "statistics_batch_size": config.statistics_batch_size,
+            **risk.evaluation(),
+        })  # fmt: skip
+        provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
+        provenance |= {MOVED_BUFFERS: sorted(points.others)} if points.others else {}
+        given = [points.thetas, start]
+        del points, a, b, saved, start  # a fit holds what it needs of them
+        path = self._fitted(study, risk, given, provenance)
+        if not self._ranks.first:
+            raise SystemExit(0)
+        moved = self._moved(study, path) if config.free_ends else ""
+        return self._measured(path, risk, provenance | measured, moved)
+
+    def _begun_batch_size(self) -> FilePath | int | None:
+        """That of the run that is gone on with: what is measured follows from it to the bit, and so does a band."""
+        if not self._config.resume:
+            return None
+        for name in (STATE, PATH):
+            if (self._out / name).exists():
+                size = read_metadata(self._out / name).get("provenance", {}).get("eval_batch_size")
+                if isinstance(size, int):
+                    return size
+        return self._out / PROFILE
+
+    def _provenance(self, study: Study, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
+        config = self._config
+        return study.provenance(
+            {"a": a, "b": b} | ({"start": start} if start else {}),
+            **self._finder.settings,
+            **({"free_ends": True} if config.free_ends else {}),
+            seed=config.seed,
+            trainable=config.trainable,
+            precision=config.precision,
+            processes=self._ranks.size,
+        )
+
+    def _fitted(self, study: Study, risk: EmpiricalRisk, given: list[Any], provenance: dict[str, Any]) -> Path:
+        """The trained path: from its file when a resume finds it finished."""
+        config, file = self._config, self._out / PATH
+        if config.resume and file.exists():
+            path = load_path(file, study.space, risk.module)
+            require_same_provenance(file, path.provenance, provenance)
+            return path
+        keeping = Keeping(
+            self._out / STATE,
+            provenance,
+            resume=config.resume,
+            seconds=config.save_every,
+            writes=self._ranks.first,
+        )
+        found = self._finder.find(
+            risk,
+            given,
+            free_ends=config.free_ends,
+            seed=config.seed,
+            keeping=keeping,
+            report=self._report,
+        )
+        path = replace(found, provenance=provenance)
+        if self._ranks.first:
+            save_path(file, path, study.space, {"problem": study.carried()})
+            keeping.discard()
+        return path
+
+    def _moved(self, study: Study, path: Path) -> str:
+        """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
+        config = self._config
+        files = (config.a, config.b)
+        states = [load_network(config, file).state for file in files]
+        ways = [float((study.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
+        return (
+            f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "
+            "the figures are theirs, not those of the checkpoints"
+        )
+
+    def _measured(self, path: Path, risk: EmpiricalRisk, measuring: dict[str, Any], moved: str) -> FitSummary:
+        config = self._config
+        settings = {**measuring, "points": config.points, "tolerance": config.tolerance}
+        writer = self._writer(PROFILE, Result("profile", {}, provenance=settings, facts=lengths(path)))
+        measured = profile(
+            path,
+            risk,
+            np.linspace(0, 1, config.points),
+            tolerance=config.tolerance,
+            writer=writer,
+            report=self._report,
+        )
+        results = [config.out / PROFILE]
+        if config.plane_points:
+            measure_plane(
+                path,
+                risk,
+                measured,
+                self._out / PLANE,
+                points=config.plane_points,
+                provenance=measuring,
+                resume=config.resume,
+                report=self._report,
+            )
+            results.append(config.out / PLANE)
+        self._outputs.commit()
+        pictures = [picture for file in results for picture in draw_result(file)]
+        files = [str(config.out / PATH), *map(str, results), *pictures]
+        said = told(measured, config)
+        said["reason"] = f"{said['reason']}{moved}"
+        return FitSummary(**said, files=files)  # type: ignore[arg-type]
+
+    def _writer(self, name: str, begun: Result) -> ResultWriter:
+        return ResultWriter(self._out / name, begun, resume=self._config.resume)

@@ -1,0 +1,423 @@
+"""Map minima and the passes between them."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from connect.app.commands.finding import PathFinder
+from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
+from connect.app.commands.pictures import draw_result
+from connect.app.config import GraphConfig
+from connect.measures.similarity import disagreement
+from connect.minima.committees import compare_committees
+from connect.minima.embedding import embed
+from connect.minima.exploring import STRATEGIES, Outcome, explore
+from connect.minima.graph import MinimaGraph, load_graph
+from connect.minima.relations import relations
+from connect.minima.saddles import centrality, minimax_saddles, ordered_passes, valleys
+from connect.paths.geometry import gram
+from connect.paths.path import load_path
+from landscape.app.commands.summaries import wrote
+from landscape.app.setting import load_network, open_study
+from landscape.curvature.lanczos import lanczos
+from landscape.errors import ConfigError, ProblemError
+from landscape.runtime.progress import Reporter, silent
+from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES, Checkpoint, require_same_layout
+from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.store import require_same_provenance
+from landscape.sweeps.driver import quantities
+
+GRAPH, GRAPHML = "graph.h5", "graph.graphml"
+_SAMPLE = 2048  # examples at most whose predictions are compared and averaged
+_TOLD_OF_TRAINING = ("batch_size", "lr", "weight_decay", "momentum", "epochs", "augment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSummary:
+    """What joins the minima.
+
+    Attributes:
+        minima: how many there are.
+        pairs: of them.
+        fitted: pairs that were joined, by the straight line or a path.
+        straight: those of them that the straight line joins.
+        pruned: pairs that never needed it, since their bounds met.
+        left: pairs that were neither.
+        stopped: "bounds" when nothing was left to try, "budget" when that was spent.
+        saddle: minimax saddle of every pair `[n, n]`, in the order of `nodes`; each minimum's own loss on the diagonal.
+        nodes: the minima's names.
+        tree: the passes of the minimum spanning tree, the lowest first: two names and the saddle loss.
+        valleys: the minima of each valley below the highest minimum and the tolerance, the largest first.
+        height: that height, the loss of the highest minimum and the tolerance.
+        duplicates: checkpoints that hold the same network as another: the file, and the file that stands for it.
+        relations: rank correlations between quantities of pairs.
+        committees: ensembles of minima, by name.
+        notes: what else is to be said.
+        split: that losses are of.
+        files: what was written.
+    """
+
+    minima: int
+    pairs: int
+    fitted: int
+    straight: int
+    pruned: int
+    left: int
+    stopped: str
+    saddle: Sequence[Sequence[float]]
+    nodes: Sequence[str]
+    tree: Sequence[tuple[str, str, float]]
+    valleys: Sequence[Sequence[str]]
+    height: float
+    duplicates: Mapping[str, str]
+    relations: Sequence[Mapping[str, Any]]
+    committees: Mapping[str, Mapping[str, Any]]
+    notes: Sequence[str]
+    split: str
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        reasons = {"bounds": "nothing is left to try", "budget": "the budget is spent"}
+        lines = [f"{file} is the same network as {name}" for file, name in self.duplicates.items()]
+        lines += self.notes
+        lines.append(
+            f"{self.minima} minima, {self.pairs} pairs: {self.fitted} joined ({self.straight} by the straight line), "
+            f"{self.pruned} pruned, {self.left} left; {reasons[self.stopped]}"
+        )
+        width = max((len(name) for name in self.nodes), default=0)
+        lines += [f"  {a:{width}}  {b:{width}}  saddle {saddle:.4f}" for a, b, saddle in self.tree]
+        count = len(self.valleys)
+        highest = max(self.saddle[i][i] for i in range(len(self.nodes)))
+        lines.append(
+            f"below {self.split} loss {self.height:.4g}, which is that of the highest minimum, {highest:.4g}, "
+            f"and --tolerance: {count} valley{'' if count == 1 else 's'}"
+        )
+        for relation in self.relations:
+            if not np.isnan(relation["correlation"]):
+                lines.append(
+                    f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f} "
+                    f"over {relation['pairs']} pairs"
+                )
+        for name, found in self.committees.items():
+            lines.append(f"{name}: {found['split']} accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
+        return "\n".join([*lines, wrote(self.files)])
+
+
+def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
+    """Join minima by passes until the bounds of all pairs meet, and say which share a valley at which height.
+
+    Batch-norm statistics are recomputed from the training data at every point that is measured, unless the flags say
+    otherwise. The graph is written after every pass. With `resume` a stopped run goes on, and further checkpoints are
+    added to what there is.
+
+    Args:
+        config: checkpoints, strategy, kind of path and folder.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    files = _files(config.checkpoints)
+    place = OutputFiles.inside(config.out, GRAPH, GRAPHML, series={PASSES: OWN_FILES})
+    read = [*paths_in(config), *files]
+    with writing(place, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+        summary = _Mapping(replace(config, out=outputs.at(config.out)), files, report).run()
+        outputs.commit()
+    written = [config.out / GRAPH, config.out / GRAPHML]
+    return replace(summary, files=[*map(str, written), *draw_result(config.out / GRAPH)])
+
+
+class _Mapping:
+    """One run of the command."""
+
+    def __init__(self, config: GraphConfig, files: Sequence[FilePath], report: Reporter) -> None:
+        self._config, self._files, self._report = config, files, report
+        self._file = config.out / GRAPH
+        self._finder = PathFinder(config)
+        self._notes: list[str] = []
+
+    def run(self) -> GraphSummary:
+        config = self._config
+        minima, duplicates = _distinct([load_network(config, file) for file in self._files])
+        study = open_study(config, config, minima, trust_code=config.trust_code)
+        known = load_graph(self._file) if config.resume and self._file.exists() else None
+        self._minima = _named(minima, known)
+        points = study.load_all(list(self._minima.values()))
+        self._thetas, twins = _apart(self._minima, points.thetas)
+        duplicates |= twins
+        statistics = study.policy(replace(config, batch_norm="recomputed"), points)
+        begun = known.provenance.get("eval_batch_size") if known else None
+        self._risk = study.risk(config, statistics, begun=begun)
+        self._study = study
+        provenance = study.provenance(
+            {},
+            **self._finder.settings,
+            points=config.points,
+            seed=config.seed,
+            trainable=config.trainable,
+            precision=config.precision,
+            sharpness=(config.samples or "all examples") if config.sharpness else None,
+            batch_norm=statistics.name,
+            statistics_batch_size=config.statistics_batch_size,
+            **self._risk.evaluation(),
+        )
+        if known:
+            require_same_provenance(self._file, known.provenance, provenance)
+        self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
+        self._passes = Passes(config, study, self._risk, self._finder, provenance, self._report)
+        self._measure_minima()
+        self._passes.clean()
+        self._save()
+        strategy = STRATEGIES[config.strategy]()
+        outcome = explore(
+            self._graph,
+            self._join,
+            strategy,
+            tolerance=config.tolerance,
+            budget=config.budget,
+            after=self._save,
+            report=self._report,
+        )
+        return self._summary(outcome, duplicates)
+
+    def _cleared(self, known: MinimaGraph) -> MinimaGraph:
+        """A graph that is gone on with: without passes whose files are gone, and what followed from all of it."""
+        for a, b, attributes in list(known.passes):
+            if not whole(self._config.out, attributes):
+                known.graph.remove_edge(a, b)
+                self._notes.append(f"{a} – {b}: its files were gone, and it was found anew")
+        for name, attributes in known.graph.nodes(data=True):
+            attributes.pop("centrality", None)
+            attributes["checkpoint"] = str(self._minima[str(name)].path)
+        return MinimaGraph(known.graph, provenance=known.provenance)
+
+    def _save(self) -> None:
+        self._graph.save(self._file)
+        self._graph.export(self._config.out / GRAPHML)
+
+    # ------------------------------------------------------------------ minima
+
+    def _measure_minima(self) -> None:
+        """Measure the minima that are new, and how far all of them are apart."""
+        new = [name for name in self._minima if name not in self._graph.graph]
+        with self._report("minima", len(new)) as progress:
+            for name in new:
+                self._graph.add_minimum(name, **self._measured(name))
+                progress.advance()
+        self._graph.facts |= {"split": self._risk.splits[0], "tolerance": self._config.tolerance}
+        squares = np.diag(products := gram(self._thetas, self._thetas[0]).cpu().numpy())
+        apart = (squares[:, None] + squares[None, :] - 2 * products).clip(0)
+        self._graph.pairs["distance"] = np.sqrt(apart)
+        self._predictions, self._labels = self._predict()
+        if self._predictions:
+            rows = [[disagreement(p, q) for q in self._predictions] for p in self._predictions]
+            self._graph.pairs["disagreement"] = np.array(rows)
+
+    def _measured(self, name: str) -> dict[str, Any]:
+        """The attributes of a minimum."""
+        checkpoint, theta = self._minima[name], self._theta(name)
+        figures_here = quantities(self._risk.measure(theta))
+        loss = figures_here[f"{self._risk.splits[0]}_loss"]
+        if not np.isfinite(loss):
+            raise ProblemError(f"{checkpoint.path}: its {self._risk.splits[0]} loss is {loss}, so nothing can join it.")
+        recipe = checkpoint.metadata.get("recipe", {})
+        told = {key: recipe[key] for key in _TOLD_OF_TRAINING if recipe.get(key) not in {None, ""}}
+        if isinstance(seed := checkpoint.metadata.get("seed"), int):
+            told["seed"] = seed
+        if self._config.sharpness:
+            told["sharpness"] = self._sharpness(theta)
+        return {
+            "loss": loss,
+            **figures_here,
+            **told,
+            "checkpoint": str(checkpoint.path),
+            "fingerprint": checkpoint.fingerprint,
+        }
+
+    def _sharpness(self, theta: torch.Tensor) -> float:
+        """The largest eigenvalue of the Hessian of the first split."""
+        risk = self._risk.on(self._risk.splits[:1])
+        if self._config.samples:
+            risk = risk.on_sample(self._config.samples)
+        with risk.curvature(theta) as product:
+            start = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(self._config.seed))
+            found = lanczos(product, start.to(theta), bottom=0)
+        if not found.converged:
+            raise ProblemError(
+                f"the largest eigenvalue was not found in {found.products} products; leave out --sharpness, or look at "
+                "landscape hessian."
+            )
+        return float(found.top[0])
+
+    def _predict(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
+        self._voted = split = "test" if "test" in self._risk.splits else self._risk.splits[0]
+        risk = self._risk.on([split]).on_sample(min(_SAMPLE, self._risk.size(split)))
+        try:
+            found = [risk.predict(theta, split) for theta in self._thetas]
+        except ProblemError:
+            return [], torch.empty(0)
+        return [prediction.log_probabilities.cpu() for prediction in found], found[0].labels.cpu()
+
+    def _theta(self, name: Hashable) -> torch.Tensor:
+        return self._thetas[list(self._minima).index(str(name))]
+
+    def _join(self, a: Hashable, b: Hashable, upper: float) -> Mapping[str, Any]:
+        names = [str(a), str(b)]
+        prints = {end: self._minima[name].fingerprint for end, name in zip("ab", names, strict=True)}
+        lower = max(self._graph.graph.nodes[name]["loss"] for name in names)
+        return self._passes.join(torch.stack([self._theta(name) for name in names]), prints, lower)
+
+    # ------------------------------------------------------------------ what follows from them
+
+    def _summary(self, outcome: Outcome, duplicates: Mapping[str, str]) -> GraphSummary:
+        config, graph = self._config, self._graph
+        names = [str(name) for name in graph.nodes]
+        place = {name: index for index, name in enumerate(names)}
+        paths = (
+            (f"path {place[str(a)]} {place[str(b)]}", load_path(config.out / attributes["path"], self._study.space))
+            for a, b, attributes in graph.passes
+        )
+        order = [list(self._minima).index(name) for name in names]
+        plane = embed(self._thetas[order], paths)
+        graph.marks = {"minima": plane.minima, **plane.paths}
+        height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + config.tolerance
+        found = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
+        self._notes += [f"{a} – {b}: {known['note']}" for a, b, known in graph.passes if "note" in known]
+        committees = {}
+        if config.members > len(names):
+            self._notes.append(f"no ensembles: there are fewer minima than --members {config.members}")
+        elif self._predictions and config.members:
+            indices = [[place[name] for name in valley] for valley in found]
+            voices = [self._predictions[i] for i in order]
+            chosen = compare_committees(voices, self._labels, indices, config.members, config.seed)
+            committees = {
+                f"{name}, {config.members} minima": {
+                    **asdict(c),
+                    "members": [names[i] for i in c.members],
+                    "split": self._voted,
+                }
+                for name, c in chosen.items()
+            }
+        told: dict[str, Any] = {
+            "tree": [(str(a), str(b), saddle) for a, b, saddle in ordered_passes(graph)],
+            "valleys": found,
+            "height": height,
+            "relations": [asdict(relation) for relation in relations(graph)],
+            "committees": committees,
+        }
+        graph.facts |= {
+            **asdict(outcome),
+            **told,
+            "tolerance": config.tolerance,
+            "embedding_explained": plane.explained,
+        }
+        for name, share in centrality(graph).items():
+            graph.graph.nodes[name]["centrality"] = share
+        self._save()
+        counts = asdict(outcome)
+        return GraphSummary(
+            minima=len(names),
+            pairs=len(names) * (len(names) - 1) // 2,
+            straight=sum(attributes["how"] == "straight line" for *_, attributes in graph.passes),
+            stopped=counts.pop("reason"),
+            **counts,
+            saddle=minimax_saddles(graph).tolist(),
+            nodes=names,
+            **told,
+            duplicates=duplicates,
+            notes=self._notes,
+            split=graph.facts["split"],
+            files=[],
+        )
+
+
+def _files(given: Sequence[FilePath]) -> list[FilePath]:
+    """Checkpoints, and those in folders in alphabetical order.
+
+    Raises:
+        ConfigError: a folder holds none.
+    """
+    files: list[FilePath] = []
+    for place in given:
+        if not place.is_dir():
+            files.append(place)
+            continue
+        inside = sorted(file for file in place.iterdir() if file.suffix in CHECKPOINT_SUFFIXES and file.is_file())
+        if not inside:
+            raise ConfigError(f"the folder {place} holds no checkpoint; known are {', '.join(CHECKPOINT_SUFFIXES)}.")
+        files += inside
+    return files
+
+
+def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, str]]:
+    """The checkpoints without those that hold the same network as an earlier one, and which those are.
+
+    Raises:
+        LayoutError: they are of different networks.
+        ConfigError: fewer than two are left.
+    """
+    found: dict[str, Checkpoint] = {}
+    duplicates: dict[str, str] = {}
+    for checkpoint in checkpoints:
+        require_same_layout(checkpoints[0], checkpoint)
+        if checkpoint.fingerprint in found:
+            duplicates[str(checkpoint.path)] = str(found[checkpoint.fingerprint].path)
+        else:
+            found[checkpoint.fingerprint] = checkpoint
+    if len(found) < 2:
+        raise ConfigError("a graph needs two different minima at least.")
+    return list(found.values()), duplicates
+
+
+def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.Tensor, dict[str, str]]:
+    """The points `[n, P]` of minima that differ, and which checkpoints hold the same network as another's.
+
+    Args:
+        minima: by name; those that are the same as an earlier one are taken out.
+        thetas: their points.
+
+    Raises:
+        ConfigError: fewer than two are left.
+    """
+    kept: list[int] = []
+    twins: dict[str, str] = {}
+    names = list(minima)
+    for index, name in enumerate(names):
+        same = next((i for i in kept if torch.equal(thetas[i], thetas[index])), None)
+        if same is None:
+            kept.append(index)
+        else:
+            twins[str(minima.pop(name).path)] = str(minima[names[same]].path)
+    if len(kept) < 2:
+        raise ConfigError("a graph needs two different minima at least.")
+    return (thetas if len(kept) == len(names) else thetas[kept]), twins
+
+
+def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict[str, Checkpoint]:
+    """A name for each minimum: that which it has in a graph already, else its file's, with its folder if need be.
+
+    Raises:
+        ConfigError: the graph holds a minimum that is not among the checkpoints.
+    """
+    before = {} if known is None else {
+        str(attributes.get("fingerprint")): str(name) for name, attributes in known.graph.nodes(data=True)
+    }  # fmt: skip
+    by_print = {checkpoint.fingerprint: checkpoint for checkpoint in checkpoints}
+    for fingerprint, name in before.items():
+        if fingerprint not in by_print:
+            raise ConfigError(f"the graph holds the minimum {name}, which is not among the checkpoints; name it, too.")
+    named = {before[fingerprint]: by_print[fingerprint] for fingerprint in before}
+    for checkpoint in checkpoints:
+        if checkpoint.fingerprint in before:
+            continue
+        parts = checkpoint.path.absolute().with_suffix("").parts
+        candidates = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        fresh = (name for name in (*candidates, checkpoint.fingerprint[:12]) if name not in named)
+        named[next(fresh)] = checkpoint
+    return named

@@ -1,0 +1,187 @@
+"""Join two minima by a pass, and keep its path and its measurements in files that a stopped run goes on from."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from connect.app.commands.finding import PathFinder
+from connect.app.config import GraphConfig
+from connect.measures.profiles import Along, figures, lengths, measure_way
+from connect.measures.ways import joined
+from connect.paths.curves import PolygonalChain
+from connect.paths.path import Path, load_path, save_path
+from landscape.app.setting import Study
+from landscape.errors import DivergedError
+from landscape.risk.objective import EmpiricalRisk
+from landscape.runtime.progress import Reporter
+from landscape.storage.files import remove_partials
+from landscape.storage.results import Result, Sweep
+from landscape.storage.store import ResultWriter, load_result, require_same_provenance, save_result
+from landscape.training.keeping import Keeping
+
+PASSES = "passes"
+_STRAIGHT = "straight line"
+_BRACKET, _CLOSEST = 1e-3, 0.1  # how closely a saddle is measured: in units of the loss, and of the tolerance
+OWN_FILES = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}\.(h5|safetensors|state\.safetensors)")
+_FIGURES = (
+    "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high", "saddle_loss_low",
+    "saddle_loss_high", "error_barrier", "error_barrier_low", "error_barrier_high", "length_ratio", "t_max",
+)  # fmt: skip
+
+
+class Passes:
+    """Finds ways between minima: the straight line, and a trained path where that is not enough.
+
+    Args:
+        config: tolerance, points, seed and folder.
+        study: gives names and shapes.
+        risk: the loss.
+        finder: trains paths.
+        provenance: what all passes follow from.
+        report: told of progress.
+    """
+
+    def __init__(
+        self,
+        config: GraphConfig,
+        study: Study,
+        risk: EmpiricalRisk,
+        finder: PathFinder,
+        provenance: Mapping[str, Any],
+        report: Reporter,
+    ) -> None:
+        self._config, self._study, self._risk, self._report = config, study, risk, report
+        self._finder, self._provenance = finder, provenance
+        self._buffers = risk.buffers()
+
+    def join(self, ends: Tensor, prints: Mapping[str, str], lower: float) -> dict[str, Any]:
+        """Find a way between two minima.
+
+        Args:
+            ends: the minima `[2, P]`.
+            prints: their fingerprints, by "a" and "b".
+            lower: the higher of their losses.
+
+        Returns:
+            The attributes of the pass. `accepted` is the tolerance under which the straight line was enough and no
+            path was tried.
+        """
+        config = self._config
+        stem = config.out / PASSES / "-".join(fingerprint[:12] for fingerprint in prints.values())
+        provenance = {**self._provenance, "checkpoints": dict(prints)}
+        straight = Path(ends, PolygonalChain(2), {**provenance, "curve": _STRAIGHT})
+        writer = self._writer(stem.with_suffix(".h5"), straight)
+        line = figures(joined(list(self._rounds(straight, "straight", writer).values())), 1.0)
+        if line.saddle_loss <= lower + config.tolerance:
+            return self._straight(stem, straight, line, writer.result) | {"accepted": config.tolerance}
+        try:
+            path = self._found(stem, ends, provenance)
+        except DivergedError as error:
+            told = {"note": f"the path could not be trained: {error}"}
+            return self._straight(stem, straight, line, writer.result) | told
+        if path.curve == straight.curve:  # a run before this one found the path higher
+            return self._straight(stem, straight, line, writer.result)
+        rounds = self._rounds(path, "path", writer)
+        way = figures(joined(list(rounds.values())), path.length() / path.distance())
+        if way.saddle_loss <= line.saddle_loss or (np.isfinite(way.saddle_loss) and not np.isfinite(line.saddle_loss)):
+            found = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
+                **lengths(path), "path": asdict(way), "straight": asdict(line)
+            })  # fmt: skip
+            return self._settled(stem, path, way, found, config.curve)
+        return self._straight(stem, straight, line, writer.result)
+
+    def clean(self) -> None:
+        """Remove what a killed process left half written."""
+        for file in (self._config.out / PASSES).glob("*.*"):
+            remove_partials(file)
+
+    def _writer(self, file: FilePath, straight: Path) -> ResultWriter:
+        """Keeps measurements, from where a run under the same settings was stopped."""
+        bracket = self._bracket
+        provenance = {**straight.provenance, "curve": self._provenance["curve"], "bracket": bracket}
+        if file.exists() and load_result(file).provenance != json.loads(json.dumps(provenance)):
+            file.unlink()
+        begun = Result("profile", {}, provenance=provenance, facts=lengths(straight))
+        return ResultWriter(file, begun, resume=True)
+
+    @property
+    def _bracket(self) -> float:
+        return min(_BRACKET, _CLOSEST * self._config.tolerance)
+
+    def _rounds(self, way: Path, name: str, writer: ResultWriter) -> dict[str, Sweep]:
+        return measure_way(
+            way,
+            self._risk,
+            np.linspace(0, 1, self._config.points),
+            name=name,
+            tolerance=self._bracket,
+            writer=writer,
+            report=self._report,
+        )
+
+    def _found(self, stem: FilePath, ends: Tensor, provenance: Mapping[str, Any]) -> Path:
+        """A trained path: from its file when a stopped run had finished it; the straight line when that lay lower."""
+        file, state = stem.with_suffix(".safetensors"), stem.with_suffix(".state.safetensors")
+        if file.exists():
+            path = load_path(file, self._study.space)
+            if path.provenance.get("curve") == _STRAIGHT and path.provenance.get("tried"):
+                return path
+            if path.provenance.get("curve") != _STRAIGHT:
+                require_same_provenance(file, path.provenance, provenance)
+                return path
+        keeping = Keeping(state, provenance, resume=True, seconds=self._config.save_every)
+        self._risk.load_buffers(self._buffers)  # no fit may depend on those before it
+        try:
+            found = self._finder.find(
+                self._risk, [ends.clone(), None], seed=self._config.seed, keeping=keeping, report=self._report
+            )
+        except DivergedError:
+            keeping.discard()
+            raise
+        finally:
+            self._risk.load_buffers(self._buffers)
+        path = Path(found.points, found.curve, provenance, found.losses)
+        self._save(file, path)
+        keeping.discard()
+        return path
+
+    def _straight(self, stem: FilePath, straight: Path, line: Along, measured: Result) -> dict[str, Any]:
+        """Settle for the straight line, which its profile then holds alone; whether a path was tried is in its file."""
+        sweeps = {name: sweep for name, sweep in measured.sweeps.items() if name.startswith("straight")}
+        kept = Result("profile", sweeps, provenance=measured.provenance, facts={
+            **lengths(straight), "path": asdict(line), "straight": asdict(line)
+        })  # fmt: skip
+        provenance = {**straight.provenance, "tried": line.excess > self._config.tolerance}
+        return self._settled(stem, Path(straight.points, straight.curve, provenance), line, kept, _STRAIGHT)
+
+    def _settled(self, stem: FilePath, path: Path, way: Along, measured: Result, how: str) -> dict[str, Any]:
+        """Write what was found, and say what is known of it."""
+        save_result(stem.with_suffix(".h5"), measured)
+        self._save(stem.with_suffix(".safetensors"), path)
+        place = f"{PASSES}/{stem.name}"
+        return {
+            "saddle": way.saddle_loss,
+            **{name: getattr(way, name) for name in _FIGURES},
+            "length": path.length(),
+            "how": how,
+            "path": f"{place}.safetensors",
+            "profile": f"{place}.h5",
+        }
+
+    def _save(self, file: FilePath, path: Path) -> None:
+        save_path(file, path, self._study.space, {"problem": self._study.carried()})
+
+
+def whole(folder: FilePath, attributes: Mapping[str, Any]) -> bool:
+    """Whether the files of a pass are there, in the folder of passes and not where else a graph may say."""
+    for name in ("path", "profile"):
+        inside, _, file = str(attributes.get(name)).rpartition("/")
+        if inside != PASSES or not OWN_FILES.fullmatch(file) or not (folder / PASSES / file).is_file():
+            return False
+    return True

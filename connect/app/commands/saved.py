@@ -1,0 +1,110 @@
+"""Open a path that was fitted before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+from connect.app.config import SavedPathOptions
+from connect.paths.path import MOVED_BUFFERS, Path, load_path
+from landscape.app.setting import Study, load_network, open_study
+from landscape.errors import CheckpointError, ConfigError
+from landscape.risk.batchnorm import Recomputed
+from landscape.risk.objective import EmpiricalRisk
+from landscape.space.parameters import ParameterSpace
+from landscape.storage.checkpoints import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True)
+class SavedPath:
+    """A path with all that its networks need.
+
+    Attributes:
+        path: the path, whose `module` gives networks.
+        study: problem and space.
+        risk: the loss, with statistics recomputed everywhere.
+        provenance: what anything measured of it follows from.
+    """
+
+    path: Path
+    study: Study
+    risk: EmpiricalRisk
+    provenance: Mapping[str, Any]
+
+
+def open_path(
+    options: SavedPathOptions, split: str | None = None, begun: FilePath | None = None, **settings: Any
+) -> SavedPath:
+    """Read a path and what its networks need.
+
+    Args:
+        options: the path and the problem.
+        split: what is measured; by default everything.
+        begun: a result that is to be resumed, whose batch size is kept if it is there.
+        settings: what else belongs to the provenance.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong.
+    """
+    saved = load_checkpoint(options.path)
+    base = load_network(options, options.base) if options.base else None
+    known = saved.metadata.get("provenance") or {}
+    if moved := known.get(MOVED_BUFFERS):
+        raise ConfigError(
+            f"{options.path} was fitted between checkpoints that differ in {', '.join(map(str, moved))}, which a path "
+            "does not hold; it can be measured by connect fit alone."
+        )
+    trainable = options.trainable or known.get("trainable")
+    if not isinstance(trainable, str | None) or not isinstance(known.get("checkpoints", {}), Mapping):
+        raise CheckpointError(f"{options.path} holds a provenance that connect fit does not write.")
+    bearers = [saved, *([base] if base else [])]
+    study = open_study(replace(options, trainable=trainable), options, bearers, trust_code=options.trust_code)
+    if base:
+        study.load(base)
+        _require_fitted_with(options.path, base, known)
+    path = load_path(options.path, study.space)
+    if not base:
+        _require_whole(options.path, study.space, path)
+    statistics = Recomputed(study.problem.data.splits["train"], study.problem.loss, options.statistics_batch_size)
+    risk = study.risk(options, statistics, study.splits(split) if split else None, begun=begun)
+    checkpoints: dict[str, Checkpoint] = {"path": saved} | ({"base": base} if base else {})
+    provenance = study.provenance(
+        checkpoints,
+        curve=known.get("curve", path.curve.name),
+        control_points=path.curve.control_points,
+        fitted=dict(path.provenance),
+        trainable=trainable,
+        precision=options.precision,
+        split=split,
+        batch_norm=statistics.name,
+        statistics_batch_size=options.statistics_batch_size,
+        **risk.evaluation(),
+        **settings,
+    )
+    return SavedPath(replace(path, build=risk.module), study, risk, provenance)
+
+
+def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:
+    """Check that a base is one of the checkpoints that a path was fitted between.
+
+    Raises:
+        ConfigError: it is another, whose other parameters have nothing to do with the path.
+    """
+    fitted = known.get("checkpoints", {})
+    if fitted and base.fingerprint not in fitted.values():
+        raise ConfigError(f"--base {base.path} is none of the checkpoints that {file} was fitted between; name one.")
+
+
+def _require_whole(file: FilePath, space: ParameterSpace, path: Path) -> None:
+    """Check that a path says all of the network, beside statistics, which are recomputed.
+
+    Raises:
+        ConfigError: there are parameters or buffers that it does not hold.
+    """
+    state = space.state_dict(path(0.0))
+    recomputed = {id(norm) for norm in space.norms}
+    own = {f"{name}.{key}" if name else key for name, module in space.network.named_modules()
+           if id(module) not in recomputed for key, _ in module.named_buffers(recurse=False)}  # fmt: skip
+    missing = [*space.fixed(state), *sorted(own & set(state))]
+    if missing:
+        raise ConfigError(f"{file} does not hold {missing[0]}; name a checkpoint that does: --base FILE.")

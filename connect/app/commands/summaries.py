@@ -1,0 +1,76 @@
+"""What the commands that measure a path say when they are done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connect.app.config import VerdictOptions
+from connect.measures.profiles import Along, Thresholds, judge, summarise
+from landscape.app.commands.curvatures import CurvatureFigures
+from landscape.app.commands.summaries import wrote
+from landscape.storage.results import Result
+
+_ROWS: tuple[tuple[str, str | tuple[str, str], str], ...] = (
+    ("max {split} loss", "max_loss", ".4f"),
+    ("barrier ({split} loss)", "barrier", ".4f"),
+    ("  95 % of second samples", ("barrier_low", "barrier_high"), ".4f"),
+    ("excess ({split} loss)", "excess", ".4f"),
+    ("barrier ({error_split} error)", "error_barrier", ".4f"),
+    ("  95 % of second samples", ("error_barrier_low", "error_barrier_high"), ".4f"),
+    ("min test accuracy", "min_test_accuracy", ".4f"),
+    ("length / straight", "length_ratio", ".3f"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSummary:
+    """The learned path against the straight line, what that means, and the files that were written.
+
+    Attributes:
+        path: figures of the path.
+        straight: figures of the straight line.
+        verdict: "connected linearly", "connected by a curve" or "not found".
+        reason: the figures that the verdict rests on, and the thresholds.
+        files: what was written.
+    """
+
+    path: Along
+    straight: Along
+    verdict: str
+    reason: str
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary as a table."""
+        return "\n".join([*self._rows(), wrote(self.files)])
+
+    def _rows(self) -> list[str]:
+        ways = (self.path, self.straight)
+        lines = [f"{'':26}{'path':>18}{'straight':>18}"]
+        for label, names, form in _ROWS:
+            shown = [_cell(way, names, form) for way in ways]
+            if any("nan" not in cell for cell in shown):
+                named = label.format(split=self.path.split, error_split=self.path.error_split)
+                lines.append(f"{named:26}" + "".join(f"{cell:>18}" for cell in shown))
+        return [*lines, f"{self.verdict}: {self.reason}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileSummary(FitSummary, CurvatureFigures):
+    """A path that was measured again, against the straight line; eigenvalues are those along both."""
+
+    def text(self) -> str:
+        """The summary as a table."""
+        return "\n".join([*self._rows(), self.curvature_text() + wrote(self.files)])
+
+
+def told(result: Result, options: VerdictOptions) -> dict[str, object]:
+    """The figures of a profile and the verdict, as the summaries hold them."""
+    ways = summarise(result)
+    verdict = judge(ways, Thresholds(options.max_barrier, options.max_error_barrier))
+    return {**ways, "verdict": verdict.words, "reason": verdict.reason}
+
+
+def _cell(way: Along, names: str | tuple[str, str], form: str) -> str:
+    if isinstance(names, str):
+        return f"{getattr(way, names):{form}}"
+    return " – ".join(f"{getattr(way, name):{form}}" for name in names)

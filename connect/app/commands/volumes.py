@@ -1,0 +1,183 @@
+"""Train simplices of low loss, sample inside them and measure."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from connect.app.commands.finding import fit_recipe
+from connect.app.commands.pictures import draw_result
+from connect.app.config import SimplexConfig
+from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
+from landscape.app.commands.summaries import wrote
+from landscape.app.setting import Study, load_network, open_study
+from landscape.risk.objective import EmpiricalRisk
+from landscape.runtime.progress import Reporter, silent
+from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
+from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.results import Result, Sweep
+from landscape.storage.store import ResultWriter, require_same_provenance
+from landscape.sweeps.driver import sweep
+from landscape.training.keeping import Keeping
+
+_SIMPLEX, _MEASURED = "simplex.safetensors", "simplex.h5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimplexSummary:
+    """The networks inside against the vertices.
+
+    Attributes:
+        split: that losses are of.
+        vertex_loss: largest loss among the vertices.
+        mean_loss: mean loss of the networks inside.
+        max_loss: largest loss inside.
+        min_test_accuracy: smallest test accuracy inside, in [0, 1]; NaN where there is none.
+        log_volume: mean logarithm of the simplices' volumes.
+        files: what was written.
+    """
+
+    split: str
+    vertex_loss: float
+    mean_loss: float
+    max_loss: float
+    min_test_accuracy: float
+    log_volume: float
+    files: Sequence[str]
+
+    def text(self) -> str:
+        """The summary in words."""
+        told = (
+            f"{self.split} loss at the vertices up to {self.vertex_loss:.4f}, inside {self.mean_loss:.4f} on average "
+        )
+        told += f"and up to {self.max_loss:.4f}"
+        if not np.isnan(self.min_test_accuracy):
+            told += f"; test accuracy inside at least {self.min_test_accuracy:.4f}"
+        return f"{told}\nlogarithm of the volume {self.log_volume:.2f}\n{wrote(self.files)}"
+
+
+def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
+    """Train connecting points between minima, and measure networks inside the simplices that they span.
+
+    Batch-norm statistics are recomputed from the training data at every point that is measured, unless the flags say
+    otherwise.
+
+    Args:
+        config: minima, recipe and folder.
+        report: told of progress.
+
+    Raises:
+        LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
+    """
+    states = [f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
+    place = OutputFiles.inside(config.out, _SIMPLEX, _MEASURED, *states)
+    with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+        return _simplex(config, states, outputs, report)
+
+
+def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, report: Reporter) -> SimplexSummary:
+    out = outputs.at(config.out)
+    recipe = fit_recipe(config)
+    checkpoints = [load_network(config, file) for file in config.minima]
+    for other in checkpoints[1:]:
+        require_same_layout(checkpoints[0], other)
+    study = open_study(config, config, checkpoints, trust_code=config.trust_code)
+    points = study.load_all(checkpoints)
+    require_spanning(points.thetas, config.connecting)
+    statistics = study.policy(config, points)
+    if len(checkpoints) == 1 and config.batch_norm is None:
+        statistics = study.policy(replace(config, batch_norm="recomputed"), points)
+    risk = study.risk(config, statistics, begun=out / _MEASURED if config.resume else None)
+    provenance = study.provenance(
+        {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)},
+        connecting=config.connecting,
+        volume_weight=config.volume_weight,
+        recipe=asdict(recipe),
+        seed=config.seed,
+        trainable=config.trainable,
+        precision=config.precision,
+    )
+    keepings = [Keeping(out / name, provenance, resume=config.resume, seconds=config.save_every) for name in states]
+    found = _trained(config, out / _SIMPLEX, study, provenance)
+    if found is None:
+        found = fit_simplex(
+            risk,
+            points.thetas,
+            config.connecting,
+            recipe,
+            volume_weight=config.volume_weight,
+            seed=config.seed,
+            keeping=keepings.__getitem__,
+            report=report,
+        )
+        _save(out / _SIMPLEX, found, study, provenance)
+        for keeping in keepings:
+            keeping.discard()
+    measuring = {
+        **provenance,
+        "samples": config.samples,
+        **study.of_network({"batch_norm": statistics.name}),
+        "statistics_batch_size": config.statistics_batch_size,
+        **risk.evaluation(),
+    }
+    return _measured(config, outputs, found, risk, measuring, report)
+
+
+def _trained(
+    config: SimplexConfig, file: FilePath, study: Study, provenance: dict[str, Any]
+) -> SimplicialComplex | None:
+    """What a resume finds finished."""
+    if not (config.resume and file.exists()):
+        return None
+    saved = load_checkpoint(file)
+    require_same_provenance(file, saved.metadata.get("provenance", {}), provenance)
+    count = len(config.minima) + config.connecting
+    vertices = [study.space.flatten({name: tensor[i] for name, tensor in saved.state.items()}) for i in range(count)]
+    return SimplicialComplex(torch.stack(vertices), len(config.minima))
+
+
+def _save(file: FilePath, found: SimplicialComplex, study: Study, provenance: dict[str, Any]) -> None:
+    """Write the vertices, for each parameter `[m + n, ...]` by name."""
+    known = {"kind": "simplex", "minima": found.minima, "provenance": provenance, "problem": study.carried()}
+    save_tensors(file, study.space.views(found.vertices), known)
+
+
+def _measured(
+    config: SimplexConfig,
+    outputs: Outputs,
+    found: SimplicialComplex,
+    risk: EmpiricalRisk,
+    provenance: dict[str, Any],
+    report: Reporter,
+) -> SimplexSummary:
+    out = config.out / _MEASURED
+    facts = {"log_volume": found.log_volume(), "minima": found.minima, "connecting": found.connecting}
+    begun = Result("simplex", {}, provenance=provenance, facts=facts)
+    writer = ResultWriter(outputs.at(config.out) / _MEASURED, begun, resume=config.resume)
+    corners = torch.eye(len(found.vertices), dtype=torch.float64)
+    drawn = found.sample(config.samples, config.seed)
+    places = {"vertices": corners, "inside": drawn}
+    sweeps: dict[str, Sweep] = {}
+    for name, coefficients in places.items():
+
+        def at(number: float, coefficients: torch.Tensor = coefficients) -> torch.Tensor:
+            return found(coefficients[int(number)])
+
+        axes = {"number": np.arange(float(len(coefficients)))}
+        sweeps[name] = sweep(risk, at, axes, writer=writer, name=name, report=report)
+    outputs.commit()
+    split = sweeps["inside"].splits[0]
+    losses = {name: measured[f"{split}_loss"] for name, measured in sweeps.items()}
+    accuracy = sweeps["inside"].values.get("test_accuracy", np.array([np.nan]))
+    return SimplexSummary(
+        split=split,
+        vertex_loss=float(losses["vertices"].max()),
+        mean_loss=float(losses["inside"].mean()),
+        max_loss=float(losses["inside"].max()),
+        min_test_accuracy=float(accuracy.min()),
+        log_volume=facts["log_volume"],
+        files=[str(config.out / _SIMPLEX), str(out), *draw_result(out)],
+    )

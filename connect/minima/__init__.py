@@ -1,0 +1,1 @@
+"""The graph of minima, and what follows from it."""

@@ -1,0 +1,61 @@
+"""Minima and paths in the plane that shows most of the minima: their principal components, by inner products alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connect.paths.path import Path
+from landscape.storage.results import Array
+
+_COLUMNS = 2**22
+_TRACED = 65
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Where minima and paths lie in a plane.
+
+    Attributes:
+        minima: `[n, 2]`, in the units of weight space.
+        paths: `[65, 2]` at even t, by name.
+        explained: share of the minima's variance that lies in the plane, in [0, 1].
+    """
+
+    minima: Array
+    paths: Mapping[str, Array]
+    explained: float
+
+
+def embed(points: Tensor, paths: Iterable[tuple[str, Path]] = ()) -> Embedding:
+    """Project minima and paths on the first two principal components of the minima.
+
+    Args:
+        points: the minima `[n, P]`, n ≥ 2.
+        paths: with their names; one at a time is held.
+    """
+    mean = points.mean(dim=0)
+    values, vectors = np.linalg.eigh(_inner(points, points, mean))
+    values = values[::-1].clip(0)
+    kept = min(2, int((values > 1e-12 * values[:1]).sum()))
+    weights = np.zeros((len(points), 2))
+    weights[:, :kept] = vectors[:, ::-1][:, :kept] / np.sqrt(values[:kept])
+    t = torch.linspace(0, 1, _TRACED, dtype=torch.float64)
+    traces = {
+        name: path.curve.coefficients(t).numpy() @ _inner(path.points, points, mean) @ weights for name, path in paths
+    }
+    total = values.sum()
+    explained = float(values[:2].sum() / total) if total > 0 else 1.0
+    return Embedding(_inner(points, points, mean) @ weights, traces, explained)
+
+
+def _inner(left: Tensor, right: Tensor, origin: Tensor) -> Array:
+    """Inner products `[m, n]` of points seen from an origin, float64, summed in pieces."""
+    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
+    for start in range(0, left.shape[1], _COLUMNS):
+        piece = slice(start, start + _COLUMNS)
+        here = origin[piece].double()
+        total += (left[:, piece].double() - here) @ (right[:, piece].double() - here).T
+    return total.cpu().numpy()

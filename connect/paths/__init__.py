@@ -1,0 +1,1 @@
+"""Curves and bands, and how they are trained."""

@@ -1,0 +1,198 @@
+"""AutoNEB: an elastic band that gets a new image wherever it sags.
+
+A band of few images is cheap but cuts corners. After each cycle of relaxation the true loss is measured between
+neighbouring images; where it rises above the straight line between their losses by more than a share of the band's
+range, an image is inserted at the highest place, and the next cycle goes on, later ones at a lower rate (Draxler et al.
+2018, arXiv 1803.00885, algorithm 2; Kolsbjerg, Groves and Hammer 2016, J. Chem. Phys. 145, 094107).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from connect.paths.curves import PolygonalChain
+from connect.paths.fitting import begin
+from connect.paths.neb import Band, band_state, begun_from, heights_of, relax
+from connect.paths.path import Path, builder
+from landscape.errors import ConfigError
+from landscape.risk.objective import Objective
+from landscape.runtime.progress import Reporter, silent
+from landscape.runtime.seeds import mixed_seed
+from landscape.storage.checkpoints import fingerprint_tensors
+from landscape.training.keeping import Keeping, State
+from landscape.training.recipes import Recipe
+
+_CYCLE = re.compile(r"(\d+)x(\d+)@([\d.eE+-]+)")
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One relaxation of the band.
+
+    Attributes:
+        epochs: passes of each image over the training examples.
+        lr: the rate, constant throughout.
+    """
+
+    epochs: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 < self.lr < float("inf"):
+            raise ConfigError(f"a cycle has {self.epochs} epochs at rate {self.lr}, expected at least 1 and above 0.")
+
+
+def parse_cycles(text: str) -> tuple[Cycle, ...]:
+    """Cycles from a text such as `4x5@0.1,2x10@0.1`: number × epochs @ rate.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    cycles: list[Cycle] = []
+    for part in text.split(","):
+        found = _CYCLE.fullmatch(part.strip())
+        try:
+            cycles += [Cycle(int(found[2]), float(found[3]))] * int(found[1]) if found else []
+        except ValueError:
+            found = None
+        if not found:
+            raise ConfigError(f"cycles are {text!r}, expected number x epochs @ rate, such as 4x5@0.1,2x10@0.1.")
+    if not cycles:
+        raise ConfigError(f"cycles are {text!r}, which is no cycle at all.")
+    return tuple(cycles)
+
+
+DEFAULT_CYCLES = parse_cycles("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a band grows.
+
+    Attributes:
+        images: to begin with, the two ends included.
+        most_images: at most so many.
+        cycles: the relaxations; images are inserted after each but the last.
+        sag: insert where the loss lies above the line between two images by more than this share of the band's range.
+        checks: places between two images at which the loss is measured.
+    """
+
+    images: int = 5
+    most_images: int = 15
+    cycles: Sequence[Cycle] = DEFAULT_CYCLES
+    sag: float = 0.2
+    checks: int = 4
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.images <= self.most_images:
+            raise ConfigError(f"images are {self.images} to {self.most_images}, expected 3 to begin with, or more.")
+        if not self.cycles or self.sag <= 0 or self.checks < 1:
+            raise ConfigError("a band grows in at least one cycle, with sag above 0 and checks at least 1.")
+
+
+def fit_growing_band(
+    objective: Objective,
+    a: Tensor,
+    b: Tensor,
+    growth: Growth | None = None,
+    recipe: Recipe | None = None,
+    *,
+    start: Path | None = None,
+    seed: int = 0,
+    keeping: Keeping | None = None,
+    report: Reporter = silent,
+) -> Path:
+    """Let a band between a and b slide down, and insert images where it sags.
+
+    Args:
+        objective: the height; a network's risk or an analytic potential.
+        a: the end `[P]` at t = 0.
+        b: the end `[P]` at t = 1.
+        growth: cycles and insertions.
+        recipe: batch size, momentum (the heavy ball's), weight decay and augmentation; epochs and rates are those of
+            the cycles.
+        start: a path between the same ends to begin with; by default the straight line.
+        seed: of the orders of examples, of augmentation and of dropout.
+        keeping: where the state is kept on the way, so that the fit can be resumed.
+        report: told of every step.
+
+    Returns:
+        The chain of the images.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+        Interrupted: stopped by a signal.
+    """
+    growth, recipe = growth or Growth(), recipe or Recipe()
+    if keeping:
+        ends = fingerprint_tensors({"a": a, "b": b})
+        own = {"growth": asdict(growth), "recipe": asdict(recipe), "seed": seed, "ends": ends}
+        keeping = keeping.bound(**own, start=begun_from(start))
+    recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in growth.cycles]
+    state = keeping.load(objective) if keeping else None
+    if state is None:
+        state = band_state(objective, begin(a, b, PolygonalChain(growth.images), start), recipes[0])
+        state.facts = {"cycle": 0, "met_losses": []}
+    first = state.facts["cycle"]
+    for cycle in range(first, len(recipes)):
+        if cycle > first:
+            state = _grown(objective, state, growth, recipes[cycle])
+        name = f"band {cycle + 1} of {len(recipes)}"
+        relax(
+            objective,
+            state,
+            Band(len(state.tensors["points"])),
+            recipes[cycle],
+            seed=mixed_seed(seed, cycle),
+            keeping=keeping,
+            report=report,
+            description=name,
+        )
+    losses = torch.tensor([*state.facts["met_losses"], *state.tensors["losses"].tolist()], dtype=torch.float64)
+    points = state.tensors["points"]
+    return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(objective))
+
+
+def _grown(objective: Objective, state: State, growth: Growth, recipe: Recipe) -> State:
+    """The band with which the next cycle begins."""
+    points, shares = state.tensors["points"], state.tensors["shares"].cpu()
+    places = sagging(objective, points, growth)[: growth.most_images - len(points)]
+    for piece, part in sorted(places, reverse=True):
+        image = torch.lerp(points[piece], points[piece + 1], part)
+        share = torch.lerp(shares[piece], shares[piece + 1], part)
+        points = torch.cat([points[: piece + 1], image[None], points[piece + 1 :]])
+        shares = torch.cat([shares[: piece + 1], share[None], shares[piece + 1 :]])
+    grown = band_state(objective, points, recipe)
+    grown.facts = {
+        "cycle": state.facts["cycle"] + 1,
+        "met_losses": [*state.facts["met_losses"], *state.tensors["losses"].tolist()],
+    }
+    return grown
+
+
+def sagging(objective: Objective, points: Tensor, growth: Growth) -> list[tuple[int, float]]:
+    """Where a band sags: pieces, and the share of each at which the loss is highest above the line, the worst first.
+
+    Args:
+        objective: the height.
+        points: the images `[n, P]`.
+        growth: how much is too much, and at how many places to look.
+    """
+    heights = heights_of(objective, points).tolist()
+    parts = [(i + 1) / (growth.checks + 1) for i in range(growth.checks)]
+    excess: list[tuple[float, int, float]] = []
+    highest = max(heights)
+    for piece in range(len(points) - 1):
+        left, right = heights[piece], heights[piece + 1]
+        places = torch.stack([torch.lerp(points[piece], points[piece + 1], part) for part in parts])
+        between = heights_of(objective, places).tolist()
+        highest = max(highest, *between)
+        above = [value - (left + part * (right - left)) for value, part in zip(between, parts, strict=True)]
+        worst = max(range(len(parts)), key=above.__getitem__)
+        excess.append((above[worst], piece, parts[worst]))
+    least = growth.sag * (highest - min(heights))
+    return [(piece, part) for above, piece, part in sorted(excess, reverse=True) if above > least]

@@ -1,0 +1,196 @@
+"""Train a curve between two minima so that the loss stays low all along it.
+
+The expected loss over t, uniform on [0, 1], is minimised over the inner control points while the ends stay where they
+are (Garipov et al. 2018, arXiv 1802.10026). One step is an ordinary training step at θ(t) = c(t)·C, plus one product
+`[k]×[k, P]` before it and one outer product after it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from connect.paths.curves import Bezier, Curve, conversion
+from connect.paths.path import Path, builder
+from landscape.errors import ConfigError, LayoutError
+from landscape.risk.objective import Objective
+from landscape.runtime.progress import Reporter, silent
+from landscape.training.descent import Sampler, descend
+from landscape.training.keeping import Keeping
+from landscape.training.recipes import Recipe
+
+DEFAULT_RECIPE = Recipe(epochs=40, lr=0.1, batch_size=128, schedule="linear")
+
+
+@dataclass(frozen=True)
+class _Freed:
+    """A curve of which the inner control points move, or all of them."""
+
+    curve: Curve
+    free_ends: bool
+
+    @property
+    def free(self) -> slice:
+        count = self.curve.control_points
+        return slice(0, count) if self.free_ends else slice(1, count - 1)
+
+    def coefficients(self, t: Tensor) -> Tensor:
+        return self.curve.coefficients(t)
+
+
+@dataclass(frozen=True)
+class Shortness:
+    """A penalty on the length of the control polygon, which is never shorter than its curve.
+
+    It is weight·(k - 1)·Σ‖C_{i+1} - C_i‖² / distance², which is the weight itself for evenly spaced points on the
+    straight line, and bounds weight·(length / distance)² from above for every curve.
+
+    Attributes:
+        weight: in units of the loss.
+        distance: between the ends.
+    """
+
+    weight: float
+    distance: float
+
+    def __call__(self, points: Tensor) -> Tensor:
+        pieces = len(points) - 1
+        steps = torch.eye(len(points), dtype=torch.float64).diff(dim=0)
+        return 2 * self.weight * pieces / self.distance**2 * steps.T @ steps
+
+
+def fit_curve(
+    objective: Objective,
+    a: Tensor,
+    b: Tensor,
+    curve: Curve | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
+    *,
+    start: Path | None = None,
+    free_ends: bool = False,
+    sampler: Sampler | None = None,
+    length_weight: float = 0.0,
+    seed: int = 0,
+    keeping: Keeping | None = None,
+    after_epoch: Callable[[int, Tensor], None] | None = None,
+    report: Reporter = silent,
+) -> Path:
+    """Train a curve from a to b.
+
+    Args:
+        objective: the height; a network's risk or an analytic potential.
+        a: the end `[P]` at t = 0.
+        b: the end `[P]` at t = 1.
+        curve: the family; by default a Bézier curve of three control points.
+        recipe: SGD's settings; weight decay acts on θ(t).
+        start: a path between the same ends to begin with, of any curve; by default the straight line.
+        free_ends: train the ends too.
+        sampler: where along the curve the steps take place; by default t is stratified over each epoch.
+        length_weight: of a penalty on length, in units of the loss; see `Shortness`.
+        seed: of the order of examples, of t, of augmentation and of dropout.
+        keeping: where the state is kept on the way, so that the fit can be resumed.
+        after_epoch: called with the number of finished epochs and the control points `[k, P]`.
+        report: told of every step.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+        Interrupted: stopped by a signal.
+    """
+    curve = curve or Bezier(3)
+    return train_points(
+        objective,
+        begin(a, b, curve, start),
+        curve,
+        recipe,
+        free_ends=free_ends,
+        sampler=sampler,
+        length_weight=length_weight,
+        seed=seed,
+        keeping=keeping,
+        after_epoch=after_epoch,
+        report=report,
+    )
+
+
+def train_points(
+    objective: Objective,
+    points: Tensor,
+    curve: Curve,
+    recipe: Recipe = DEFAULT_RECIPE,
+    *,
+    free_ends: bool = False,
+    sampler: Sampler | None = None,
+    length_weight: float = 0.0,
+    seed: int = 0,
+    keeping: Keeping | None = None,
+    after_epoch: Callable[[int, Tensor], None] | None = None,
+    report: Reporter = silent,
+) -> Path:
+    """Train the control points of a curve where they lie, for networks so large that no second copy fits.
+
+    Beside the activations of a batch this holds (2·free + fixed + 3)·P floats, the control points included; a penalty
+    on length adds free·P.
+
+    Args:
+        objective: the height.
+        points: control points `[k, P]`, the ends first and last; they are moved.
+        curve: the family.
+        recipe: as in `fit_curve`, like everything else.
+        free_ends: train the ends too.
+        sampler: where along the curve the steps take place.
+        length_weight: of a penalty on length.
+        seed: of all random choices.
+        keeping: where the state is kept on the way.
+        after_epoch: called with the number of finished epochs and the control points.
+        report: told of every step.
+    """
+    penalty = Shortness(length_weight, float((points[-1] - points[0]).norm())) if length_weight else None
+    descent = descend(
+        objective,
+        points,
+        _Freed(curve, free_ends),
+        recipe,
+        sampler=sampler,
+        penalty=penalty,
+        seed=seed,
+        keeping=keeping,
+        after_epoch=after_epoch,
+        report=report,
+        in_place=True,
+    )
+    return Path(descent.points, curve, losses=descent.losses, build=builder(objective))
+
+
+def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
+    """Check that two points can be the ends of a path, and that a path to start from has them.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+    """
+    if a.shape != b.shape or a.ndim != 1:
+        raise LayoutError(f"the ends have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected [P] twice.")
+    if torch.equal(a, b):
+        raise ConfigError("the two ends are the same point; there is nothing to connect.")
+    if start is not None and not (torch.equal(start.points[0], a) and torch.equal(start.points[-1], b)):
+        raise ConfigError("the path to start from has other ends than the two that are to be connected.")
+
+
+def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tensor:
+    """Control points `[k, P]` to begin with: on the straight line, or those of another path made to fit the curve.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+    """
+    require_joinable(a, b, start)
+    points = torch.empty(curve.control_points, len(a), device=a.device, dtype=a.dtype)
+    if start is None:
+        for point, share in zip(points, torch.linspace(0, 1, len(points), dtype=torch.float64).tolist(), strict=True):
+            torch.lerp(a, b, share, out=point)
+        return points
+    torch.mm(conversion(start.curve, curve).to(points), start.points, out=points)
+    points[0], points[-1] = a, b
+    return points

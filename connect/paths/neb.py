@@ -1,0 +1,325 @@
+"""The nudged elastic band: a chain of images that slides down to a path of least height between two minima.
+
+Each image moves against the gradient without its component along the band. What holds the images apart is either
+springs, or that they are put back at given shares of the band's length after every step, which is the limit of
+infinitely stiff springs (Draxler et al. 2018, arXiv 1803.00885, section 2.2). The tangent is that of Henkelman and
+Jónsson (2000, J. Chem. Phys. 113, 9978); a climbing image goes up along the band and comes to rest at a saddle
+(Henkelman, Uberuaga and Jónsson 2000, J. Chem. Phys. 113, 9901).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from connect.paths.curves import PolygonalChain
+from connect.paths.fitting import begin
+from connect.paths.path import Path, builder
+from landscape.errors import ConfigError
+from landscape.problems.splits import chunks
+from landscape.risk.objective import Objective
+from landscape.runtime.progress import Reporter, silent
+from landscape.runtime.seeds import mixed_seed, reseed
+from landscape.storage.checkpoints import fingerprint_tensors
+from landscape.training.descent import run_epochs, shuffled
+from landscape.training.keeping import Keeping, State
+from landscape.training.recipes import Recipe
+
+Climb = Literal["none", "highest", "all"]
+_REMEMBERED = 0.9
+
+
+@dataclass(frozen=True)
+class Band:
+    """How a band of images is held together.
+
+    Attributes:
+        images: their number, the two ends included.
+        spring: stiffness of springs between neighbours; 0 puts the images back at their shares of the length instead.
+        climb: which images climb to a saddle, once the band has settled: none, the highest, or every one that is higher
+            than both its neighbours.
+        settle: share of the steps after which images climb.
+    """
+
+    images: int = 9
+    spring: float = 0.0
+    climb: Climb = "none"
+    settle: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.images < 3:
+            raise ConfigError(f"a band has {self.images} images, expected at least 3: the two ends and one between.")
+        if self.spring < 0 or not 0 <= self.settle <= 1:
+            raise ConfigError(f"spring is {self.spring} and settle {self.settle}, expected ≥ 0 and in [0, 1].")
+        if self.climb not in {"none", "highest", "all"}:
+            raise ConfigError(f"climb is {self.climb!r}, expected none, highest or all.")
+
+
+def fit_band(
+    objective: Objective,
+    a: Tensor,
+    b: Tensor,
+    band: Band | None = None,
+    recipe: Recipe | None = None,
+    *,
+    start: Path | None = None,
+    seed: int = 0,
+    keeping: Keeping | None = None,
+    report: Reporter = silent,
+) -> Path:
+    """Let a band between a and b slide down.
+
+    Args:
+        objective: the height; a network's risk or an analytic potential.
+        a: the end `[P]` at t = 0.
+        b: the end `[P]` at t = 1.
+        band: the images and what holds them.
+        recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own. Momentum is
+            that of the heavy ball, whatever `nesterov` says.
+        start: a path between the same ends to begin with; by default the straight line.
+        seed: of the orders of examples, of augmentation and of dropout.
+        keeping: where the state is kept on the way, so that the fit can be resumed.
+        report: told of every step.
+
+    Returns:
+        The chain of the images.
+
+    Raises:
+        LayoutError: a and b differ in shape.
+        ConfigError: a and b are the same point, or the path to start from has other ends.
+        Interrupted: stopped by a signal.
+    """
+    band = band or Band()
+    recipe = recipe or Recipe(schedule="linear")
+    if keeping:
+        ends = fingerprint_tensors({"a": a, "b": b})
+        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band), ends=ends, start=begun_from(start))
+    state = keeping.load(objective) if keeping else None
+    if state is None:
+        state = band_state(objective, begin(a, b, PolygonalChain(band.images), start), recipe)
+    relax(objective, state, band, recipe, seed=seed, keeping=keeping, report=report)
+    chain = PolygonalChain(len(state.tensors["points"]))
+    return Path(state.tensors["points"], chain, losses=state.tensors["losses"].cpu(), build=builder(objective))
+
+
+def begun_from(start: Path | None) -> str | None:
+    """What a resume knows the path by that a band began with; None for the straight line."""
+    return None if start is None else f"{start.curve!r} {fingerprint_tensors({'points': start.points})}"
+
+
+def band_state(objective: Objective, points: Tensor, recipe: Recipe) -> State:
+    """A band at rest.
+
+    Args:
+        objective: gives the ends' heights.
+        points: the images `[n, P]`.
+        recipe: its epochs are those that the losses are kept of.
+    """
+    energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
+    energies[0], energies[-1] = heights_of(objective, points[[0, -1]])
+    lengths = torch.cat([torch.zeros(1, dtype=torch.float64), _gaps(points).cumsum(0).cpu()])
+    return State({
+        "points": points,
+        "velocity": torch.zeros_like(points[1:-1]),
+        "energies": energies,
+        "shares": lengths / lengths[-1],
+        "losses": torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device),
+        "met": torch.zeros((), dtype=torch.float64, device=points.device),
+    })  # fmt: skip
+
+
+def heights_of(objective: Objective, points: Tensor) -> Tensor:
+    """The exact heights `[n]` of points `[n, P]`, float64; the same in all processes that share the work."""
+    heights = torch.stack([objective.value(point) for point in points])
+    objective.ranks.follow_(heights)
+    return heights
+
+
+def relax(
+    objective: Objective,
+    state: State,
+    band: Band,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    keeping: Keeping | None = None,
+    report: Reporter = silent,
+    description: str = "band",
+) -> None:
+    """Take all steps of a recipe that a band has not taken yet.
+
+    Args:
+        objective: the height.
+        state: the band, which is moved; see `band_state`.
+        band: what holds the images.
+        recipe: SGD's settings.
+        seed: of random choices.
+        keeping: where the state is kept.
+        report: told of every step.
+        description: of the work.
+    """
+    steps = len(chunks(objective.examples, recipe.batch_size))
+    moves = _Relaxation(objective, state, band, recipe, seed, steps)
+    run_epochs(
+        objective,
+        state,
+        moves.epoch,
+        epochs=recipe.epochs,
+        steps=steps,
+        keeping=keeping,
+        report=report,
+        description=description,
+    )
+
+
+class _Relaxation:
+    """The steps of a band."""
+
+    def __init__(self, objective: Objective, state: State, band: Band, recipe: Recipe, seed: int, steps: int) -> None:
+        self._objective, self._state, self._band = objective, state, band
+        self._recipe, self._seed, self._steps = recipe, seed, steps
+
+    def epoch(self, epoch: int) -> Iterator[None]:
+        """Take the steps of the epoch that are not done yet."""
+        state, recipe, tensors = self._state, self._recipe, self._state.tensors
+        points = tensors["points"]
+        inner = range(1, len(points) - 1)
+        generators = [torch.Generator().manual_seed(mixed_seed(self._seed, epoch, image)) for image in inner]
+        orders = [shuffled(self._objective, recipe.batch_size, generator)[0] for generator in generators]
+        first = state.step % self._steps
+        indices = [order[index] for index in range(first, self._steps) for order in orders]
+        theta = torch.empty_like(points[0])
+        batches = self._objective.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
+        total = self._steps * recipe.epochs
+        try:
+            for index in range(first, self._steps):
+                heights = tensors["energies"].tolist()
+                climbing = self._climbing(heights, state.step / total)
+                met = torch.zeros_like(tensors["energies"])
+                for image in inner:
+                    theta.copy_(points[image])
+                    reseed(self._objective.device, self._seed, epoch, index, image)
+                    met[image], gradient = next(batches)
+                    gradient.add_(theta, alpha=recipe.weight_decay)
+                    self._push(image, gradient, heights, image in climbing)
+                self._move(recipe.rate(state.step / total), climbing)
+                self._note(met)
+                state.step += 1
+                if state.step % self._steps == 0:
+                    batches.close()  # the network is in evaluation mode again for whoever looks between epochs
+                    tensors["losses"][epoch] = tensors["met"] / self._steps
+                    tensors["met"] = torch.zeros_like(tensors["met"])
+                yield
+        finally:
+            batches.close()
+
+    def _climbing(self, heights: list[float], progress: float) -> list[int]:
+        """The images that climb now; none while their heights are not known."""
+        if self._band.climb == "none" or progress < self._band.settle or any(map(math.isnan, heights)):
+            return []
+        inner = range(1, len(heights) - 1)
+        if self._band.climb == "highest":
+            highest = max(inner, key=heights.__getitem__)
+            return [highest] if heights[highest] > max(heights[0], heights[-1]) else []
+        return [i for i in inner if heights[i - 1] < heights[i] >= heights[i + 1]]
+
+    def _push(self, image: int, gradient: Tensor, heights: list[float], climbs: bool) -> None:
+        """Turn an image's gradient into what its velocity gains."""
+        tensors = self._state.tensors
+        low, height, high = (0.0 if math.isnan(h) else h for h in heights[image - 1 : image + 2])
+        before, here, after = tensors["points"][image - 1 : image + 2]
+        tangent, ahead, behind = band_tangent(before, here, after, low, height, high)
+        share = (gradient @ tangent) * (2 if climbs else 1)
+        if self._band.spring and not climbs:
+            share = share + self._band.spring * (ahead - behind)
+        gradient.sub_(tangent.mul_(share))
+        tensors["velocity"][image - 1].mul_(self._recipe.momentum).add_(gradient)
+
+    def _move(self, rate: float, climbing: list[int]) -> None:
+        """Move all images, and put them back at their shares of the length if no springs hold them."""
+        tensors = self._state.tensors
+        tensors["points"][1:-1].add_(tensors["velocity"], alpha=-rate)
+        if not self._band.spring:
+            redistribute(tensors["points"], tensors["shares"], climbing)
+
+    def _note(self, met: Tensor) -> None:
+        """Follow the images' losses, as training meets them: smoothed where a step sees a part of the examples.
+
+        The ends' are exact and in evaluation mode. Dropout and augmentation raise those of the images a little; they
+        serve to find slopes and peaks, and no result holds them.
+        """
+        tensors = self._state.tensors
+        energies = tensors["energies"]
+        smoothing = _REMEMBERED if self._steps > 1 else 0.0
+        known = torch.where(energies.isnan(), met, smoothing * energies + (1 - smoothing) * met)
+        known[0], known[-1] = energies[0], energies[-1]
+        tensors["energies"] = known
+        tensors["met"] += met[1:-1].mean()
+
+
+def band_tangent(
+    before: Tensor, here: Tensor, after: Tensor, low: float, height: float, high: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The unit tangent `[P]` of a band at an image, and the distances to the next image and to the one before.
+
+    It points forward. On a slope it is the direction of the piece to the higher neighbour. At an extremum both pieces
+    count, that to the higher neighbour by the larger difference of energy. On a flat band both count alike; where all
+    three images coincide it is zero.
+
+    Args:
+        before: the image before `[P]`.
+        here: the image `[P]`.
+        after: the image after `[P]`.
+        low: energy of the image before.
+        height: energy of the image.
+        high: energy of the image after.
+    """
+    ahead, behind = after - here, here - before
+    distances = ahead.norm(), behind.norm()
+    if high > height > low:
+        tangent = ahead
+    elif high < height < low:
+        tangent = behind
+    else:
+        larger, smaller = sorted((abs(high - height), abs(low - height)), reverse=True)
+        up, down = (larger, smaller) if high > low else (smaller, larger)
+        if up == down:  # flat, or as high on both sides
+            up = down = 1.0
+        tangent = ahead.mul_(up).add_(behind, alpha=down)
+    return tangent / tangent.norm().clamp_min(torch.finfo(tangent.dtype).tiny), *distances
+
+
+def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
+    """Put images back at given shares of the band's length, along its straight pieces.
+
+    Args:
+        points: the images `[n, P]`, which are moved.
+        shares: the share of the length `[n]` that each image is to lie at, from 0 to 1.
+        held: images that stay; between two of them, and the ends, shares are those of the way between.
+    """
+    lengths = torch.cat([torch.zeros(1, dtype=torch.float64), _gaps(points).cumsum(0).cpu()])
+    wanted = lengths.clone()
+    anchors = [0, *held, len(points) - 1]
+    for left, right in pairwise(anchors):
+        span = shares[left : right + 1].cpu() - shares[left].cpu()
+        if span[-1] > 0:
+            wanted[left : right + 1] = lengths[left] + span / span[-1] * (lengths[right] - lengths[left])
+    piece = (torch.searchsorted(lengths, wanted) - 1).clamp(0, len(points) - 2)
+    gap = lengths[piece + 1] - lengths[piece]
+    part = torch.where(gap > 0, (wanted - lengths[piece]) / gap, torch.zeros_like(gap))
+    weights = torch.zeros(len(points), len(points), dtype=torch.float64)
+    rows = torch.arange(len(points))
+    weights[rows, piece] = 1 - part
+    weights[rows, piece + 1] = part
+    moved = [i for i in range(len(points)) if i not in anchors]
+    if moved:
+        points[moved] = weights[moved].to(points) @ points
+
+
+def _gaps(points: Tensor) -> Tensor:
+    """The distances `[n - 1]` between neighbouring images, float64."""
+    return torch.stack([(after - before).norm() for before, after in pairwise(points)]).double()

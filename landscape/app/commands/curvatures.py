@@ -1,0 +1,108 @@
+"""What the commands that measure curvature over a grid share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from landscape.app.config import MapOptions
+from landscape.curvature.walk import CurvatureWalk, Search
+from landscape.risk.objective import EmpiricalRisk
+from landscape.storage.results import SECOND_SAMPLE, Sweep
+
+
+def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
+    """What measures the curvature of a risk's first split along with its loss; nothing where it is not asked for.
+
+    Args:
+        options: parameters, samples and accuracy.
+        risk: the loss.
+        seed: of random vectors.
+
+    Raises:
+        ConfigError: the split has too few examples.
+        ProblemError: no parameter is chosen.
+    """
+    if not options.curvature:
+        return {}
+    search = Search(
+        risk.space.select(options.parameters), options.tolerance, options.trace_products, options.vectors, seed
+    )
+    samples = {"": sampled(options.samples, risk)}
+    if options.second_sample:
+        samples[SECOND_SAMPLE] = sampled(options.samples, risk, 1)
+    return {name: CurvatureWalk(sample, search) for name, sample in samples.items()}
+
+
+def sampled(samples: int | None, risk: EmpiricalRisk, part: int = 0) -> EmpiricalRisk:
+    """The risk over a sample of its first split, or over all of it."""
+    return risk.on_sample(samples, part) if samples else risk
+
+
+def curvature_provenance(options: MapOptions, risk: EmpiricalRisk) -> dict[str, Any]:
+    """The settings that the curvature of a risk follows from; nothing where it is not asked for."""
+    if not options.curvature:
+        return {}
+    names = ("parameters", "tolerance", "samples", "second_sample", "trace_products", "vectors")
+    return {"curvature": {"split": risk.splits[0], **{name: getattr(options, name) for name in names}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureFigures:
+    """The curvature over a grid; None where it was not asked for.
+
+    Attributes:
+        products: with the Hessian, for what the grid holds.
+        max_eig: the largest of the largest eigenvalues; NaN where none is known.
+        min_eig: the smallest of the smallest.
+        unconverged: at how many points an eigenvalue's residual is above the tolerance, or the Hessian not finite.
+        sampling_error: median difference of the two samples' eigenvalues over the mean of both, at the largest and the
+            smallest; None without a second sample.
+    """
+
+    products: int | None = None
+    max_eig: float | None = None
+    min_eig: float | None = None
+    unconverged: int | None = None
+    sampling_error: tuple[float, float] | None = None
+
+    def curvature_text(self) -> str:
+        """The figures in words; empty where there are none."""
+        if self.products is None:
+            return ""
+        told = f"{self.products} products; eigenvalues from {self.min_eig:.4g} to {self.max_eig:.4g}"
+        if self.unconverged:
+            told += f"; not found to the tolerance at {self.unconverged} points, see their residuals"
+        if self.sampling_error is not None:
+            top, bottom = self.sampling_error
+            told += f"\non the second sample the largest differ by {top:.1%}, the smallest by {bottom:.1%} (medians)"
+        return told + "\n"
+
+
+def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> CurvatureFigures:
+    """What sweeps say of the curvature."""
+    if not options.curvature:
+        return CurvatureFigures()
+    prefixes = ["", SECOND_SAMPLE] if options.second_sample else [""]
+    names = [f"{prefix}{name}" for prefix in prefixes for name in ("max_eig", "min_eig", "converged", "steps")]
+    known = {name: np.concatenate([sweep[name].ravel() for sweep in sweeps]) for name in names}
+    highest, lowest = (known[name][np.isfinite(known[name])] for name in ("max_eig", "min_eig"))
+    converged = np.all([known[f"{prefix}converged"] == 1 for prefix in prefixes], axis=0)
+    return CurvatureFigures(
+        products=int(sum(known[f"{prefix}steps"].sum() for prefix in prefixes)),
+        max_eig=float(highest.max()) if highest.size else float("nan"),
+        min_eig=float(lowest.min()) if lowest.size else float("nan"),
+        unconverged=int((~converged).sum()),
+        sampling_error=_sampling_error(known) if options.second_sample else None,
+    )
+
+
+def _sampling_error(known: Mapping[str, Any]) -> tuple[float, float]:
+    def differing(name: str) -> float:
+        one, other = known[name], known[f"{SECOND_SAMPLE}{name}"]
+        comparable = np.isfinite(one) & np.isfinite(other) & (np.abs(one) + np.abs(other) > 0)
+        one, other = one[comparable], other[comparable]
+        return float(np.median(2 * np.abs(one - other) / (np.abs(one) + np.abs(other)))) if one.size else float("nan")
+
+    return differing("max_eig"), differing("min_eig")

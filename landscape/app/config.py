@@ -1,0 +1,623 @@
+"""What each command can be told: one frozen dataclass a command, whose fields are the command's flags.
+
+Nothing here imports torch, so that `--help` answers at once.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from landscape.app.options import Options
+from landscape.errors import ConfigError
+from landscape.sweeps.grid import MOST_POINTS, parse_axis
+
+_SEEDS = 2**63
+_LEAST_FOR_TRACE = 6
+FLAT_STYLES = ("contour", "filled", "heatmap")
+PLANE_STYLES = (*FLAT_STYLES, "3d", "html", "vts")
+EIGENVECTOR_AXES = ("eigenvectors", "top-eigenvectors")
+PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def require_seed(seed: int) -> None:
+    """Check that generators take a seed.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ConfigError(f"--seed is {seed}, expected 0 to 2^63 - 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemOptions(Options):
+    """What is studied. A checkpoint of `landscape train` brings its problem along; these change or replace it.
+
+    What is not built in is named again here, since a file runs no code; its arguments come from the checkpoint.
+
+    Attributes:
+        problem: a YAML file with model, model_args, data, data_args and loss.
+        model: registry name, package.module:factory or path/file.py:factory.
+        model_args: the factory's arguments, as JSON or YAML.
+        data: registry name, package.module:factory or path/file.py:factory.
+        data_args: the factory's arguments, as JSON or YAML.
+        data_root: folder with the data's files; short for the argument "root".
+        download: fetch the data's files if they are missing.
+        loss: registry name, package.module:function or path/file.py:function.
+        trainable: pattern of the parameters that move, such as "*.lora_*"; by default all that require a gradient.
+    """
+
+    problem: Path | None = None
+    model: str | None = None
+    model_args: dict[str, Any] | None = None
+    data: str | None = None
+    data_args: dict[str, Any] | None = None
+    data_root: Path | None = None
+    download: bool = False
+    loss: str | None = None
+    trainable: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Options):
+    """Where and how losses are evaluated.
+
+    Attributes:
+        device: "auto" takes a GPU if there is one.
+        precision: bf16 evaluates losses and trains under autocast; parameters, control points and curvature stay in
+            float32.
+        dtype: of parameters and data; auto takes float64 where network or checkpoint is all in that, else float32.
+        eval_batch_size: examples a batch in evaluation; by default the fastest of a few, measured.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dtype: Literal["auto", "float32", "float64"] = "auto"
+    eval_batch_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(Options):
+    """How checkpoints are read, and what batch norm holds away from them.
+
+    Attributes:
+        trust_pickle: run code that a pickled checkpoint brings along.
+        trust_code: run code of your own that a file's metadata name: its model, data or loss, package.module:factory or
+            path/file.py:factory. Without it a file names only what is built in, and these flags name the rest.
+        state_key: where the weights lie in a pickled checkpoint, such as ema or trainer.model, if they are not found.
+        strip_prefix: take the tensors of a foreign checkpoint whose names begin with this, and take it off their names.
+        batch_norm: running statistics away from the checkpoints; frozen as they are in the first (the default around a
+            single one), moved linearly between several, or gathered anew at every point from the training examples
+            (the default wherever several take part).
+        statistics_batch_size: examples a batch where batch-norm statistics are recomputed.
+    """
+
+    trust_pickle: bool = False
+    trust_code: bool = False
+    state_key: str | None = None
+    strip_prefix: str | None = None
+    batch_norm: Literal["frozen", "interpolated", "recomputed"] | None = None
+    statistics_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.statistics_batch_size < 2:
+            raise ConfigError(f"--statistics-batch-size is {self.statistics_batch_size}, expected at least 2.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """What happens to files that are there already.
+
+    Attributes:
+        resume: go on with an interrupted run.
+        overwrite: replace what is there.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.resume and self.overwrite:
+            raise ConfigError("--resume goes on with what is there and --overwrite replaces it; leave one of them out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(Options):
+    """Stochastic gradient descent; what is not given comes from the problem's file, then from the defaults.
+
+    Attributes:
+        epochs: passes over the training examples (40 unless the problem's file says otherwise).
+        lr: peak learning rate (0.1).
+        batch_size: examples a step (128).
+        momentum: in [0, 1) (0.9).
+        nesterov: Nesterov's form of momentum (true).
+        weight_decay: strength (5e-4).
+        schedule: the rate's course ("onecycle" for a minimum; "linear" for a path, flat to half and then down to 1 %).
+        augment: random changes of training images, crop,flip or one of them (none).
+        accumulate: run each batch in so many parts, to take less memory; batch norm sees a part at a time (1).
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    momentum: float | None = None
+    nesterov: bool | None = None
+    weight_decay: float | None = None
+    schedule: Literal["constant", "step", "onecycle", "linear"] | None = None
+    augment: str | None = None
+    accumulate: int | None = None
+
+    def recipe_values(self) -> dict[str, Any]:
+        """The recipe's values by name; None where nothing was given."""
+        return {name: getattr(self, name) for name in RecipeOptions.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
+    """Train a minimum: a network from random weights to a checkpoint that carries its problem.
+
+    Attributes:
+        out: the checkpoint to write, .safetensors.
+        seed: of the initial weights, the order of examples and dropout.
+        snapshots: folder for one checkpoint an epoch.
+    """
+
+    out: Path
+    seed: int = 0
+    snapshots: Path | None = None
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+        require_suffix(self.out, ".safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionOptions(Options):
+    """Directions through weight space.
+
+    Attributes:
+        normalise: scale directions filter by filter or tensor by tensor to the length of the weights, or not; filter by
+            default for random directions, not at all for others.
+        biases: let directions also move biases and the parameters of normalisation layers.
+        seed: of random directions.
+    """
+
+    normalise: Literal["filter", "layer", "none"] | None = None
+    biases: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureOptions(Options):
+    """How the Hessian is looked at.
+
+    Attributes:
+        parameters: of which parameters: weights (tensors of more than one dimension), all, or a pattern of names.
+        tolerance: largest residual of an eigenvalue, over its own size.
+        samples: take the Hessian over a fixed random sample of so many examples; by default over all.
+        vectors: keep at most so many vectors of the parameters' size, and restart the search from the best of them; by
+            default one for each product. About ten more are needed beside them.
+    """
+
+    parameters: str = "weights"
+    tolerance: float = 1e-3
+    samples: int | None = None
+    vectors: int | None = None
+
+    def __post_init__(self) -> None:
+        tolerance, flag = getattr(self, self._tolerance_flag), self._tolerance_flag.replace("_", "-")
+        if not 0 < tolerance < 1:
+            raise ConfigError(f"--{flag} is {tolerance}, expected a number in (0, 1), such as 0.001.")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
+        self._require_vectors(1)
+
+    @property
+    def _tolerance_flag(self) -> str:
+        """The name of the eigenvalues' tolerance among the flags."""
+        return "tolerance"
+
+    def _require_vectors(self, top: int) -> None:
+        least = 4 * top + 4
+        if self.vectors is not None and self.vectors < least:
+            raise ConfigError(f"--vectors is {self.vectors}, expected at least {least} for {top} at either end.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(CurvatureOptions):
+    """Both ends of the Hessian's spectrum at every point of a grid.
+
+    Attributes:
+        curvature: find them.
+        tolerance: largest residual of an eigenvalue, over its own size; it bounds the eigenvalue's error, which is far
+            smaller as a rule.
+        second_sample: find them also over a second sample, which shares no example with the first, to tell how much of
+            them is the sample.
+        trace_products: also estimate the trace, with so many products a point; 0 leaves it out.
+    """
+
+    curvature: bool = False
+    tolerance: float = 1e-2
+    second_sample: bool = False
+    trace_products: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needless = ["second_sample", "trace_products"]
+        needless += [] if self._uses_hessian else ["samples", "vectors", "parameters", self._tolerance_flag]
+        for name in () if self.curvature else needless:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is for --curvature; add it, or leave --{flag} out.")
+        if self.second_sample and self.samples is None:
+            raise ConfigError("--second-sample needs --samples, the size of both.")
+        if self.trace_products != 0 and self.trace_products < _LEAST_FOR_TRACE:
+            raise ConfigError(f"--trace-products is {self.trace_products}, expected 0 or at least {_LEAST_FOR_TRACE}.")
+
+    @property
+    def _uses_hessian(self) -> bool:
+        """Whether the Hessian serves anything else."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Measure the loss along a line: between two checkpoints, or away from one in random directions.
+
+    Attributes:
+        a: checkpoint at 0.
+        b: checkpoint at 1; without it, lines lead from a in random directions, in which 1 is as long as the weights.
+        out: the result to write, .h5; pictures are put beside it.
+        range: values along the line, start:stop:count (-0.5:1.5:401 between two, -1:1:51 around one).
+        directions: number of random directions, which are drawn as a band.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
+            curvature is that of the first.
+        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
+    """
+
+    a: Path
+    b: Path | None = None
+    out: Path
+    range: str | None = None
+    directions: int = 1
+    split: str = "all"
+    trace_products: int = 30
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        MapOptions.__post_init__(self)
+        DirectionOptions.__post_init__(self)
+        require_suffix(self.out, ".h5")
+        require_axes(range=self.range)
+        if self.directions < 1:
+            raise ConfigError(f"--directions is {self.directions}, expected at least 1.")
+        if self.a == self.b:
+            raise ConfigError(f"--a and --b are both {self.a}; no line leads from one to the other.")
+        if self.b is not None and (self.directions != 1 or self.normalise is not None or self.biases):
+            raise ConfigError(
+                "--directions, --normalise and --biases are for random directions; leave them or --b out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Measure the loss on a plane around one checkpoint or through three, and draw it.
+
+    Attributes:
+        checkpoint: the centre.
+        out: the result to write, .h5; pictures are put beside it.
+        x: range of the first axis, start:stop:count (-1:1:51 on random axes, where 1 is as long as the weights
+            themselves; else around whatever is marked).
+        y: range of the second axis.
+        points: points along the longer side, where a range is not given.
+        axes: "random"; "difference", towards one or two checkpoints; "pca", the principal components of --towards
+            around the centre; "eigenvectors" of the Hessian's largest and smallest eigenvalue, or "top-eigenvectors" of
+            its two largest, of length 1; or a file of directions in the layout of the loss-landscape repository.
+        towards: checkpoints for the axes "difference" and "pca".
+        through: two further checkpoints; the plane goes through all three, with distances in weight space on its axes.
+        project: checkpoints and paths to mark on the plane, with their distance from it.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split. The
+            curvature is that of the first.
+        draws: repeat with the seeds seed, seed + 1, and so on, and draw small multiples.
+        adaptive: measure only as many points as the loss needs to be known to this share of its logarithmic range,
+            such as 0.01.
+        save_axes: write the two directions in the layout of the loss-landscape repository, .h5.
+    """
+
+    checkpoint: Path
+    out: Path
+    x: str | None = None
+    y: str | None = None
+    points: int = 51
+    axes: str = "random"
+    towards: tuple[Path, ...] = ()
+    through: tuple[Path, ...] = ()
+    project: tuple[Path, ...] = ()
+    split: str = "train"
+    draws: int = 1
+    adaptive: float | None = None
+    save_axes: Path | None = None
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        MapOptions.__post_init__(self)
+        DirectionOptions.__post_init__(self)
+        require_suffix(self.out, ".h5")
+        require_points(self.points)
+        require_axes(x=self.x, y=self.y)
+        if self.through and (len(self.through) != 2 or self.towards or self.axes != "random"):
+            raise ConfigError("--through takes two checkpoints, which with --checkpoint fix the plane and its axes.")
+        if (self.through or self.axes not in {"random", "difference", "pca"}) and (self.normalise or self.biases):
+            raise ConfigError(
+                "axes --through checkpoints, along eigenvectors or from a file have a length of their own; "
+                "leave out --normalise and --biases."
+            )
+        if self.axes in {"difference", "pca"} and self.biases and self.normalise in {None, "none"}:
+            raise ConfigError(f"--axes {self.axes} moves biases as it is; --biases is for --normalise filter or layer.")
+        if (self.axes in ("pca", "difference")) != bool(self.towards):
+            raise ConfigError("--axes pca and --axes difference need --towards CHECKPOINT…, and no other axes take it.")
+        if self.axes == "difference" and len(self.towards) > 2:
+            raise ConfigError(f"--axes difference takes one or two checkpoints --towards, got {len(self.towards)}.")
+        if self.axes == "pca" and len(self.towards) < 2:
+            raise ConfigError("--axes pca needs at least two checkpoints --towards.")
+        if self.draws < 1:
+            raise ConfigError(f"--draws is {self.draws}, expected at least 1.")
+        if self.draws > 1 and (self.through or self.axes != "random" or self.project or self.save_axes):
+            raise ConfigError("--draws repeats random axes only, and without --project and --save-axes.")
+        if self.adaptive is not None and self.curvature:
+            raise ConfigError("--adaptive interpolates the loss alone; leave out --adaptive or --curvature.")
+        if self.adaptive is not None and not 0 < self.adaptive < 1:
+            raise ConfigError(f"--adaptive is {self.adaptive}, expected a share of the range in (0, 1), such as 0.01.")
+        if self.save_axes is not None:
+            require_suffix(self.save_axes, ".h5", "--save-axes")
+            if self.save_axes.absolute() == self.out.absolute():
+                raise ConfigError(f"--save-axes and --out are both {self.out}; name two files.")
+
+    @property
+    def _uses_hessian(self) -> bool:
+        return self.axes in EIGENVECTOR_AXES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryConfig(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Project the snapshots of trainings on their two principal components, over the loss.
+
+    Attributes:
+        snapshots: checkpoints in their order, or folders of them; each folder is a trajectory of its own.
+        out: the result to write, .h5; pictures are put beside it.
+        x: range of the first component, start:stop:count; by default around all trajectories.
+        y: range of the second component.
+        points: points along the longer side, where a range is not given; 0 draws the trajectories alone.
+        split: the examples that are measured, such as train, test or train,test; all stands for every split.
+    """
+
+    snapshots: tuple[Path, ...]
+    out: Path
+    x: str | None = None
+    y: str | None = None
+    points: int = 31
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_suffix(self.out, ".h5")
+        require_axes(x=self.x, y=self.y)
+        if self.points:
+            require_points(self.points)
+
+
+def require_suffix(path: Path, suffix: str, flag: str = "--out") -> None:
+    """Check the ending of a file's name.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    if path.suffix != suffix:
+        raise ConfigError(f"{flag} is {path}, expected a name that ends in {suffix}.")
+
+
+def require_axes(**texts: str | None) -> None:
+    """Check that flags, where they are given, are ranges.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    for flag, text in texts.items():
+        if text is not None:
+            parse_axis(text, f"--{flag}")
+
+
+def require_points(points: int) -> None:
+    """Check the number of points along a side.
+
+    Raises:
+        ConfigError: it is out of range.
+    """
+    if not 2 <= points <= MOST_POINTS:
+        raise ConfigError(f"--points is {points}, expected 2 to {MOST_POINTS}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions(Options):
+    """How pictures look.
+
+    Attributes:
+        style: pictures to draw, such as filled,3d; all stands for every kind that the result has, and html and vts are
+            for looking around on a screen. By default what suits the result.
+        quantity: what to draw, such as test_loss, train_error or ratio; by default the loss of the first split.
+        scale: of the colours; by default logarithmic where the values span a factor of ten.
+        low: where the colours begin; what lies below is shown in their first.
+        high: where the colours end; what lies above is shown in a colour of its own.
+        colour_map: one that eyes without red and green can read.
+    """
+
+    style: str | None = None
+    quantity: str | None = None
+    scale: Literal["auto", "linear", "log"] = "auto"
+    low: float | None = None
+    high: float | None = None
+    colour_map: Literal["viridis", "cividis", "magma", "gray"] = "viridis"
+
+    def styles(self, known: Sequence[str], default: Sequence[str]) -> list[Any]:
+        """The styles that are named, among those that a result has.
+
+        Args:
+            known: what the result has.
+            default: where none is named.
+
+        Raises:
+            ConfigError: one is none of them.
+        """
+        if self.style == "all":
+            return list(known)
+        asked = [part.strip() for part in self.style.split(",")] if self.style else list(default)
+        for style in asked:
+            if style not in known:
+                raise ConfigError(f"--style {style!r} is none that this has; it has {', '.join(known)}.")
+        return [style for style in known if style in asked]
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"--{name} is {value}, expected a number.")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ConfigError(f"--low is {self.low} and --high is {self.high}; the colours need low < high.")
+        if self.scale == "log" and any(v is not None and v <= 0 for v in (self.low, self.high)):
+            raise ConfigError("--scale log needs --low and --high above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotConfig(DrawingOptions):
+    """Draw a result again, from its file alone.
+
+    Attributes:
+        result: the result's file, .h5; the layout of the loss-landscape repository is read too.
+        out: folder for the pictures; by default the result's own.
+        format: of the pictures.
+    """
+
+    result: Path
+    out: Path | None = None
+    format: Literal["png", "pdf", "svg"] = "png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(DrawingOptions):
+    """Draw several surfaces or lines side by side on one common scale, with the test error under each.
+
+    Attributes:
+        results: the results' files, .h5.
+        out: the picture to write, .png, .pdf or .svg.
+        labels: a title for each; by default the files' names.
+        columns: panels in a row; by default what makes the figure about as wide as high.
+        overwrite: replace the picture.
+    """
+
+    results: tuple[Path, ...]
+    out: Path
+    labels: tuple[str, ...] = ()
+    columns: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out.suffix not in PICTURE_SUFFIXES:
+            raise ConfigError(f"--out is {self.out}, expected a name that ends in {', '.join(PICTURE_SUFFIXES)}.")
+        if self.labels and len(self.labels) != len(self.results):
+            raise ConfigError(f"there are {len(self.results)} results, but {len(self.labels)} --labels.")
+        if self.columns is not None and self.columns < 1:
+            raise ConfigError(f"--columns is {self.columns}, expected at least 1.")
+        if len(self.styles(FLAT_STYLES, ["filled"])) != 1:
+            raise ConfigError(f"one figure has one --style; choose one of {', '.join(FLAT_STYLES)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Options):
+    """Write a line or a surface in the layout of the loss-landscape repository, or one of that layout in ours.
+
+    Attributes:
+        result: the result's file, .h5.
+        out: the file to write, .h5.
+        overwrite: replace the file.
+    """
+
+    result: Path
+    out: Path
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_suffix(self.out, ".h5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(ComputeOptions, OutputOptions):
+    """Run a study: train its networks, measure them, and draw them side by side.
+
+    Attributes:
+        study: a YAML file that names networks and what to do with them.
+        out: folder for checkpoints, results and pictures.
+        data_root: folder with the data's files.
+        download: fetch the data's files if they are missing.
+    """
+
+    study: Path
+    out: Path
+    data_root: Path | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+    """Find the ends of the Hessian's spectrum at a checkpoint, its density and its trace.
+
+    Attributes:
+        checkpoint: where.
+        out: the result to write, .h5; the eigenvectors and pictures are put beside it. Without it the spectrum is
+            printed, and nothing is written.
+        matrix: the Hessian, or the Gauss-Newton matrix, its part that is as convex as the loss in the outputs.
+        top: how many of the largest and of the smallest eigenvalues.
+        density: estimate how all eigenvalues are distributed.
+        trace: estimate their sum.
+        layers: also each tensor's own largest eigenvalue and trace.
+        probes: random vectors for the density.
+        steps: products for each of them.
+        trace_products: products for the trace.
+        seed: of random vectors.
+        split: the examples.
+    """
+
+    checkpoint: Path
+    out: Path | None = None
+    matrix: Literal["hessian", "gauss_newton"] = "hessian"
+    top: int = 1
+    density: bool = False
+    trace: bool = False
+    layers: bool = False
+    probes: int = 8
+    steps: int = 60
+    trace_products: int = 60
+    seed: int = 0
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        CheckpointOptions.__post_init__(self)
+        CurvatureOptions.__post_init__(self)
+        require_seed(self.seed)
+        if self.out is not None:
+            require_suffix(self.out, ".h5")
+        elif self.resume or self.overwrite:
+            flag = "--resume" if self.resume else "--overwrite"
+            raise ConfigError(f"{flag} is for a file, and none is named; give --out FILE.h5 as well.")
+        least = {"top": 1, "probes": 1, "steps": 2, "trace_products": _LEAST_FOR_TRACE}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {getattr(self, name)}, expected at least {smallest}.")
+        self._require_vectors(self.top)

@@ -1,0 +1,1 @@
+"""A height over weight space, and the network that gives it."""

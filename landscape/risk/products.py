@@ -1,0 +1,337 @@
+"""Products of vectors with second derivatives of a mean loss over batches: the Hessian and the Gauss-Newton matrix.
+
+Both are exact (Pearlmutter 1994; Schraudolph 2002), reverse over reverse. What does not depend on the vector is kept
+from one product to the next, for as many batches as memory allows: a product then costs little more than half.
+"""
+
+import copy
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ProblemError
+from landscape.problems.losses import Loss, differentiable, per_example
+from landscape.problems.splits import Batch
+from landscape.risk.convolutions import OPERATIONS, TwiceDifferentiable
+from landscape.space.parameters import ParameterSpace
+
+Shares = Callable[[], Iterable[tuple[Batch, float]]]
+"""Gives all batches anew, each with its share of the mean."""
+
+
+class BatchMap(Protocol):
+    """Adds a batch's product with a vector, one tensor a chosen segment, to the space's gradient."""
+
+    def __call__(self, vector: Sequence[Tensor], *, again: bool) -> None: ...
+
+
+_SHARE_OF_MEMORY = 4
+
+
+def hessian_products(
+    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
+) -> "Products":
+    """Products with the Hessian of the mean loss where the space's network stands.
+
+    Args:
+        space: the network; it must stay where it is.
+        loss: its loss.
+        shares: the batches.
+        chosen: see `Products`.
+        keep: keep the gradient's graph for the next product.
+
+    Returns:
+        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
+    """
+    parameters = _chosen_parameters(space, chosen)
+
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
+        mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
+        gradients = torch.autograd.grad(mean, parameters, create_graph=True, materialize_grads=True)
+        if own is not None:
+            own |= _require_second_derivative(gradients)
+
+        def add(vector: Sequence[Tensor], *, again: bool) -> None:
+            _backward(gradients, vector, parameters, again=again)
+
+        return add
+
+    return Products(space, shares, linearise, chosen, keep=keep)
+
+
+def gauss_newton_products(
+    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
+) -> "Products":
+    """Products with the generalised Gauss-Newton matrix JᵀBJ of the mean loss where the space's network stands.
+
+    J is the Jacobian of the network's outputs and B the Hessian of the loss in them. For the cross-entropy this is the
+    Fisher matrix, and it has no negative eigenvalue wherever the loss is convex in the outputs.
+
+    Args:
+        space: the network; it must stay where it is.
+        loss: its loss, which calls the network once and depends on the parameters through its outputs alone.
+        shares: the batches.
+        chosen: see `Products`.
+        keep: keep the graphs for the next product.
+
+    Returns:
+        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss is not of that kind, or cannot be
+        differentiated twice.
+    """
+    parameters = _chosen_parameters(space, chosen)
+
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
+        with _cut_outputs(space.network) as (outputs, leaves):
+            losses = differentiable(per_example(loss, space.network, batch)[0])
+        if own is not None:
+            _require_outputs_alone(losses, parameters)
+        slopes = torch.autograd.grad(share * losses.mean(), leaves, create_graph=True, materialize_grads=True)
+        weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+        pulled = torch.autograd.grad(outputs, parameters, weights, create_graph=True, materialize_grads=True)
+        if own is not None:
+            own |= _require_second_derivative([*slopes, *pulled])
+
+        def add(vector: Sequence[Tensor], *, again: bool) -> None:
+            pushed = _pulled_back(pulled, vector, weights)
+            curved = _pulled_back(slopes, pushed, leaves)
+            _backward(outputs, curved, parameters, again=again)
+
+        return add
+
+    return Products(space, shares, linearise, chosen, keep=keep)
+
+
+class Products:
+    """A linear map from `[P]` to `[P]` that is a sum over batches.
+
+    Args:
+        space: whose gradient buffer takes the sum.
+        shares: the batches.
+        chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; elsewhere the product is
+            0, whatever the vector, and costs nothing. By default all.
+        linearise: makes a batch's map from the batch and its share; for the first batch it also checks that there is
+            one, and adds the names of the network's own differentiable operations to the third argument.
+        keep: keep these maps, as far as a quarter of the free memory goes.
+    """
+
+    def __init__(
+        self,
+        space: ParameterSpace,
+        shares: Shares,
+        linearise: Callable[[Batch, float, set[str] | None], BatchMap],
+        chosen: Tensor | None = None,
+        *,
+        keep: bool = True,
+    ) -> None:
+        self._space, self._shares, self._linearise = space, shares, linearise
+        self._segments = _chosen_segments(space, chosen)
+        self._kept: dict[int, BatchMap] = {}
+        self._checked, self._counts = False, True
+        self.custom_operations: set[str] = set()
+        self._room: float = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """The product with a vector `[P]`, a new `[P]`."""
+        views = [self._space.segments[index].view(vector) for index in self._segments]
+        total = self._space.gradient.zero_()
+        for number, (batch, share) in enumerate(self._shares()):
+            add = self._kept.get(number)
+            if add is None:
+                add, size = self._linearised(batch, share)
+                if size <= self._room:
+                    self._kept[number] = add
+                    self._room -= size
+            with _naming_what_does_not_differentiate_twice():
+                add(views, again=number in self._kept)
+        return total.clone()
+
+    def _linearised(self, batch: Batch, share: float) -> tuple[BatchMap, float]:
+        """A batch's map, and the bytes that it keeps; infinite where they cannot be counted, under `torch.func`."""
+        own = None if self._checked else self.custom_operations
+        with TwiceDifferentiable(), self._only_chosen():
+            if self._counts:
+                try:
+                    with _counting_bytes() as count:
+                        add = self._linearise(batch, share, own)
+                    self._checked = True
+                    return add, count.bytes
+                except ProblemError as error:
+                    if "saved tensor hooks" not in str(error):
+                        raise
+                    self._counts = False
+            add = self._linearise(batch, share, own)
+            self._checked = True
+            return add, math.inf
+
+    @contextmanager
+    def _only_chosen(self) -> Iterator[None]:
+        """Let no gradient flow to the other parameters, which would cost time."""
+        others = [p for i, p in enumerate(self._space.parameters) if i not in self._segments and p.requires_grad]
+        try:
+            for parameter in others:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_()
+
+
+def _chosen_segments(space: ParameterSpace, chosen: Tensor | None) -> list[int]:
+    """The numbers of the segments that take part."""
+    return [i for i, segment in enumerate(space.segments) if chosen is None or bool(chosen[segment.offset])]
+
+
+def _chosen_parameters(space: ParameterSpace, chosen: Tensor | None) -> list[torch.nn.Parameter]:
+    return [space.parameters[index] for index in _chosen_segments(space, chosen)]
+
+
+def _backward(
+    functions: Sequence[Tensor], vector: Sequence[Tensor], parameters: Sequence[Tensor], *, again: bool
+) -> None:
+    """Add the functions' Jacobian in the parameters, transposed, times a vector to the parameters' gradients."""
+    varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
+    if varying:
+        found, vectors = zip(*varying, strict=True)
+        torch.autograd.backward(found, vectors, retain_graph=again, inputs=list(parameters))
+
+
+def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The functions' Jacobian in the inputs, transposed, times a vector."""
+    varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
+    if not varying:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    found, vectors = zip(*varying, strict=True)
+    return torch.autograd.grad(found, inputs, vectors, retain_graph=True, materialize_grads=True)
+
+
+@contextmanager
+def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Have the network's one call give out leaves in the place of its differentiable outputs; gathers both."""
+    outputs: list[Tensor] = []
+    leaves: list[Tensor] = []
+    calls = 0
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.requires_grad:
+            outputs.append(value)
+            leaves.append(value.detach().requires_grad_())
+            return leaves[-1]
+        if isinstance(value, MutableMapping):
+            value = copy.copy(value)
+            for key in value:
+                value[key] = cut(value[key])
+        elif isinstance(value, tuple | list):
+            return type(value)(*map(cut, value)) if hasattr(value, "_fields") else type(value)(map(cut, value))
+        return value
+
+    def replace(module: Any, inputs: Any, result: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return cut(result)
+
+    handle = network.register_forward_hook(replace)
+    try:
+        yield outputs, leaves
+    finally:
+        handle.remove()
+    if calls != 1 or not outputs:
+        reason = (
+            "its outputs hold no differentiable tensor" if calls == 1 else f"the loss calls it {calls} times a batch"
+        )
+        raise ProblemError(
+            f"the Gauss-Newton matrix needs a loss that calls the network once and uses its outputs; {reason}."
+        )
+
+
+def _require_outputs_alone(losses: Tensor, parameters: Sequence[Tensor]) -> None:
+    """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out.
+
+    Raises:
+        ProblemError: they depend on them otherwise too.
+    """
+    beside = torch.autograd.grad(losses.sum(), parameters, retain_graph=True, allow_unused=True)
+    if any(gradient is not None for gradient in beside):
+        raise ProblemError(
+            "the loss depends on the parameters beside the network's outputs, such as by a penalty on the weights; "
+            "the Gauss-Newton matrix is not defined for it."
+        )
+
+
+def _require_second_derivative(gradients: Sequence[Tensor]) -> set[str]:
+    """Look through the gradient's graph for operations that autograd cannot differentiate again.
+
+    A product would leave some of them out in silence, since no path through them leads to the parameters.
+
+    Returns:
+        The names of operations whose derivative is written in Python, our own left out.
+
+    Raises:
+        ProblemError: there is one.
+    """
+    nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
+    seen = set(nodes)
+    own = set()
+    while nodes:
+        node = nodes.pop()
+        name = node.name().removesuffix("Backward")
+        if hasattr(node, "saved_tensors") and name not in OPERATIONS:  # written in Python
+            own.add(name)
+        if node.name().rpartition(":")[2] in {"Error", "DelayedError"}:
+            raise ProblemError(
+                "the network cannot be differentiated twice: a custom operation is marked as once differentiable; "
+                "replace it for curvature."
+            )
+        nodes += [following for following, _ in node.next_functions if following is not None and following not in seen]
+        seen.update(nodes)
+    return own
+
+
+@contextmanager
+def _naming_what_does_not_differentiate_twice() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "not implemented" not in text:
+            raise
+        found = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
+        raise ProblemError(
+            f"the network cannot be differentiated twice: {found.group() if found else 'an operation'} is in the way; "
+            f"replace that operation for curvature ({text.splitlines()[0]})."
+        ) from error
+
+
+class _Count:
+    """How many bytes a graph keeps."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._seen: set[int] = set()
+
+    def add(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor.detach()  # itself it would be a cycle with the graph, which then nobody frees
+
+
+@contextmanager
+def _counting_bytes() -> Iterator[_Count]:
+    """Count the tensors that autograd saves, each memory once."""
+    count = _Count()
+    with torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
+        yield count
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,1 @@
+"""Networks as flat vectors, and the lines and planes through them."""

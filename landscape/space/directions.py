@@ -1,0 +1,125 @@
+"""Directions in parameter space, and their normalisation.
+
+Without normalisation sharpness misleads, since scaling a convolution before a batch norm changes the weights but not
+the function. Filter normalisation gives each filter of a direction the length of the same filter of the network, so
+that ±1 on an axis means "as long as the weights themselves" (Li et al. 2018, arXiv 1712.09913, section 4).
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.space.parameters import ParameterSpace
+
+Normalisation = Literal["filter", "layer", "none"]
+_NEGLIGIBLE, _PART = 1e-12, 2**16
+
+
+def random_direction(space: ParameterSpace, seed: int) -> Tensor:
+    """A draw from the standard normal distribution in R^P, the same on every device.
+
+    Args:
+        space: the space, for P, device and type.
+        seed: of the draw.
+
+    Returns:
+        The direction `[P]`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(space.dimension, generator=generator).to(device=space.device, dtype=space.dtype)
+
+
+def normalise(
+    direction: Tensor, theta: Tensor, space: ParameterSpace, how: Normalisation = "filter", *, biases: bool = False
+) -> Tensor:
+    """Give a direction the scale of the weights.
+
+    Args:
+        direction: `[P]`.
+        theta: the point `[P]` whose weights give the scale.
+        space: knows the filters.
+        how: "filter" gives each filter the length of θ's filter, and 0 where either has no length; "layer" does the
+            same for whole tensors; "none" keeps the direction's own scale.
+        biases: scale biases and parameters of normalisation layers too, tensor by tensor; they get 0 otherwise.
+
+    Returns:
+        The normalised direction, a new `[P]`.
+
+    Raises:
+        ConfigError: there is no such normalisation.
+    """
+    if how not in get_args(Normalisation):
+        raise ConfigError(f"unknown normalisation {how!r}; known are {', '.join(get_args(Normalisation))}.")
+    result = torch.zeros_like(direction)
+    for segment in space.segments:
+        if segment.role == "weight":
+            drawn, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
+            first = 2 if how == "filter" else 0
+        elif biases:
+            drawn, weights, scaled = (segment.view(flat) for flat in (direction, theta, result))
+            first = 0
+        else:
+            continue
+        if how == "none":
+            scaled.copy_(drawn)
+            continue
+        axes = tuple(range(first, drawn.ndim))
+        wanted, got = (
+            torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, drawn)
+        )
+        ratio = torch.where(got > 0, wanted / got, torch.zeros_like(got))
+        scaled.copy_(drawn * ratio)
+    return result
+
+
+def require_length(direction: Tensor) -> Tensor:
+    """The direction itself, if it leads anywhere.
+
+    Raises:
+        ConfigError: it is zero.
+    """
+    if not direction.any():
+        raise ConfigError(
+            "a direction is zero: it leads to the same weights, or no trainable weights take part in it; "
+            "name other checkpoints, or change --trainable."
+        )
+    return direction
+
+
+def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tensor]:
+    """The orthonormal directions in which offsets from one point spread most, by the small Gram matrix.
+
+    The offsets are not centred, so that the plane of the first two goes through the point (Li et al. 2018, section 7).
+
+    Args:
+        offsets: `[n, P]`.
+        count: how many directions, at most n.
+
+    Returns:
+        The directions `[count, P]`, and the share of the offsets' summed squares that lies along each of all n
+        directions `[n]`, float64, in decreasing order.
+
+    Raises:
+        ConfigError: the offsets span fewer directions.
+    """
+    gram = torch.zeros(len(offsets), len(offsets), dtype=torch.float64, device=offsets.device)
+    for part in offsets.split(_PART, dim=1):
+        gram.addmm_(part.double(), part.T.double())
+    squares, vectors = torch.linalg.eigh(gram.cpu())
+    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
+    total = squares.sum()
+    spanned = int((squares > _NEGLIGIBLE * total).sum())
+    if spanned < count:
+        raise ConfigError(f"the points span {spanned} of the {count} directions that are asked for; add other points.")
+    weights = (vectors[:, :count] / squares[:count].sqrt()).T.to(offsets.device)
+    found = torch.cat([(weights @ part.double()).to(offsets.dtype) for part in offsets.split(_PART, dim=1)], dim=1)
+    return _upright(found, offsets), squares / total
+
+
+def _upright(directions: Tensor, offsets: Tensor) -> Tensor:
+    """The directions with the sign, left open by eigenvectors, that makes the largest coordinate positive."""
+    coordinates = directions @ offsets.T
+    largest = coordinates.abs().argmax(dim=1, keepdim=True)
+    return directions * torch.where(coordinates.gather(1, largest) < 0, -1.0, 1.0).to(directions)

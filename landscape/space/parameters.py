@@ -1,0 +1,580 @@
+"""A network's parameters as one flat vector, and back.
+
+With P trainable numbers a network is a point θ in R^P. `ParameterSpace` is the only place that knows how the two
+correspond: names, shapes, memory formats, tied weights, which tensors move, and which rows form a filter. It holds a
+private copy of the network whose parameters are views into one flat buffer, so that going to a θ is one copy of `[P]`
+and a backward pass leaves the gradient in one `[P]`.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from landscape.errors import LayoutError, NonFiniteError, PlaceError, ProblemError
+from landscape.problems.copying import copied, unwrapped
+from landscape.space.buffers import NotedBuffers, OtherBuffers
+from landscape.storage.layouts import COUNTER, first_of, is_bookkeeping, layout_differences, unmarked
+
+Trainable = str | Callable[[str, nn.Parameter], bool]
+Role = Literal["weight", "bias", "norm"]
+
+_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_CHANNELS_LAST_LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
+_TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The place of one parameter tensor in the flat vector.
+
+    Attributes:
+        name: the tensor's name in the network.
+        aliases: further names of the same tensor, when weights are tied.
+        shape: its shape in the network.
+        offset: where it begins in the flat vector.
+        role: "weight" has filters; "bias" and "norm" have none.
+        groups: number of groups of a transposed convolution, whose filters lie in dim 1; 0 for all others, whose
+            filters lie in dim 0.
+        channels_last: stored with the channels innermost.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    shape: torch.Size
+    offset: int
+    role: Role
+    groups: int
+    channels_last: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.shape.numel()
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The tensor's own shape, as a view `[..., *shape]` into flat vectors `[..., P]` that writes to them."""
+        part = flat.narrow(-1, self.offset, self.size)
+        if self.channels_last:
+            outputs, inputs, height, width = self.shape
+            return part.view(*part.shape[:-1], outputs, height, width, inputs).movedim(-1, -3)
+        return part.view((*part.shape[:-1], *self.shape))
+
+    def filters(self, flat: Tensor) -> Tensor:
+        """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
+
+        Only for segments whose role is "weight". A filter is a row of dim 0, or of dim 1 within each group of a
+        transposed convolution (Li et al. 2018, section 4).
+        """
+        weights = self.view(flat)
+        if self.groups:
+            return torch.unflatten(weights, 0, (self.groups, -1)).transpose(1, 2)
+        return weights.unsqueeze(0)
+
+
+class ParameterSpace:
+    """The correspondence between a network and a flat vector θ `[P]`.
+
+    Args:
+        model: the network. It is copied; the original is never changed.
+        trainable: which parameters are coordinates of the space: a name pattern with wildcards (`"*.lora_*"`), or a
+            function of name and parameter. By default those that require a gradient. The others stay as they are.
+        device: where the flat vectors live.
+        dtype: the type of all floating-point tensors of the copy.
+
+    Raises:
+        ProblemError: the network has no trainable parameter, or one without a shape yet, or of a complex type.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        trainable: Trainable | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        tensors = _distinct_parameters(model)
+        moves = _predicate(trainable)
+        self._ties = [names for names, _ in tensors if len(names) > 1]
+        moving = [(names, p) for names, p in tensors if moves(names[0], p)]
+        fixed = [(names, p) for names, p in tensors if not moves(names[0], p)]
+        if not moving:
+            raise ProblemError(
+                f"no parameter of {type(unwrapped(model)).__name__} is trainable"
+                + (f" under {trainable!r}" if trainable is not None else "")
+                + "; the space would have no dimension."
+            )
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
+        self.segments = _segments(self._network, moving)
+        self.dimension = sum(segment.size for segment in self.segments)
+        self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
+        self._gradient: Tensor | None = None
+        self._parameters = self._bind_parameters([name for names, _ in fixed for name in names])
+        self._norms: list[Any] = [m for m in self._network.modules() if _keeps_statistics(m)]
+        self._statistics = self._bind_statistics()
+        self._others = OtherBuffers(self._network, self._norms)
+        self._placed: tuple[object, Tensor, NotedBuffers] | None = None
+        self._held = False
+
+    # ------------------------------------------------------------------ the network at a point
+
+    @property
+    def network(self) -> nn.Module:
+        """The private copy, at the point where `move_to` left it. Its parameters are views into `theta`."""
+        return self._network
+
+    @property
+    def theta(self) -> Tensor:
+        """The current point `[P]`: the buffer itself, not a copy."""
+        return self._theta
+
+    @property
+    def gradient(self) -> Tensor:
+        """The buffer `[P]` where a backward pass through `network` adds its gradient; made on first use."""
+        if self._gradient is None:
+            self._gradient = torch.zeros_like(self._theta)
+        self._bind_gradient(self._gradient)
+        return self._gradient
+
+    @property
+    def statistics(self) -> Tensor:
+        """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
+        return self._statistics
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The layers of batch and instance norm that keep running statistics, in the network's order."""
+        return list(self._norms)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The private copy's trainable parameters, one for each segment."""
+        return self._parameters
+
+    def move_to(self, theta: Tensor) -> None:
+        """Take the network to the point θ `[P]`; statistics and all else stay.
+
+        Raises:
+            LayoutError: θ has another shape.
+            PlaceError: the network is held where it is.
+        """
+        self.require_free()
+        if theta.shape != self._theta.shape:
+            raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
+        self._placed = None
+        with torch.no_grad():
+            self._theta.copy_(theta)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the network where it is: whatever would move it raises an error meanwhile."""
+        self.require_free()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def require_free(self) -> None:
+        """Check that the network may move.
+
+        Raises:
+            PlaceError: it is held, since products with a Hessian are being taken.
+        """
+        if self._held:
+            raise PlaceError(
+                "the network is held at one point, where products with its Hessian are being taken; ask for other "
+                "values before or after that, or of another ParameterSpace."
+            )
+
+    @contextmanager
+    def excursion(self) -> Iterator[None]:
+        """Let the network go elsewhere meanwhile, and bring it back with the buffers that belong to its point."""
+        placed, theta = self._placed, self._theta.clone()
+        try:
+            yield
+        finally:
+            self.move_to(theta)
+            self._placed = placed
+            if placed is not None:
+                self.is_placed(placed[0], theta)
+
+    def note_placed(self, key: object, kept: NotedBuffers) -> None:
+        """Remember for whom statistics and other buffers, as they are now, belong to the present point.
+
+        Args:
+            key: who put them there.
+            kept: what the other buffers were restored to before; it is remembered itself where they have not changed.
+        """
+        others = kept if self._others.holds(kept) else self._others.noted()
+        self._placed = key, self._statistics.clone(), others
+
+    def is_placed(self, key: object, theta: Tensor) -> bool:
+        """Whether the network is at θ `[P]` with its buffers; these are put back if others wrote to them."""
+        if self._placed is None or self._placed[0] != key or not torch.equal(theta, self._theta):
+            return False
+        if not torch.equal(self._placed[1], self._statistics):
+            self._statistics.copy_(self._placed[1])
+        self._others.restore(self._placed[2])
+        return True
+
+    def note_others(self) -> NotedBuffers:
+        """What the buffers beside running statistics hold now, to be put back by `restore_others`."""
+        return self._others.noted()
+
+    def restore_others(self, noted: NotedBuffers, *, here: bool = False) -> None:
+        """Put back what buffers beside running statistics held, wherever a network has changed them since.
+
+        Args:
+            noted: what they held.
+            here: prefer what belongs to the present point, if somebody has placed the network.
+        """
+        self._others.restore(self._placed[2] if here and self._placed else noted)
+
+    def set_others(self, values: Mapping[str, Tensor]) -> None:
+        """Write to buffers beside running statistics, by name."""
+        self._others.write(values)
+
+    def require_fixed(self) -> None:
+        """Check that a training has left the parameters alone that are not trainable.
+
+        Raises:
+            ProblemError: the network has changed one.
+        """
+        for name, (parameter, version) in self._fixed.items():
+            if parameter._version != version:
+                raise ProblemError(
+                    f"{name} is not trainable, but the network changes it while it trains; freeze it in the network, "
+                    "or make it a buffer."
+                )
+
+    # ------------------------------------------------------------------ flat vectors and named tensors
+
+    def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The point θ `[P]` of named tensors, of which only the trainable parameters matter.
+
+        Raises:
+            LayoutError: parameters are missing or shapes differ; the first of each are listed.
+            NonFiniteError: a parameter holds NaN or infinity.
+        """
+        state = self.named(state)
+        expected = {segment.name: segment.shape for segment in self.segments}
+        self._require(expected, {n: t for n, t in state.items() if n in expected})
+        theta = torch.empty(self.dimension, device=self.device, dtype=self.dtype)
+        for segment in self.segments:
+            segment.view(theta).copy_(state[segment.name])
+        if not torch.isfinite(theta).all():
+            self._require_finite(state, expected)
+        return theta
+
+    def views(self, points: Tensor) -> dict[str, Tensor]:
+        """The trainable tensors `[..., *shape]` of points `[..., P]` by name, as views into them."""
+        return {segment.name: segment.view(points) for segment in self.segments}
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """The trainable tensors of θ `[P]` by name, as copies; a tied tensor appears under its first name."""
+        return {n: view.clone(memory_format=torch.contiguous_format) for n, view in self.views(theta).items()}
+
+    def statistics_of(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The running statistics `[S]` that a state dictionary holds.
+
+        Raises:
+            LayoutError: some are missing.
+        """
+        state, names = self.named(state), self._statistics_names()
+        if missing := [name for name in names if name not in state]:
+            raise LayoutError(f"running statistics are missing: {first_of(missing)}.")
+        parts = [state[name].to(device=self.device, dtype=self.dtype).reshape(-1) for name in names]
+        return torch.cat(parts) if parts else torch.empty_like(self._statistics)
+
+    def load(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Take everything from a state dictionary: point, statistics, fixed parameters and buffers.
+
+        Returns:
+            The point θ `[P]`.
+
+        Raises:
+            LayoutError, NonFiniteError: as `flatten`.
+        """
+        state = self.named(state)
+        self.require_fit(state)
+        self._require_finite(state, [*self._fixed, *self._statistics_names()])
+        theta = self.flatten(state)
+        for segment in self.segments:
+            for alias in segment.aliases:
+                if alias in state and not torch.equal(state[alias], state[segment.name]):
+                    raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
+        self.require_free()
+        self._placed = None
+        self._take_fixed(state)
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                if name in state and name not in self._fixed:
+                    tensor.copy_(state[name])
+        return theta
+
+    def _take_fixed(self, state: Mapping[str, Tensor]) -> None:
+        """Have parameters that are not trainable hold a state's values, without a copy where the types agree."""
+        for name, (parameter, _) in self._fixed.items():
+            value = state[name].detach().to(device=parameter.device, dtype=parameter.dtype)
+            if not torch.equal(value, parameter.data):
+                parameter.data = value
+            self._fixed[name] = parameter, parameter._version
+
+    def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
+        """The full state dictionary at θ `[P]`, as copies on the CPU.
+
+        Args:
+            theta: the point.
+            statistics: running statistics `[S]`; by default those that the space holds now.
+        """
+        moved = dict(self.unflatten(theta))
+        for segment in self.segments:
+            moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
+        moved.update(self._named_statistics(self._statistics if statistics is None else statistics))
+        state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
+        return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
+
+    def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
+        """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
+        state = self.state_dict(theta, statistics)
+        network = copied(self._network)
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name in state:
+                    tensor.copy_(state[name])
+        return network.eval()
+
+    def select(self, which: str) -> Tensor:
+        """Which coordinates belong to some of the parameters, boolean `[P]`.
+
+        Args:
+            which: "weights" for tensors of more than one dimension, "all", or a name pattern with wildcards.
+
+        Raises:
+            ProblemError: there are none.
+        """
+        chosen = torch.zeros(self.dimension, dtype=torch.bool, device=self.device)
+        for segment in self.segments:
+            names = (segment.name, *segment.aliases)
+            named = any(fnmatch.fnmatchcase(name, which) for name in names)
+            if which == "all" or (len(segment.shape) > 1 if which == "weights" else named):
+                segment.view(chosen)[...] = True
+        if not chosen.any():
+            raise ProblemError(f"no trainable parameter is among {which!r}; name weights, all, or a pattern of names.")
+        return chosen
+
+    def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters of a state dictionary that are no coordinates of the space."""
+        state = self.named(state)
+        return {name: state[name] for name in self._fixed}
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a state dictionary by this network's names.
+
+        A tied tensor may be there by one of its names alone, and `torch.compile` may have left marks in names, or not.
+        """
+        own = self._tensors()
+        by_plain_name = {unmarked(name): name for name in own}
+        found = {n if n in own else by_plain_name.get(unmarked(n), n): tensor for n, tensor in state.items()}
+        for names in self._ties:
+            present = next((found[name] for name in names if name in found), None)
+            if present is not None:
+                found = {**dict.fromkeys(names, present), **found}
+        return found
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
+        return {n: b.detach().to("cpu", copy=True).contiguous() for n, b in self._network.named_buffers()}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Put back what `buffers` gave.
+
+        Raises:
+            PlaceError: the network is held where it is.
+        """
+        self.require_free()
+        self._placed = None
+        for name, buffer in self._network.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def differing_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The buffers beside running statistics that are not the same in several state dictionaries.
+
+        Counters of batches are let pass: they change no output.
+
+        Returns:
+            Their values `[n, *shape]` by name, of their own types.
+        """
+        found = {}
+        for name in self._others.by_name:
+            values = [state[name] for state in map(self.named, states) if name in state]
+            if name.endswith(COUNTER) or len(values) < len(states):
+                continue
+            if any(not torch.equal(_comparable(value), _comparable(values[0])) for value in values):
+                found[name] = torch.stack([value.to(self.device) for value in values])
+        return found
+
+    def require_fit(self, state: Mapping[str, Tensor]) -> None:
+        """Check that a state dictionary has the keys and shapes of the network.
+
+        Raises:
+            LayoutError: it has not; the first missing and unexpected keys and shape mismatches are listed.
+        """
+        expected = {n: t.shape for n, t in self._tensors().items()}
+        self._require(expected, self.named(state))
+
+    def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+        told = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
+        report = layout_differences(expected, told)
+        if report:
+            raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
+
+    def _require_finite(self, state: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        for name in names:
+            if not torch.isfinite(state[name]).all():
+                raise NonFiniteError(f"{name} holds NaN or infinity; these weights cannot be used.")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors of the private copy's state dictionary, which may hold a module's own extra state beside them."""
+        return {name: value for name, value in self._network.state_dict().items() if isinstance(value, Tensor)}
+
+    # ------------------------------------------------------------------ binding
+
+    def _bind_parameters(self, fixed: Sequence[str]) -> list[nn.Parameter]:
+        """Make the trainable parameters views into θ; returns them, one for each segment."""
+        own = dict(self._network.named_parameters(remove_duplicate=False))
+        for parameter in own.values():
+            parameter.requires_grad_(False)
+        self._fixed = {name: (own[name], own[name]._version) for name in fixed}
+        bound = []
+        with torch.no_grad():
+            for segment in self.segments:
+                view = segment.view(self._theta)
+                view.copy_(own[segment.name])
+                parameter = own[segment.name]
+                parameter.data = view
+                parameter.requires_grad_(True)
+                bound.append(parameter)
+                for alias in segment.aliases:
+                    prefix, _, local = alias.rpartition(".")
+                    setattr(self._network.get_submodule(prefix), local, parameter)
+        return bound
+
+    def _bind_gradient(self, gradient: Tensor) -> None:
+        first = self._parameters[0]
+        if first.grad is not None and first.grad.data_ptr() == gradient.data_ptr():
+            return
+        for segment, parameter in zip(self.segments, self._parameters, strict=True):
+            parameter.grad = segment.view(gradient)
+
+    def _bind_statistics(self) -> Tensor:
+        tensors = [t for norm in self._norms for t in (norm.running_mean, norm.running_var)]
+        sizes = [t.numel() for t in tensors]
+        flat = torch.cat(tensors) if tensors else torch.empty(0, device=self.device, dtype=self.dtype)
+        for norm, mean, variance in zip(self._norms, *[iter(torch.split(flat, sizes))] * 2, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+        return flat
+
+    def _statistics_names(self) -> list[str]:
+        names = {id(module): name for name, module in self._network.named_modules()}
+        prefixes = [names[id(norm)] for norm in self._norms]
+        return [f"{p}.{q}" if p else q for p in prefixes for q in ("running_mean", "running_var")]
+
+    def _named_statistics(self, statistics: Tensor) -> dict[str, Tensor]:
+        sizes = [t.numel() for norm in self._norms for t in (norm.running_mean, norm.running_var)]
+        return dict(zip(self._statistics_names(), torch.split(statistics, sizes) if sizes else (), strict=True))
+
+
+def _named_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Parameter]]:
+    """All parameters with every name that they have, as if there were no wrappers."""
+    module = unwrapped(module)
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield prefix + name, parameter
+    for name, inner in module._modules.items():
+        if inner is not None:
+            yield from _named_parameters(inner, f"{prefix}{name}.")
+
+
+def _distinct_parameters(model: nn.Module) -> list[tuple[tuple[str, ...], nn.Parameter]]:
+    groups: dict[object, tuple[list[str], nn.Parameter]] = {}
+    for name, parameter in _named_parameters(model):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ProblemError(f"parameter {name} has no shape yet; run the network once on a batch first.")
+        if parameter.is_complex():
+            raise ProblemError(f"parameter {name} is complex; only real parameters form the space.")
+        has_memory = parameter.numel() > 0 and parameter.device.type != "meta"
+        key = (parameter.data_ptr(), parameter.shape, parameter.stride()) if has_memory else id(parameter)
+        groups.setdefault(key, ([], parameter))[0].append(name)
+    return [(tuple(names), parameter) for names, parameter in groups.values()]
+
+
+def _converted(network: nn.Module, types: set[torch.dtype], space: "ParameterSpace") -> nn.Module:
+    """The network on the space's device and of its type.
+
+    Floating tensors of another type than the trainable ones, such as a frozen base in bfloat16, keep it, since the
+    network converts between the two itself; only layers of batch norm are of one type with their statistics.
+    """
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(device=space.device, dtype=space.dtype if tensor.dtype in types else tensor.dtype)
+
+    network._apply(convert)
+    for module in network.modules():
+        if _keeps_statistics(module):
+            module.to(dtype=space.dtype)
+    return network
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.running_mean is not None
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Bytes, so that NaN equals itself."""
+    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _predicate(trainable: Trainable | None) -> Callable[[str, nn.Parameter], bool]:
+    if trainable is None:
+        return lambda name, parameter: parameter.requires_grad
+    if isinstance(trainable, str):
+        return lambda name, parameter: parameter.is_floating_point() and fnmatch.fnmatchcase(name, trainable)
+    return trainable
+
+
+def _segments(model: nn.Module, tensors: list[tuple[tuple[str, ...], nn.Parameter]]) -> tuple[Segment, ...]:
+    segments: list[Segment] = []
+    offset = 0
+    for (name, *aliases), parameter in tensors:
+        prefix, _, local = name.rpartition(".")
+        owner = model.get_submodule(prefix)
+        weight = parameter.ndim > 1
+        segments.append(
+            Segment(
+                name=name,
+                aliases=tuple(aliases),
+                shape=parameter.shape,
+                offset=offset,
+                role=_role(owner, local, parameter),
+                groups=owner.groups if isinstance(owner, _TRANSPOSED_LAYERS) and weight else 0,
+                channels_last=isinstance(owner, _CHANNELS_LAST_LAYERS) and parameter.ndim == 4,
+            )
+        )
+        offset += parameter.numel()
+    return tuple(segments)
+
+
+def _role(owner: nn.Module, local: str, parameter: nn.Parameter) -> Role:
+    if isinstance(owner, _NORM_LAYERS):
+        return "norm"
+    return "bias" if parameter.ndim < 2 or local.startswith("bias") else "weight"

@@ -1,0 +1,1 @@
+"""Grids, strategies and the driver that measures."""

@@ -1,0 +1,1 @@
+"""Stochastic descent, its recipe and its state."""

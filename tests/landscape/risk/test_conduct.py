@@ -1,0 +1,452 @@
+"""Networks that draw, differentiate, change what they are given or keep references: the same numbers every time."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from landscape import (
+    EmpiricalRisk,
+    Frozen,
+    Interpolated,
+    ParameterSpace,
+    Potential,
+    Problem,
+    Recipe,
+    Recomputed,
+    SinglePoint,
+    descend,
+    lanczos,
+    load_checkpoint,
+    load_result,
+    normalise,
+)
+from landscape.curvature.lanczos import tridiagonal
+from landscape.errors import ConfigError, LayoutError, PlaceError, ProblemError
+from landscape.plots.figures import describe
+from landscape.risk.predictions import class_scores
+from tests import unusual
+
+
+def data(count=12):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 4, generator=generator), torch.arange(count) % 3
+
+
+def risk_of(model, loss="cross_entropy", examples=None, **options):
+    space = ParameterSpace(model, dtype=options.pop("dtype", torch.float32))
+    return EmpiricalRisk(space, Problem.of(model, {"train": examples or data()}, loss), **{"batch_size": 6, **options})
+
+
+# ---------------------------------------------------------------------- buffers
+
+
+def test_training_leaves_no_trace_in_a_measurement():
+    model = unusual.Scaled()
+    risk = risk_of(model)
+    theta = risk.space.theta.clone()
+    before = float(risk.value(theta))
+    for _ in risk.batch_gradient(theta.clone(), [torch.arange(6), torch.arange(6, 12)]):
+        pass
+    trained = risk.buffers()["mean"]
+    assert not torch.equal(trained, model.mean)
+    assert float(risk.value(theta)) == before
+    assert torch.equal(risk.buffers()["mean"], trained)  # a resume still goes on with those of the training
+
+
+def test_a_second_half_of_a_training_goes_on_with_the_buffers_of_the_first():
+    """Whatever is measured between two epochs."""
+
+    def trained(measures):
+        risk = risk_of(unusual.Scaled())
+        theta = torch.full((risk.dimension,), 0.1)
+        gradients = []
+        for part in ([torch.arange(6)], [torch.arange(6, 12)]):
+            gradients += [gradient.clone() for _, gradient in risk.batch_gradient(theta, part)]
+            if measures:
+                risk.measure(theta + 1)
+        return torch.stack(gradients)
+
+    assert torch.equal(trained(True), trained(False))
+
+
+def test_what_training_left_can_be_taken_over():
+    risk = risk_of(unusual.Scaled())
+    theta = risk.space.theta.clone()
+    list(risk.batch_gradient(theta, [torch.arange(12)]))
+    risk.adopt_training()
+    module = risk.module(theta)
+    assert torch.equal(module.mean, risk.buffers()["mean"])
+    x, y = data()
+    with torch.no_grad():
+        assert float(risk.value(theta)) == pytest.approx(float(F.cross_entropy(module(x), y)), rel=1e-6)
+
+
+def test_a_frozen_parameter_that_training_changes_is_told_of():
+    class Teacher(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.teacher = nn.Linear(4, 3), nn.Parameter(torch.zeros(3), requires_grad=False)
+
+        def forward(self, x):
+            if self.training:
+                with torch.no_grad():
+                    self.teacher.add_(1.0)
+            return self.last(x) + self.teacher
+
+    risk = risk_of(Teacher())
+    with pytest.raises(ProblemError, match="teacher is not trainable"):
+        descend(risk, risk.space.theta[None].clone(), SinglePoint(), Recipe(epochs=1, batch_size=12))
+
+
+def test_statistics_that_somebody_wrote_to_are_put_back():
+    risk = risk_of(unusual.plain(), examples=unusual.images()[0])
+    theta = risk.space.theta.clone()
+    before = float(risk.value(theta))
+    risk.space.statistics.mul_(2.0)
+    assert float(risk.value(theta)) == before
+
+
+def test_interpolated_buffers_are_those_of_the_ends_at_the_ends():
+    model = unusual.Scaled()
+    space = ParameterSpace(model)
+    points = torch.stack([torch.zeros(space.dimension), torch.ones(space.dimension)])
+    means = torch.stack([torch.zeros(4), torch.tensor([2.0, float("-inf"), 4.0, 2.0])])
+    means[0, 1] = float("-inf")
+    policy = Interpolated(points, torch.empty(2, 0), {"mean": means})
+    for share, expected in ((0.0, means[0]), (0.5, torch.tensor([1.0, float("-inf"), 2.0, 1.0])), (1.0, means[1])):
+        space.move_to(torch.lerp(points[0], points[1], share))
+        policy.place(space, space.theta)
+        torch.testing.assert_close(space.buffers()["mean"], expected)
+
+
+def test_two_risks_on_one_space_each_keep_their_own_buffers():
+    """The buffers of a point belong to it, not to whoever asked last."""
+    model = unusual.Scaled()
+    space = ParameterSpace(model)
+    problem = Problem.of(model, {"train": data()})
+    points = torch.stack([torch.zeros(space.dimension), space.theta.clone()])
+    moving = Interpolated(points, torch.empty(2, 0), {"mean": torch.stack([torch.zeros(4), torch.ones(4)])})
+    moved = EmpiricalRisk(space, problem, statistics=moving, batch_size=6)
+    still = EmpiricalRisk(space, problem, batch_size=6)
+    first = float(moved.value(points[1])), float(still.value(points[1]))
+    assert first[0] != first[1]
+    assert (float(moved.value(points[1])), float(still.value(points[1]))) == first
+    assert float(moved.value(points[1].clone())) == first[0]
+
+
+def test_products_that_are_not_kept_begin_with_the_same_buffers():
+    risk = risk_of(unusual.Counting())
+    theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
+    expected = risk.hessian_product(theta, v)
+    with risk.curvature(theta, once=True) as product:
+        for _ in range(3):
+            assert torch.equal(product(v), expected)
+    step = 1e-2
+    slope = (risk.gradient(theta + step * v) - risk.gradient(theta - step * v)) / (2 * step)
+    torch.testing.assert_close(expected, slope, rtol=1e-2, atol=1e-4)
+
+
+def test_statistics_are_gathered_once_for_a_point_whatever_is_checked_there():
+    class Counted(Recomputed):
+        places = 0
+
+        def place(self, space, theta):
+            self.places += 1
+            super().place(space, theta)
+
+    model = unusual.plain()
+    problem = Problem.of(model, {"train": unusual.images()[0]})
+    recomputed = Counted(problem.data.splits["train"], problem.loss)
+    risk = EmpiricalRisk(ParameterSpace(model), problem, statistics=recomputed, batch_size=48)
+    theta = risk.space.theta.clone()
+    first = risk.hessian_product(theta, torch.ones(risk.dimension))
+    assert recomputed.places == 1
+    assert torch.equal(risk.hessian_product(theta, torch.ones(risk.dimension)), first)
+    risk.value(theta)
+    assert recomputed.places == 1
+
+
+# ---------------------------------------------------------------------- one place at a time
+
+
+def test_nothing_else_is_asked_of_a_network_while_products_are_taken():
+    risk = risk_of(unusual.two_layers())
+    theta, v = risk.space.theta.clone(), torch.ones(risk.dimension)
+    right = risk.hessian_product(theta, v)
+    asked = [
+        lambda: risk.value(theta + 1),
+        lambda: risk.measure(theta),
+        lambda: risk.gradient(theta),
+        lambda: next(risk.batch_gradient(theta, [torch.arange(3)])),
+        lambda: risk.load_buffers(risk.buffers()),
+        lambda: risk.space.load(risk.space.state_dict(theta)),
+        lambda: risk.hessian_product(theta, v),
+    ]
+    with risk.curvature(theta) as product:
+        for ask in asked:
+            with pytest.raises(PlaceError, match="held at one point"):
+                ask()
+        torch.testing.assert_close(product(v), right)
+    assert float(risk.value(theta + 1)) != float(risk.value(theta))
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (3, 1)])
+def test_a_point_of_another_shape_is_refused(shape):
+    risk = risk_of(nn.Linear(4, 3))
+    hill = Potential(lambda p: p.square().sum(), 2)
+    asked = [surface.value for surface in (risk, hill)] + [surface.gradient for surface in (risk, hill)]
+    asked += [lambda theta, surface=surface: surface.hessian_product(theta, theta) for surface in (risk, hill)]
+    for ask in asked:
+        with pytest.raises(LayoutError, match="expected"):
+            ask(torch.ones(shape))
+
+
+# ---------------------------------------------------------------------- inputs, draws, derivatives
+
+
+def test_inputs_that_are_changed_in_some_batches_only_are_told_of():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.calls = nn.Linear(4, 3), 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls > 20:
+                x -= 0.5
+            return self.last(x)
+
+    risk = risk_of(Sometimes())
+    asked = (risk.value(risk.space.theta.clone()) for _ in range(30))
+    with pytest.raises(ProblemError, match="in place, but only in some batches"):
+        list(asked)
+
+
+def test_labels_that_a_loss_changes_stay_what_they_were():
+    def shifting(model, batch):
+        x, y = batch
+        y += 1
+        return F.cross_entropy(model(x), y % 3, reduction="none")
+
+    x, y = data()
+    risk = risk_of(nn.Linear(4, 3), shifting, (x, y))
+    theta = risk.space.theta.clone()
+    values = [float(risk.value(theta)) for _ in range(3)]
+    assert values[0] == values[1] == values[2]
+    assert torch.equal(y, torch.arange(12) % 3)
+
+
+def test_what_is_drawn_follows_from_the_batch_and_leaves_the_generators_alone():
+    class Drawing(nn.Module):
+        """Draws from all three generators."""
+
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x):
+            import random
+
+            return self.last(x + torch.randn_like(x) + np.random.rand() + random.random())
+
+    risk = risk_of(Drawing())
+    theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first = float(risk.value(theta)), risk.gradient(theta), risk.hessian_product(theta, v)
+    risk.measure(theta + 1)
+    again = float(risk.value(theta)), risk.gradient(theta), risk.hessian_product(theta, v)
+    assert first[0] == again[0]
+    assert torch.equal(first[1], again[1])
+    assert torch.equal(first[2], again[2])
+    step = 1e-2
+    slope = (risk.value(theta + step * v) - risk.value(theta - step * v)) / (2 * step)
+    assert float(first[1] @ v) == pytest.approx(float(slope), rel=1e-3)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])
+    assert risk.depends_on_batch_size
+
+
+@pytest.mark.parametrize(("name", "depends"), [("plain", False), ("norm_without_statistics", True), ("Training", True)])
+def test_whether_values_depend_on_the_batch_size_is_seen(name, depends):
+    model = getattr(unusual, name)()
+    risk = risk_of(model, examples=unusual.images()[0], batch_size=None)
+    assert risk.depends_on_batch_size == depends
+    assert ("depends_on_batch_size" in risk.evaluation()) == depends
+    assert ("values depend on the batch size, 256" in describe(risk.evaluation())) == depends
+    if depends:
+        assert risk.batch_size == 256  # and not whatever is fastest today
+
+
+def test_a_network_that_reads_a_global_variable_is_refused():
+    weight = nn.Linear(4, 3)
+
+    class Borrowing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = weight
+
+        def forward(self, x):
+            return F.linear(x, elsewhere[0].weight, self.inner.bias)
+
+    elsewhere = [weight]  # reached through a list, which stays the same object in a copy
+    with pytest.raises(ProblemError, match=r"inner\.weight of the network that was given"):
+        risk_of(Borrowing())
+
+
+def test_functions_that_mean_parts_of_a_network_mean_those_of_the_copy():
+    network = unusual.own_forward()
+    seen = {}
+    network[1].register_forward_hook(lambda module, inputs, output, first=network[0]: seen.update(weight=first.weight))
+    space = ParameterSpace(network)
+    space.move_to(torch.zeros(space.dimension))
+    x = unusual.images()[0][0]
+    assert not space.network(x).any()
+    assert not seen["weight"].any()  # the hook's own dictionary is the one that was given
+    assert network(x).any()
+
+
+# ---------------------------------------------------------------------- types
+
+
+def test_a_frozen_base_is_shared_and_keeps_its_type():
+    model = unusual.Adapted()
+    space = ParameterSpace(model)
+    assert space.network.base.weight.data_ptr() == model.base.weight.data_ptr()
+    assert space.network.base.weight.dtype == torch.bfloat16
+    before = model.base.weight.clone()
+    other = {name: torch.ones_like(tensor) for name, tensor in model.state_dict().items()}
+    space.load(other)
+    assert torch.equal(model.base.weight, before)
+    assert (space.network.base.weight == 1).all()
+
+
+def test_a_base_of_the_same_type_as_what_is_trained_is_cast_with_it():
+    model = unusual.two_layers().bfloat16()
+    model[0].requires_grad_(False)
+    risk = risk_of(model)
+    assert {p.dtype for p in risk.space.network.parameters()} == {torch.float32}
+    assert np.isfinite(float(risk.value(risk.space.theta.clone())))
+
+
+@pytest.mark.parametrize("kind", ["double network", "flag", "checkpoint"])
+def test_double_precision_is_kept_to_the_last_digit(kind, tmp_path, call):
+    torch.manual_seed(0)
+    model = unusual.in_double()
+    state = model.state_dict()
+    torch.save(state, tmp_path / "a.pt")
+    name = "two_layers" if kind != "double network" else "in_double"
+    examples = "double_vectors" if kind == "double network" else "vectors"
+    flags = ["--dtype", "float64"] if kind == "flag" else []
+    file = unusual.__file__
+    code, _, errors = call(
+        "line", "--a", tmp_path / "a.pt", "--range=-1:1:3", "--split", "train", "--out", tmp_path / "l.h5",
+        "--model", f"{file}:{name}", "--data", f"{file}:{examples}", *flags,
+    )  # fmt: skip
+    assert code == 0, errors
+    x, y = unusual.vectors()[0]
+    with torch.no_grad():
+        expected = float(F.cross_entropy(model(x.double()), y))
+    result = load_result(tmp_path / "l.h5")
+    assert result.train_loss[0, 1] == pytest.approx(expected, rel=1e-14)
+    assert result.provenance["dtype"] == "float64"
+
+
+def test_training_in_double_precision_writes_it(tmp_path, call):
+    file = unusual.__file__
+    code, _, errors = call(
+        "train", "--model", f"{file}:two_layers", "--data", f"{file}:vectors", "--dtype", "float64", "--epochs", 1,
+        "--out", tmp_path / "a.safetensors",
+    )  # fmt: skip
+    assert code == 0, errors
+    assert {tensor.dtype for tensor in load_checkpoint(tmp_path / "a.safetensors").state.values()} == {torch.float64}
+
+
+def test_curvature_under_bf16_is_that_of_full_precision():
+    """Statistics, too, are gathered in full precision for it."""
+    model = unusual.plain()
+    problem = Problem.of(model, {"train": unusual.images()[0]})
+    products = []
+    for precision in ("fp32", "bf16"):
+        recomputed = Recomputed(problem.data.splits["train"], problem.loss)
+        space = ParameterSpace(model)
+        risk = EmpiricalRisk(space, problem, statistics=recomputed, batch_size=48, precision=precision)
+        theta = space.theta.clone()
+        risk.value(theta)
+        products.append((risk.hessian_product(theta, torch.ones(risk.dimension)), risk.gradient(theta)))
+    assert torch.equal(products[0][0], products[1][0])
+    assert torch.equal(products[0][1], products[1][1])
+
+
+# ---------------------------------------------------------------------- other inputs that made wrong numbers
+
+
+def test_an_operator_may_return_its_argument():
+    start = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = lanczos(lambda v: v, start)
+    assert float(found.top) == pytest.approx(1)
+    assert float(found.top_vectors.norm()) == pytest.approx(1)
+    assert tridiagonal(lambda v: v, start, 3).tolist() == [[pytest.approx(1)]]
+
+
+def test_an_unknown_normalisation_is_refused():
+    space = ParameterSpace(nn.Linear(3, 2))
+    with pytest.raises(ConfigError, match="'fliter'; known are filter, layer, none"):
+        normalise(torch.ones(space.dimension), space.theta, space, "fliter")
+
+
+def test_a_complex_loss_is_refused():
+    def strange(model, batch):
+        return model(batch[0])[:, 0] * 1j
+
+    with pytest.raises(ProblemError, match="complex"):
+        risk_of(nn.Linear(4, 3), strange)
+
+
+def test_likelihood_of_a_loss_that_runs_the_network_twice_is_unknown():
+    def mixed(model, batch):
+        x, y = batch
+        return F.cross_entropy(model(x), y, reduction="none") + F.cross_entropy(model(x.flip(0)), y, reduction="none")
+
+    risk = risk_of(nn.Linear(4, 3), mixed)
+    measured = risk.calibrated().measure(risk.space.theta.clone())["train"]
+    assert np.isnan(measured.nll)
+    assert np.isnan(measured.calibration_error)
+    assert np.isfinite(measured.loss)
+    with pytest.raises(ProblemError, match="more than once"):
+        risk.predict(risk.space.theta.clone(), "train")
+
+
+@pytest.mark.parametrize(("positions", "classes"), [(5, 7), (5, 5)])
+def test_scores_of_tokens_have_their_classes_last(positions, classes):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, positions, classes, generator=generator)
+    labels = torch.randint(classes, (2, positions), generator=generator)
+    expected = float(F.cross_entropy(scores.flatten(0, 1), labels.flatten()))
+    for outputs in ({"logits": scores}, type("Output", (), {"logits": scores})):
+        found = class_scores(outputs, {"labels": labels})
+        assert float(F.cross_entropy(*found)) == pytest.approx(expected)
+    alone = class_scores(scores, {"labels": labels})
+    assert alone is None if positions == classes else float(F.cross_entropy(*alone)) == pytest.approx(expected)
+    first = class_scores(scores.movedim(-1, 1), {"labels": labels}, dim=1)
+    assert float(F.cross_entropy(*first)) == pytest.approx(expected)
+
+
+def test_soft_labels_have_an_accuracy():
+    x, y = data()
+    soft = F.one_hot(y, 3) * 0.7 + 0.1
+    model = nn.Linear(4, 3)
+    hard, mild = risk_of(model, examples=(x, y)), risk_of(model, examples=(x, soft))
+    theta = hard.space.theta.clone()
+    assert mild.measure(theta)["train"].accuracy == hard.measure(theta)["train"].accuracy
+    with torch.no_grad():
+        assert float(mild.value(theta)) == pytest.approx(float(F.cross_entropy(model(x), soft)))
+
+
+def test_statistics_of_a_frozen_policy_are_a_copy():
+    space = ParameterSpace(unusual.plain())
+    policy = Frozen(space.statistics)
+    space.statistics.fill_(3.0)
+    policy.place(space, space.theta)
+    assert not (space.statistics == 3).all()
