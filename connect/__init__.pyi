@@ -29,7 +29,7 @@ from .minima.merge_tree import merge_tree as merge_tree
 from .minima.relations import clusters as clusters
 from .minima.relations import relations as relations
 from .minima.saddles import centrality as centrality
-from .minima.saddles import lowest_way as lowest_way
+from .minima.saddles import lowest_path as lowest_path
 from .minima.saddles import minimax_saddles as minimax_saddles
 from .minima.saddles import spanning_tree as spanning_tree
 from .minima.saddles import valleys as valleys

@@ -1,7 +1,7 @@
 """Which pair of minima to join next, and when enough is known.
 
 What is known of a pair lies between two bounds: below, the higher of its two minima; above, the lowest chain of passes
-found so far. A pair whose bounds meet within a tolerance need never be fitted. Programs for energy landscapes choose
+so far. A pair whose bounds meet within a tolerance need never be fitted. Programs for energy landscapes choose
 pairs by the same thoughts: join what is apart, the closest first, then go where most is left to win.
 """
 
@@ -28,7 +28,7 @@ class Frontier:
         lower: the higher loss of the two minima.
         upper: the minimax saddle over the passes so far; infinity where nothing joins the two.
         distances: between the minima.
-        tried: pairs that were joined, or that no way was found for; the diagonal too.
+        tried: pairs that were joined, or between which no path could be trained; the diagonal too.
         losses: of the minima `[n]`.
     """
 
@@ -45,15 +45,16 @@ class Frontier:
 
     def nearest(self, pairs: Array) -> Pair | None:
         """The pair with the shortest distance among those that a boolean matrix marks; the first of equal ones."""
-        among = np.where(np.triu(pairs, 1), self.distances, np.inf)
-        if not np.triu(pairs, 1).any():
+        marked = np.triu(pairs, 1)
+        if not marked.any():
             return None
-        found = np.argmin(among) if np.isfinite(among).any() else np.argmax(np.triu(pairs, 1))
-        row, column = np.unravel_index(int(found), among.shape)
+        distances = np.where(marked, self.distances, np.inf)
+        nearest = np.argmin(distances) if np.isfinite(distances).any() else np.argmax(marked)
+        row, column = np.unravel_index(int(nearest), distances.shape)
         return int(row), int(column)
 
 
-class Strategy(Protocol):
+class PairStrategy(Protocol):
     """Chooses the next pair; `prunes` says whether it leaves out pairs whose bounds meet."""
 
     prunes: bool
@@ -101,7 +102,7 @@ class Everything:
         return frontier.nearest(~frontier.tried)
 
 
-STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
+STRATEGIES: Mapping[str, Callable[[], PairStrategy]] = {
     "nearest": NearestFirst,
     "lowest": LowestFirst,
     "all": Everything,
@@ -116,10 +117,10 @@ def widest(frontier: Frontier, tolerance: float) -> Pair | None:
 
 
 class Join(Protocol):
-    """Finds a way between two minima."""
+    """Finds a path between two minima."""
 
     def __call__(self, a: Hashable, b: Hashable, upper: float) -> Mapping[str, Any]:
-        """What is known of the way, `saddle` at least: the attributes of the pass.
+        """The attributes of the pass, `saddle` at least.
 
         Args:
             a: the minimum at t = 0.
@@ -149,7 +150,7 @@ class Outcome:
 def explore(
     graph: MinimaGraph,
     join: Join,
-    strategy: Strategy | None = None,
+    strategy: PairStrategy | None = None,
     *,
     tolerance: float = 0.01,
     budget: int | None = None,
@@ -161,15 +162,23 @@ def explore(
     Args:
         graph: the minima with their losses, and the passes that are known; it gets the new ones. Its `pairs` may hold
             `distance` `[n, n]`, by which equal choices are made.
-        join: finds a way between two minima.
+        join: finds a path between two minima.
         strategy: which pair is next; by default `NearestFirst`.
         tolerance: bounds that are no farther apart meet, in units of the loss.
         budget: at most so many pairs, those that are joined already included; None for no limit.
         after: called after every pair.
-        report: told of every pair.
+        report: progress reporter; a unit is a pair.
 
     Raises:
         ConfigError: a minimum has no finite loss.
+
+    Example:
+        >>> graph = MinimaGraph()
+        >>> for name in "abc":
+        ...     graph.add_minimum(name, loss=0.0)
+        >>> heights = {"ab": 1.0, "ac": 1.0, "bc": 2.0}
+        >>> explore(graph, lambda a, b, upper: {"saddle": heights[a + b]}, tolerance=1.0)
+        Outcome(reason='bounds', fitted=2, pruned=1, left=0)
     """
     strategy = strategy or NearestFirst()
     names = graph.nodes
@@ -190,11 +199,11 @@ def explore(
             ):
                 return outcome(graph, tolerance, "budget", strategy.prunes)
             a, b = names[pair[0]], names[pair[1]]
-            found = dict(join(a, b, float(frontier.upper[pair])))
-            saddle = float(found.pop("saddle"))
+            attributes = dict(join(a, b, float(frontier.upper[pair])))
+            saddle = float(attributes.pop("saddle"))
             if graph.graph.has_edge(a, b):
                 graph.graph.remove_edge(a, b)
-            graph.add_pass(a, b, saddle if np.isfinite(saddle) else np.inf, **found)
+            graph.add_pass(a, b, saddle if np.isfinite(saddle) else np.inf, **attributes)
             progress.advance()
             if after:
                 after()
@@ -210,6 +219,7 @@ def look(graph: MinimaGraph, tolerance: float) -> Frontier:
     place = {name: index for index, name in enumerate(graph.nodes)}
     tried = np.eye(len(place), dtype=bool)
     for a, b, attributes in graph.graph.edges(data=True):
+        # Its saddle lies below any path's that could be found, up to the tolerance: the pair is settled for good.
         enough = attributes["saddle"] <= max(losses[place[a]], losses[place[b]]) + tolerance
         done = enough or not attributes.get("accepted", 0.0) > tolerance
         tried[place[a], place[b]] = tried[place[b], place[a]] = done

@@ -33,9 +33,17 @@ _RESERVED = {"done", "number", "a", "b"}  # names of a table's own arrays
 class MinimaGraph:
     """Minima and the passes between them, around a `networkx.Graph`.
 
+    Example:
+        >>> graph = MinimaGraph()
+        >>> graph.add_minimum("a", loss=0.1)
+        >>> graph.add_minimum("b", loss=0.2)
+        >>> graph.add_pass("a", "b", saddle=0.7)
+        >>> graph.nodes, [(a, b, attributes["saddle"]) for a, b, attributes in graph.passes]
+        (['a', 'b'], [('a', 'b', 0.7)])
+
     Attributes:
         graph: a node for each minimum, with its attribute `loss`; an edge for each pair that was joined, with its
-            attribute `saddle`, the largest loss along the way, and `start`, the minimum at t = 0.
+            attribute `saddle`, the largest loss along the path, and `start`, the minimum at t = 0.
         pairs: quantities of all pairs of minima `[n, n]` by name, in the order of the nodes, such as `distance`.
         marks: where minima and paths lie in a plane, by name, `[m, 2]`.
         provenance: what all of it follows from.
@@ -64,7 +72,7 @@ class MinimaGraph:
         self.graph.add_node(name, loss=loss, **attributes)
 
     def add_pass(self, a: Hashable, b: Hashable, saddle: float, **attributes: Any) -> None:
-        """Add what joins two minima: the largest loss along the way from a to b, and whatever else is known of it."""
+        """Add what joins two minima: the largest loss along the path from a to b, and whatever else is known of it."""
         self.graph.add_edge(a, b, saddle=saddle, start=a, **attributes)
 
     def to_result(self) -> Result:
@@ -180,10 +188,10 @@ def _graph(result: Result, names: list[str], minima: list[Attributes], passes: l
     for attributes in _rows(result.sweeps["passes"], passes):
         a, b = names[attributes.pop("a")], names[attributes.pop("b")]
         graph.add_edge(a, b, **{**attributes, "start": a})
-    numbers = [(known, _LOSS) for _, known in graph.nodes(data=True)]
-    numbers += [(known, "saddle") for *_, known in graph.edges(data=True)]
-    if missing := [name for known, name in numbers if not _is_number(known.get(name))]:
-        raise TypeError(f"a {missing[0]} is no number")
+    required = [(attributes, _LOSS) for _, attributes in graph.nodes(data=True)]
+    required += [(attributes, "saddle") for *_, attributes in graph.edges(data=True)]
+    if missing := [name for attributes, name in required if not _is_number(attributes.get(name))]:
+        raise TypeError(f"a {missing[0]} is not a number")
     return graph
 
 
@@ -202,4 +210,4 @@ def _plain(attributes: Mapping[str, Any]) -> Attributes:
 
 def _printable(text: str) -> str:
     """Text with the characters that XML cannot hold, as control characters in a file's name, in Python's notation."""
-    return _NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _NOT_IN_XML.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -91,6 +91,16 @@ def merge_tree(graph: MinimaGraph | Graph) -> MergeTree:
 
     Raises:
         ConfigError: a node has no loss, or an edge no saddle.
+
+    Example:
+        >>> graph = MinimaGraph()
+        >>> for name, loss in {"a": 0.1, "b": 0.2, "c": 0.3}.items():
+        ...     graph.add_minimum(name, loss)
+        >>> graph.add_pass("a", "b", saddle=1.0)
+        >>> graph.add_pass("b", "c", saddle=0.5)
+        >>> tree = merge_tree(graph)
+        >>> tree.heights.tolist(), tree.merges.tolist()
+        ([0.1, 0.2, 0.3, 0.5, 1.0], [[1, 2], [0, 3]])
     """
     names = tuple(networkx_of(graph).nodes)
     heights = own_losses(graph).tolist()
@@ -102,6 +112,7 @@ def merge_tree(graph: MinimaGraph | Graph) -> MergeTree:
     members = {index: [index] for index in range(len(names))}
     merges: list[tuple[int, int]] = []
     for a, b, saddle in ordered_passes(graph):
+        # The part with the lower minimum comes first, so that lower valleys are drawn left of higher ones.
         parts = sorted((top[place[a]], top[place[b]]), key=lambda part: (lowest[part], members[part][0]))
         merged = len(heights)
         heights.append(max(saddle, *(heights[part] for part in parts)))

@@ -40,10 +40,10 @@ class Relation:
 def relations(graph: MinimaGraph | Graph) -> list[Relation]:
     """Rank correlations between the minimax saddle and all quantities of pairs that the graph holds.
 
-    A plain `networkx.Graph` holds none, so there is nothing to tell of it.
+    A plain `networkx.Graph` holds none, and gives an empty list.
     """
-    known = {"saddle": minimax_saddles(graph), **(graph.pairs if isinstance(graph, MinimaGraph) else {})}
-    return [_relation(one, known[one], other, known[other]) for one, other in combinations(known, 2)]
+    matrices = {"saddle": minimax_saddles(graph), **(graph.pairs if isinstance(graph, MinimaGraph) else {})}
+    return [_relation(one, matrices[one], other, matrices[other]) for one, other in combinations(matrices, 2)]
 
 
 def clusters(matrix: Array, method: str = "average") -> Array:
@@ -63,14 +63,14 @@ def clusters(matrix: Array, method: str = "average") -> Array:
     np.fill_diagonal(plain, 0)
     finite = plain[np.isfinite(plain)]
     plain[~np.isfinite(plain)] = 2 * finite.max(initial=0.0) + 1
-    found: Array = linkage(squareform(plain, checks=False), method)
-    return found
+    tree: Array = linkage(squareform(plain, checks=False), method)
+    return tree
 
 
 def _relation(one: str, left: Array, other: str, right: Array) -> Relation:
     upper = np.triu_indices(len(left), 1)
     x, y = left[upper], right[upper]
-    known = np.isfinite(x) & np.isfinite(y)
-    varies = known.sum() >= _FEWEST and np.ptp(x[known]) > 0 and np.ptp(y[known]) > 0
-    found = float(spearmanr(x[known], y[known]).statistic) if varies else float("nan")
-    return Relation(one, other, found, int(known.sum()))
+    both = np.isfinite(x) & np.isfinite(y)
+    varies = both.sum() >= _FEWEST and np.ptp(x[both]) > 0 and np.ptp(y[both]) > 0
+    correlation = float(spearmanr(x[both], y[both]).statistic) if varies else float("nan")
+    return Relation(one, other, correlation, int(both.sum()))

@@ -29,7 +29,7 @@ def spanning_tree(graph: MinimaGraph | Graph) -> Graph:
     for a, b, attributes in networkx_of(graph).edges(data=True):
         if "saddle" not in attributes:
             raise ConfigError(
-                f"the edge between {a} and {b} has no attribute 'saddle', the largest loss along the way."
+                f"the edge between {a} and {b} has no attribute 'saddle', the largest loss along the path."
             )
         if np.isfinite(attributes["saddle"]):
             passable.add_edge(a, b, **attributes)
@@ -39,7 +39,7 @@ def spanning_tree(graph: MinimaGraph | Graph) -> Graph:
 def ordered_passes(graph: MinimaGraph | Graph) -> list[tuple[Hashable, Hashable, float]]:
     """The passes of the spanning tree with their saddle losses, the lowest first."""
     passes = [(a, b, float(attributes["saddle"])) for a, b, attributes in spanning_tree(graph).edges(data=True)]
-    return sorted(passes, key=lambda found: found[2])
+    return sorted(passes, key=lambda joined: joined[2])
 
 
 def minimax_saddles(graph: MinimaGraph | Graph) -> Array:
@@ -49,11 +49,18 @@ def minimax_saddles(graph: MinimaGraph | Graph) -> Array:
 
     Args:
         graph: its edges have the attribute `saddle`, its nodes may have `loss`.
+
+    Example:
+        >>> graph = nx.Graph()
+        >>> graph.add_weighted_edges_from([("a", "b", 3.0), ("b", "c", 1.0), ("a", "c", 5.0)], weight="saddle")
+        >>> minimax_saddles(graph).tolist()
+        [[nan, 3.0, 3.0], [3.0, nan, 1.0], [3.0, 1.0, nan]]
     """
     place = {name: index for index, name in enumerate(networkx_of(graph).nodes)}
     heights = np.full((len(place), len(place)), np.inf)
     np.fill_diagonal(heights, own_losses(graph))
     together = {index: [index] for index in place.values()}  # by any of its members, the component so far
+    # Kruskal: the pass that first joins two components is the lowest between them, the saddle of all their pairs.
     for a, b, saddle in ordered_passes(graph):
         left, right = together[place[a]], together[place[b]]
         heights[np.ix_(left, right)] = heights[np.ix_(right, left)] = saddle
@@ -62,17 +69,17 @@ def minimax_saddles(graph: MinimaGraph | Graph) -> Array:
     return heights
 
 
-def lowest_way(graph: MinimaGraph | Graph, a: Hashable, b: Hashable) -> list[Hashable]:
+def lowest_path(graph: MinimaGraph | Graph, a: Hashable, b: Hashable) -> list[Hashable]:
     """The minima on a chain of passes from a to b that attains their minimax saddle.
 
     Raises:
         ConfigError: nothing joins them, or one is no minimum of the graph.
     """
     try:
-        way: list[Hashable] = nx.shortest_path(spanning_tree(graph), a, b)
+        minima: list[Hashable] = nx.shortest_path(spanning_tree(graph), a, b)
     except (nx.NetworkXNoPath, nx.NodeNotFound) as error:
         raise ConfigError(f"no chain of passes joins {a} and {b}: {error}") from error
-    return way
+    return minima
 
 
 def valleys(graph: MinimaGraph | Graph, height: float) -> list[set[Hashable]]:
@@ -81,6 +88,12 @@ def valleys(graph: MinimaGraph | Graph, height: float) -> list[set[Hashable]]:
     Args:
         graph: its edges have the attribute `saddle`; minima whose `loss` is known and higher are in none.
         height: in units of the loss.
+
+    Example:
+        >>> graph = nx.Graph()
+        >>> graph.add_weighted_edges_from([("a", "b", 3.0), ("b", "c", 1.0)], weight="saddle")
+        >>> [sorted(valley) for valley in valleys(graph, 2.0)]
+        [['b', 'c'], ['a']]
     """
     whole = networkx_of(graph)
     below = [n for n, loss in zip(whole.nodes, own_losses(graph), strict=True) if not loss > height]
@@ -94,6 +107,6 @@ def valleys(graph: MinimaGraph | Graph, height: float) -> list[set[Hashable]]:
 
 
 def centrality(graph: MinimaGraph | Graph) -> dict[Hashable, float]:
-    """For each minimum the share of the other pairs whose lowest way passes it, in [0, 1]."""
+    """For each minimum the share of the other pairs whose lowest path passes it, in [0, 1]."""
     shares: dict[Hashable, float] = nx.betweenness_centrality(spanning_tree(graph))
     return shares

@@ -60,6 +60,13 @@ def spectral_density(
         probes: how many of them.
         steps: products for each.
         points: at which the density is given.
+
+    Example:
+        >>> matrix = torch.diag(torch.tensor([0.0, 0.0, 0.0, 4.0]))
+        >>> signs = lambda index: torch.tensor([1.0, -1.0, 1.0, 1.0])
+        >>> density = spectral_density(lambda vector: matrix @ vector, signs, probes=1, steps=4)
+        >>> density.nodes[0, :2].round(6).tolist(), density.weights[0, :2].round(6).tolist()
+        ([0.0, 4.0], [0.75, 0.25])
     """
     nodes, weights = np.full((probes, steps), np.nan), np.zeros((probes, steps))
     for index in range(probes):

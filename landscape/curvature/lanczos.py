@@ -84,6 +84,12 @@ def lanczos(
 
     Raises:
         NonFiniteError: a product holds NaN or infinity.
+
+    Example:
+        >>> matrix = torch.diag(torch.tensor([-1.0, 0.5, 2.0, 5.0]))
+        >>> ends = lanczos(lambda vector: matrix @ vector, torch.ones(4), top=2)
+        >>> ends.top.round(decimals=3).tolist(), ends.bottom.round(decimals=3).tolist(), ends.products
+        ([5.0, 2.0], [-1.0], 4)
     """
     block = list(start.reshape(-1, start.shape[-1]))
     dimension = start.shape[-1]
@@ -104,11 +110,13 @@ def lanczos(
             coefficients = basis.remove_from(rest)
             if not coefficients.isfinite().all():
                 raise NonFiniteError("a product with the Hessian holds NaN or infinity; there are no eigenvalues.")
+            # The full row, and not three diagonals: after a restart the matrix is an arrow, and rounding shows here.
             projected[:, column] = projected[column, :] = coefficients
             rests.append(rest)
             products += 1
         values, vectors = torch.linalg.eigh(projected)
         block, couplings = _orthonormal(rests, basis, float(values.abs().max()))
+        # H times a Ritz vector leaves the space only through the last block, so its residual needs no product.
         residuals = torch.linalg.vector_norm(couplings @ vectors[first:], dim=0)
         count = len(values)
         best = [*range(count - 1, count - 1 - min(top, count), -1), *range(min(bottom, count))]
@@ -116,10 +124,11 @@ def lanczos(
         converged = count >= wanted and bool((residuals[best] <= allowed).all())
         if (converged and products >= least_products) or products >= most_products or count == dimension:
             break
-        if not block:
+        if not block:  # an invariant subspace; a random vector also has a part of what is orthogonal to it
             fresh = torch.randn(dimension, generator=generator).to(basis[0])
             block, _ = _orthonormal([fresh], basis)
         elif most_vectors is not None and count + len(block) > most_vectors:
+            # Thick restart: the Ritz vectors nearest both ends are a basis that the next block couples to alone.
             kept = _outermost(count, max(wanted, most_vectors // 2), top, bottom)
             basis.rotate(vectors[:, kept])
             projected = torch.diag(values[kept])
@@ -226,22 +235,22 @@ def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -
 
     What is left of a vector counts as rounding when it is small beside the others, or beside a scale.
     """
-    found: list[Tensor] = []
+    orthonormal: list[Tensor] = []
     couplings = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
     sizes = [float(torch.linalg.vector_norm(vector, dtype=torch.float64)) for vector in vectors]
     for column, vector in enumerate(vectors):
         rest = vector.clone()
-        for _ in range(2):
+        for _ in range(2):  # twice is enough (Parlett 1998, section 6.9)
             basis.remove_from(rest)
-            for row, other in enumerate(found):
+            for row, other in enumerate(orthonormal):
                 overlap = torch.dot(other, rest)
                 couplings[row, column] += float(overlap)
                 rest.sub_(other, alpha=float(overlap))
         size = float(torch.linalg.vector_norm(rest, dtype=torch.float64))
         if size > max(_DEPENDENT * max(sizes), _ROUNDING * torch.finfo(rest.dtype).eps * scale):
-            couplings[len(found), column] = size
-            found.append(rest.div_(size))
-    return found, couplings[: len(found)]
+            couplings[len(orthonormal), column] = size
+            orthonormal.append(rest.div_(size))
+    return orthonormal, couplings[: len(orthonormal)]
 
 
 def _grown(matrix: Tensor, size: int) -> Tensor:

@@ -35,9 +35,14 @@ def hutch_plus_plus(product: Product, probe: Callable[[int], Tensor], products: 
         product: maps `[P]` to H times it.
         probe: gives random vector i `[P]`, with independent entries of mean 0 and variance 1, such as signs.
         products: to spend, at least 6; rounded down to a multiple of three.
+
+    Example:
+        >>> matrix = torch.diag(torch.arange(8.0))
+        >>> signs = lambda index: torch.randint(2, (8,), generator=torch.Generator().manual_seed(index)) * 2.0 - 1
+        >>> round(hutch_plus_plus(lambda vector: matrix @ vector, signs, products=24).value, 3)
+        28.0
     """
     share = products // 3
-
     sketch = torch.stack([product(probe(index)) for index in range(share)])
     basis = torch.linalg.qr(sketch.double().T).Q.T.to(sketch)
     exact = sum(float(torch.dot(vector.double(), product(vector).double())) for vector in basis)
@@ -46,9 +51,8 @@ def hutch_plus_plus(product: Product, probe: Callable[[int], Tensor], products: 
         vector = probe(index)
         rest = vector - basis.T @ (basis @ vector)
         samples.append(float(torch.dot(rest.double(), product(rest).double())))
-    found = torch.tensor(samples, dtype=torch.float64)
-    error = float(found.std() / share**0.5)
-    return Trace(exact + float(found.mean()), error, 3 * share)
+    rest_of_trace = _mean(samples)
+    return Trace(exact + rest_of_trace.value, rest_of_trace.error, 3 * share)
 
 
 def layer_traces(
@@ -72,5 +76,5 @@ def layer_traces(
 
 
 def _mean(values: list[float]) -> Trace:
-    found = torch.tensor(values, dtype=torch.float64)
-    return Trace(float(found.mean()), float(found.std() / len(values) ** 0.5), len(values))
+    samples = torch.tensor(values, dtype=torch.float64)
+    return Trace(float(samples.mean()), float(samples.std() / len(values) ** 0.5), len(values))

@@ -13,8 +13,8 @@ from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
 from connect.measures.similarity import disagreement
-from connect.minima.committees import compare_committees
 from connect.minima.embedding import embed
+from connect.minima.ensembles import compare_ensembles
 from connect.minima.exploring import STRATEGIES, Outcome, explore
 from connect.minima.graph import MinimaGraph, load_graph
 from connect.minima.relations import relations
@@ -295,7 +295,7 @@ class _Mapping:
         elif self._predictions and config.members:
             indices = [[place[name] for name in valley] for valley in found]
             voices = [self._predictions[i] for i in order]
-            chosen = compare_committees(voices, self._labels, indices, config.members, config.seed)
+            chosen = compare_ensembles(voices, self._labels, indices, config.members, config.seed)
             committees = {
                 f"{name}, {config.members} minima": {
                     **asdict(c),

@@ -24,14 +24,14 @@ from connect import (
     explore,
     fit_band,
     load_graph,
-    lowest_way,
+    lowest_path,
     merge_tree,
     minimax_saddles,
     relations,
     spanning_tree,
     valleys,
 )
-from connect.minima.committees import choose_committee, compare_committees
+from connect.minima.ensembles import choose_members, compare_ensembles
 from connect.minima.exploring import Everything, LowestFirst, NearestFirst
 from connect.plots.graphs import Colouring, graph_figures
 from landscape import Potential, Recipe, Result, save_result
@@ -79,14 +79,14 @@ def test_minimax_saddles_against_all_chains(graph):
 
 
 @given(GRAPHS)
-def test_the_lowest_way_attains_the_minimax_saddle(graph):
+def test_the_lowest_path_attains_the_minimax_saddle(graph):
     names, heights = list(graph), minimax_saddles(graph)
     for i, j in itertools.combinations(range(len(names)), 2):
         if np.isinf(heights[i, j]):
             with pytest.raises(ConfigError, match="no chain of passes"):
-                lowest_way(graph, names[i], names[j])
+                lowest_path(graph, names[i], names[j])
             continue
-        way = lowest_way(graph, names[i], names[j])
+        way = lowest_path(graph, names[i], names[j])
         assert (way[0], way[-1]) == (names[i], names[j])
         assert max(graph.edges[pair]["saddle"] for pair in itertools.pairwise(way)) == heights[i, j]
 
@@ -208,7 +208,7 @@ def test_attributes_that_are_missing_are_named():
     with pytest.raises(ConfigError, match="a has no attribute 'loss'"):
         merge_tree(graph)
     with pytest.raises(ConfigError, match="no chain"):
-        lowest_way(graph, "a", "nobody")
+        lowest_path(graph, "a", "nobody")
 
 
 def test_passes_of_infinite_height_join_nothing():
@@ -226,18 +226,18 @@ def test_a_wrapped_graph_and_a_plain_one_say_the_same(seed):
     assert np.array_equal(minimax_saddles(plain), minimax_saddles(wrapped))
     assert valleys(plain, 0.8) == valleys(wrapped, 0.8)
     assert centrality(plain) == centrality(wrapped)
-    assert lowest_way(plain, "m0", "m4") == lowest_way(wrapped, "m0", "m4")
+    assert lowest_path(plain, "m0", "m4") == lowest_path(wrapped, "m0", "m4")
     assert np.array_equal(merge_tree(plain).merges, merge_tree(wrapped).merges)
     assert relations(plain) == relations(wrapped) == []
 
 
-def test_centrality_counts_the_lowest_ways_through_a_minimum():
+def test_centrality_counts_the_lowest_paths_through_a_minimum():
     graph = random_graph(5)
     shares = centrality(graph)
     for name in graph:
         others = [other for other in graph if other != name]
         pairs = list(itertools.combinations(others, 2))
-        through = sum(name in lowest_way(graph, a, b) for a, b in pairs)
+        through = sum(name in lowest_path(graph, a, b) for a, b in pairs)
         assert shares[name] == pytest.approx(through / len(pairs))
 
 
@@ -580,7 +580,7 @@ def test_the_drawn_tree_says_what_is_not_known_and_how_high_a_valley_is():
     assert "are one" not in graph_figures(graph)["disconnectivity"].get_suptitle()
 
 
-# ------------------------------------------------------------------ embedding and committees
+# ------------------------------------------------------------------ embedding and ensembles
 
 
 def test_an_embedding_is_that_of_principal_components():
@@ -628,12 +628,12 @@ def test_members_are_chosen_as_an_exhaustive_greedy_search_would():
     for _ in range(3):
         rest = [i for i in range(6) if i not in expected]
         expected.append(min(rest, key=lambda i: nll([*expected, i])))
-    assert choose_committee(predictions, labels, range(6), 3) == expected
+    assert choose_members(predictions, labels, range(6), 3) == expected
 
 
-def test_committees_are_scored_on_examples_that_did_not_choose_them():
+def test_ensembles_are_scored_on_examples_that_did_not_choose_them():
     predictions, labels = voters()
-    found = compare_committees(predictions, labels, [[0, 1, 2, 3], [4], [5]], 3)
+    found = compare_ensembles(predictions, labels, [[0, 1, 2, 3], [4], [5]], 3)
     assert set(found) == {
         "best", "random", "best within a valley", "random within a valley", "best across valleys"
     }  # fmt: skip
@@ -643,11 +643,11 @@ def test_committees_are_scored_on_examples_that_did_not_choose_them():
     assert found["best"].nll < found["random"].nll
     random = np.random.default_rng(0)
     choosing = torch.from_numpy(random.permutation(200) < 100)
-    best = choose_committee([p[choosing] for p in predictions], labels[choosing], range(6), 3)
+    best = choose_members([p[choosing] for p in predictions], labels[choosing], range(6), 3)
     assert list(found["best"].members) == best
     mean = torch.stack([predictions[i][~choosing].exp() for i in best]).mean(dim=0)
     assert found["best"].nll == pytest.approx(negative_log_likelihood(mean.log(), labels[~choosing]), rel=1e-5)
-    assert set(compare_committees(predictions, labels, [[0, 1], [2, 3, 4, 5]][::-1], 5)) == {"best", "random"}
+    assert set(compare_ensembles(predictions, labels, [[0, 1], [2, 3, 4, 5]][::-1], 5)) == {"best", "random"}
 
 
 # ------------------------------------------------------------------ what attacks found

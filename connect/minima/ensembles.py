@@ -2,7 +2,7 @@
 
 Members are chosen one by one so that the likelihood of the average gains most, which weighs how good and how different
 they are (Caruana et al. 2004, Ensemble selection from libraries of models). They are chosen on one half of the examples
-and scored on the other, since whoever chooses on what he is scored by always wins.
+and scored on the other, since selecting and scoring on the same examples is biased.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _DRAWS = 50
 
 
 @dataclass(frozen=True)
-class Committee:
+class Ensemble:
     """Several minima whose predictions are averaged.
 
     Attributes:
@@ -38,16 +38,16 @@ class Committee:
     diversity: float
 
 
-def compare_committees(
+def compare_ensembles(
     predictions: Sequence[Tensor], labels: Tensor, valleys: Sequence[Sequence[int]], size: int, seed: int = 0
-) -> Mapping[str, Committee]:
-    """The best committees of one size, and random ones.
+) -> Mapping[str, Ensemble]:
+    """The best ensembles of one size, and random ones.
 
     Args:
         predictions: log-probabilities `[N, C]` of each minimum.
         labels: `[N]`, at least two.
         valleys: indices of the minima of each valley, the largest first.
-        size: members of each committee.
+        size: members of each ensemble.
         seed: of the halves and of the random choices.
 
     Returns:
@@ -57,25 +57,25 @@ def compare_committees(
     random = np.random.default_rng(seed)
     choosing = torch.from_numpy(random.permutation(len(labels)) < len(labels) // 2)
     halves = [[p[half] for p in predictions] for half in (choosing, ~choosing)]
-    known = (labels[choosing], labels[~choosing])
+    labels_of = (labels[choosing], labels[~choosing])
     everyone = list(range(len(predictions)))
-    found: dict[str, Committee] = {}
+    ensembles: dict[str, Ensemble] = {}
     pools = {"": everyone, " within a valley": list(valleys[0]) if valleys else []}
     for name, pool in pools.items():
         if len(pool) < size:
             continue
-        best = choose_committee(halves[0], known[0], pool, size)
-        found[f"best{name}"] = _seated(halves[1], known[1], best)
-        drawn = [random.choice(pool, size, replace=False).tolist() for _ in range(_DRAWS)]
-        found[f"random{name}"] = _mean([_seated(halves[1], known[1], members) for members in drawn])
+        best = choose_members(halves[0], labels_of[0], pool, size)
+        ensembles[f"best{name}"] = _scored(halves[1], labels_of[1], best)
+        draws = [random.choice(pool, size, replace=False).tolist() for _ in range(_DRAWS)]
+        ensembles[f"random{name}"] = _mean([_scored(halves[1], labels_of[1], members) for members in draws])
     if len(valleys) >= size:
         owners = {member: number for number, valley in enumerate(valleys) for member in valley}
-        best = choose_committee(halves[0], known[0], list(owners), size, owners)
-        found["best across valleys"] = _seated(halves[1], known[1], best)
-    return found
+        best = choose_members(halves[0], labels_of[0], list(owners), size, owners)
+        ensembles["best across valleys"] = _scored(halves[1], labels_of[1], best)
+    return ensembles
 
 
-def choose_committee(
+def choose_members(
     predictions: Sequence[Tensor],
     labels: Tensor,
     pool: Sequence[int],
@@ -100,13 +100,13 @@ def choose_committee(
     return members
 
 
-def _seated(predictions: Sequence[Tensor], labels: Tensor, members: Sequence[int]) -> Committee:
-    voices = [predictions[i] for i in members]
-    scored = score(average(voices), labels)
-    diversity = mean_disagreement(voices) if len(voices) > 1 else 0.0
-    return Committee(tuple(members), scored.accuracy, scored.nll, scored.calibration_error, diversity)
+def _scored(predictions: Sequence[Tensor], labels: Tensor, members: Sequence[int]) -> Ensemble:
+    chosen = [predictions[i] for i in members]
+    scored = score(average(chosen), labels)
+    diversity = mean_disagreement(chosen) if len(chosen) > 1 else 0.0
+    return Ensemble(tuple(members), scored.accuracy, scored.nll, scored.calibration_error, diversity)
 
 
-def _mean(committees: Sequence[Committee]) -> Committee:
-    figures = [f.name for f in fields(Committee) if f.name != "members"]
-    return Committee((), **{name: float(np.mean([getattr(c, name) for c in committees])) for name in figures})
+def _mean(ensembles: Sequence[Ensemble]) -> Ensemble:
+    names = [f.name for f in fields(Ensemble) if f.name != "members"]
+    return Ensemble((), **{name: float(np.mean([getattr(one, name) for one in ensembles])) for name in names})
