@@ -1,7 +1,7 @@
 """Measure a surface only where it is not known already, and say how well the rest is known.
 
 Trained surfaces are smooth in the logarithm of the loss, so a coarse lattice and a smooth interpolation go far. Cells
-of the lattice are probed in their middle; where the probe disagrees with the prediction from all that is known, the
+of the lattice are probed in their middle; where the probe disagrees with the prediction from all measurements, the
 cell is split and its parts are probed in turn. Then points that were held out judge the result: some where two
 interpolations differ most, some at random, and all around the minima of the prediction, since the logarithm of a loss
 is sharpest where the loss is least. Cells where they disagree are split again. A rugged surface disagrees everywhere
@@ -38,6 +38,17 @@ class Refined:
             taken as it is.
         marked: coordinates (x, y) of points that are of interest, such as minima `[n, 2]`: the points of the grid that
             are nearest to them are measured first, so that no pit there is overlooked.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 33)
+        >>> bowl = np.exp(axis[:, None] ** 2 + axis**2)
+        >>> strategy, measured = Refined(0.05), Sweep.empty({"y": axis, "x": axis})
+        >>> while (asked := strategy.choose(measured) & ~measured.done).any():
+        ...     done = measured.done | asked
+        ...     measured = Sweep(measured.axes, {"train_loss": np.where(done, bowl, np.nan)}, done)
+        >>> whole, error = strategy.complete(measured)
+        >>> bool(measured.done.mean() < 0.5), bool(np.abs(np.log(whole["train_loss"] / bowl)).max() <= 2 * error)
+        (True, True)
     """
 
     def __init__(self, tolerance: float, marked: Array | None = None) -> None:
@@ -45,11 +56,11 @@ class Refined:
         self._marked = np.empty((0, 2)) if marked is None else np.asarray(marked, dtype=np.float64).reshape(-1, 2)
         self._last: _Refinement | None = None
 
-    def choose(self, known: Sweep) -> Array:
+    def choose(self, measured: Sweep) -> Array:
         """The lattice first, then probes and held-out points in turn; see the module."""
-        if min(known.shape) < _SMALLEST:
-            return np.ones_like(known.done)
-        return self._followed(known).asked
+        if min(measured.shape) < _SMALLEST:
+            return np.ones_like(measured.done)
+        return self._followed(measured).asked
 
     def complete(self, measured: Sweep) -> tuple[Sweep, float]:
         """Interpolate what was not measured.
@@ -71,12 +82,12 @@ class Refined:
             array[tuple(missing.T)] = field.values(field.predict(_unit(missing, measured)))[:, 0]
         return Sweep(measured.axes, values, measured.done), _SAFETY * self._followed(measured).error
 
-    def _followed(self, known: Sweep) -> "_Refinement":
-        """The refinement of a sweep as far as it is known: the last one, or one that is led there anew."""
-        if self._last is None or not self._last.leads_to(known):
-            self._last = _Refinement(known, self._allowed, _nearest(self._marked, known))
-        while not self._last.ended and known.done[self._last.asked].all():
-            self._last.take(known)
+    def _followed(self, measured: Sweep) -> "_Refinement":
+        """The refinement of a sweep as far as it is measured: the last one, or one that is led there anew."""
+        if self._last is None or not self._last.leads_to(measured):
+            self._last = _Refinement(measured, self._allowed, _nearest(self._marked, measured))
+        while not self._last.ended and measured.done[self._last.asked].all():
+            self._last.take(measured)
         return self._last
 
 
@@ -88,13 +99,13 @@ class _Refinement:
         ended: whether they are enough.
     """
 
-    def __init__(self, known: Sweep, allowed: float, marked: Sequence[_Place]) -> None:
+    def __init__(self, measured: Sweep, allowed: float, marked: Sequence[_Place]) -> None:
         self._allowed = allowed
         self._agreed: dict[_Cell, float] = {}
         self._held_out_error = 0.0
-        self._taken = Sweep.empty(known.axes)
-        self.asked, self.ended = np.zeros_like(known.done), False
-        self._rounds = self._refine(known.shape, marked)
+        self._taken = Sweep.empty(measured.axes)
+        self.asked, self.ended = np.zeros_like(measured.done), False
+        self._rounds = self._refine(measured.shape, marked)
         self._ask(next(self._rounds))
 
     @property
@@ -102,21 +113,21 @@ class _Refinement:
         """The largest disagreement of the probes that ended it, over the range."""
         return max(self._held_out_error, *self._agreed.values())
 
-    def leads_to(self, known: Sweep) -> bool:
-        """Whether a sweep holds, at its own grid, all that this was told before."""
+    def leads_to(self, measured: Sweep) -> bool:
+        """Whether a sweep holds, at its own grid, all measurements that this was sent before."""
         return (
-            all(np.array_equal(values, known[name]) for name, values in self._taken.axes.items())
-            and bool(known.done[self._taken.done].all())
+            all(np.array_equal(values, measured[name]) for name, values in self._taken.axes.items())
+            and bool(measured.done[self._taken.done].all())
             and all(
-                np.array_equal(values[self._taken.done], known.values[name][self._taken.done], equal_nan=True)
+                np.array_equal(values[self._taken.done], measured.values[name][self._taken.done], equal_nan=True)
                 for name, values in self._taken.values.items()
             )
         )
 
-    def take(self, known: Sweep) -> None:
-        """Be told all that was asked for, and ask for more unless it is enough."""
-        seen = {name: np.where(self.asked, values, np.nan) for name, values in known.values.items()}
-        self._taken = Sweep(known.axes, seen, self.asked.copy())
+    def take(self, measured: Sweep) -> None:
+        """Take in the measurements that were asked for, and ask for more unless they are enough."""
+        seen = {name: np.where(self.asked, values, np.nan) for name, values in measured.values.items()}
+        self._taken = Sweep(measured.axes, seen, self.asked.copy())
         try:
             self._ask(self._rounds.send(self._taken))
         except StopIteration:
@@ -127,45 +138,46 @@ class _Refinement:
             self.asked[place] = True
 
     def _refine(self, shape: tuple[int, ...], marked: Sequence[_Place]) -> Generator[Sequence[_Place], Sweep, None]:
-        """Ask for places, round by round, and be told all that is known then."""
+        """Ask for places, round by round, and be sent all measurements then."""
         random = np.random.default_rng(0)
         rows, columns = (_lattice(size) for size in shape)
-        known = yield [*((y, x) for y in rows for x in columns), *marked]
+        measured = yield [*((y, x) for y in rows for x in columns), *marked]
         opened = [(*ys, *xs) for ys in pairwise(rows) for xs in pairwise(columns)]
         while True:
             while opened:
-                known, opened = yield from self._probe(known, opened)
-            if known.done.all():
+                measured, opened = yield from self._probe(measured, opened)
+            if measured.done.all():
                 return
-            places, drawn = _held_out(known, random)
-            before = _field(known)
-            known = yield [(int(y), int(x)) for y, x in places]
-            errors = _errors(before, known, places)
+            places, drawn = _held_out(measured, random)
+            before = _field(measured)
+            measured = yield [(int(y), int(x)) for y, x in places]
+            errors = _errors(before, measured, places)
             self._held_out_error = float(errors.max())
             failed = places[errors > self._allowed]
+            # Places at random judge the surface as a whole; those chosen for their doubt would condemn any.
             if (errors[drawn] > self._allowed).mean() > _RUGGED_SHARE:
-                failed = np.argwhere(~known.done)
+                failed = np.argwhere(~measured.done)
             opened = self._split([cell for cell in self._agreed if _holds(cell, failed)])
             if not opened and not len(failed):
                 return
 
     def _probe(
-        self, known: Sweep, cells: Sequence[_Cell]
+        self, measured: Sweep, cells: Sequence[_Cell]
     ) -> Generator[Sequence[_Place], Sweep, tuple[Sweep, list[_Cell]]]:
-        """Measure the middle of each cell; returns what is known then, and the cells to probe next."""
-        middles = {cell: place for cell in cells if (place := _middle(cell, known.done)) is not None}
+        """Measure the middle of each cell; returns the measurements then, and the cells to probe next."""
+        middles = {cell: place for cell in cells if (place := _middle(cell, measured.done)) is not None}
         self._agreed.update({cell: 0.0 for cell in cells if cell not in middles})
         if not middles:
-            return known, []
+            return measured, []
         places = np.array(list(middles.values()))
-        before = _field(known)
-        known = yield list(middles.values())
+        before = _field(measured)
+        measured = yield list(middles.values())
         failed = []
-        for cell, error in zip(middles, _errors(before, known, places), strict=True):
+        for cell, error in zip(middles, _errors(before, measured, places), strict=True):
             self._agreed[cell] = float(error)
-            if error > self._allowed or _is_broken(known, cell):
+            if error > self._allowed or _is_broken(measured, cell):
                 failed.append(cell)
-        return known, self._split(failed)
+        return measured, self._split(failed)
 
     def _split(self, cells: Sequence[_Cell]) -> list[_Cell]:
         """Put the quarters of cells in their place; the smallest cells are handed back as they are."""
@@ -204,86 +216,90 @@ def _holds(cell: _Cell, places: Array) -> bool:
     return bool(((top <= y) & (y <= bottom) & (left <= x) & (x <= right)).any())
 
 
-def _is_broken(known: Sweep, cell: _Cell) -> bool:
+def _is_broken(measured: Sweep, cell: _Cell) -> bool:
     """Whether a loss that is not finite was measured in a cell, which no interpolation could tell."""
     top, bottom, left, right = cell
     part = (slice(top, bottom + 1), slice(left, right + 1))
-    losses = [values[part] for name, values in known.values.items() if name.endswith("_loss")]
-    return any(bool((known.done[part] & ~np.isfinite(values)).any()) for values in losses)
+    losses = [values[part] for name, values in measured.values.items() if name.endswith("_loss")]
+    return any(bool((measured.done[part] & ~np.isfinite(values)).any()) for values in losses)
 
 
-def _held_out(known: Sweep, random: np.random.Generator) -> tuple[Array, Array]:
+def _held_out(measured: Sweep, random: np.random.Generator) -> tuple[Array, Array]:
     """Places that are not measured `[m, 2]`: where two interpolations differ most, apart from each other, others at
     random, and all that lie around minima.
 
     Returns:
         The places, and which of them were drawn at random, boolean `[m]`.
     """
-    free = np.argwhere(~known.done)
+    free = np.argwhere(~measured.done)
     free = free[random.permutation(len(free))[:_CANDIDATES]]
-    count = max(_HELD_OUT, int(known.done.sum()) // _HELD_OUT_PART)
-    field = _field(known)
+    count = max(_HELD_OUT, int(measured.done.sum()) // _HELD_OUT_PART)
+    field = _field(measured)
     chosen: list[int] = []
-    for candidate in np.argsort(-field.doubt(_unit(free, known)), kind="stable"):
+    for candidate in np.argsort(-field.doubt(_unit(free, measured)), kind="stable"):
         if len(chosen) == count // 2:
             break
         if all(np.abs(free[candidate] - free[other]).max() > 1 for other in chosen):
             chosen.append(int(candidate))
     others = np.setdiff1d(np.arange(len(free)), chosen)[: count - len(chosen)]
-    judges = np.zeros_like(known.done)
+    judges = np.zeros_like(measured.done)
     judges[tuple(free[[*chosen, *others]].T)] = True
-    low = np.argwhere(_around_minima(known, field) & ~judges)
+    low = np.argwhere(_around_minima(measured, field) & ~judges)
     places = np.concatenate([free[[*chosen, *others]], low])
     return places, np.isin(np.arange(len(places)), len(chosen) + np.arange(len(others)))
 
 
-def _around_minima(known: Sweep, field: Field) -> Array:
-    """The points that are not measured and lie around minima of what is known or predicted, boolean `[iy, ix]`."""
-    missing = np.argwhere(~known.done)
-    heights = np.empty((*known.shape, len(_losses(known))))
-    heights[known.done] = field.heights(_stacked(known, known.done))
-    heights[tuple(missing.T)] = field.predict(_unit(missing, known))
+def _around_minima(measured: Sweep, field: Field) -> Array:
+    """The points that are not measured and lie around minima of what is measured or predicted, boolean `[iy, ix]`."""
+    missing = np.argwhere(~measured.done)
+    heights = np.empty((*measured.shape, len(_losses(measured))))
+    heights[measured.done] = field.heights(_stacked(measured, measured.done))
+    heights[tuple(missing.T)] = field.predict(_unit(missing, measured))
     heights = np.where(np.isfinite(heights), heights, np.inf)
-    near = np.zeros_like(known.done)
+    near = np.zeros_like(measured.done)
     for quantity in np.moveaxis(heights, -1, 0):
         with np.errstate(invalid="ignore"):  # infinity less itself
             depth = maximum_filter(quantity, 3, mode="nearest") - quantity
         low = (quantity <= minimum_filter(quantity, 3, mode="nearest")) & (depth > _FLAT * np.abs(quantity))
         near |= binary_dilation(low, np.ones((3, 3), dtype=bool), iterations=_AROUND_MINIMA)
-    return near & ~known.done
+    return near & ~measured.done
 
 
-def _losses(known: Sweep) -> list[str]:
-    return [name for name in known.values if name.endswith("_loss")]
+def _losses(measured: Sweep) -> list[str]:
+    return [name for name in measured.values if name.endswith("_loss")]
 
 
-def _stacked(known: Sweep, places: Array, names: Sequence[str] | None = None) -> Array:
+def _stacked(measured: Sweep, places: Array, names: Sequence[str] | None = None) -> Array:
     """Quantities at places, `[m, 2]` or boolean, as `[m, q]`; by default the losses."""
     index = places if places.dtype == bool else tuple(places.T)
-    return np.stack([known.values[name][index] for name in names or _losses(known)], axis=-1)
+    return np.stack([measured.values[name][index] for name in names or _losses(measured)], axis=-1)
 
 
-def _unit(places: Array, known: Sweep) -> Array:
+def _unit(places: Array, measured: Sweep) -> Array:
     """Indices `[m, 2]` as shares of the height and the width."""
-    shares: Array = places / (np.array(known.shape) - 1)
+    shares: Array = places / (np.array(measured.shape) - 1)
     return shares
 
 
-def _field(known: Sweep, names: Sequence[str] | None = None) -> Field:
+def _field(measured: Sweep, names: Sequence[str] | None = None) -> Field:
     """What is measured, and what it predicts elsewhere; by default of the losses."""
-    return Field(_unit(np.argwhere(known.done), known), _stacked(known, known.done, names), names or _losses(known))
+    return Field(
+        _unit(np.argwhere(measured.done), measured),
+        _stacked(measured, measured.done, names),
+        names or _losses(measured),
+    )
 
 
-def _errors(before: Field, known: Sweep, places: Array) -> Array:
+def _errors(before: Field, measured: Sweep, places: Array) -> Array:
     """How far a prediction was off at places `[m, 2]` that were measured since."""
-    return before.errors(_unit(places, known), _stacked(known, places))
+    return before.errors(_unit(places, measured), _stacked(measured, places))
 
 
-def _nearest(points: Array, known: Sweep) -> list[_Place]:
+def _nearest(points: Array, measured: Sweep) -> list[_Place]:
     """The points of the grid that are nearest to points (x, y) `[n, 2]` within it."""
     inside = [
         (x, y)
         for x, y in points
-        if all(values.min() <= at <= values.max() for at, values in ((x, known["x"]), (y, known["y"])))
+        if all(values.min() <= at <= values.max() for at, values in ((x, measured["x"]), (y, measured["y"])))
     ]
-    return [(int(np.abs(known["y"] - y).argmin()), int(np.abs(known["x"] - x).argmin())) for x, y in inside]
+    return [(int(np.abs(measured["y"] - y).argmin()), int(np.abs(measured["x"] - x).argmin())) for x, y in inside]
