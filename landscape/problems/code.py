@@ -230,13 +230,13 @@ def _project(place: str) -> _Project | None:
 
 def _home(package: str) -> Path | None:
     """The folder that a package of the user's lies in; None where it is not found or not the user's."""
-    found = PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
-    if found is None:
+    spec = PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
+    if spec is None:
         with contextlib.suppress(ValueError, ImportError):
-            found = importlib.util.find_spec(package)
-    if found is None:
+            spec = importlib.util.find_spec(package)
+    if spec is None:
         return None
-    places = [found.origin] if found.has_location else list(found.submodule_search_locations or ())
+    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
     place = Path(places[0]).absolute() if places and places[0] else None
     if place is None or not is_users(place):
         return None

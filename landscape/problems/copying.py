@@ -59,9 +59,9 @@ def _attached(network: nn.Module) -> Iterator[FunctionType]:
     """Functions that modules carry: a forward of the user's own, and hooks."""
     for module in network.modules():
         for value in vars(module).values():
-            for found in value.values() if isinstance(value, dict) else [value]:
-                if isinstance(found, FunctionType):
-                    yield found
+            for entry in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(entry, FunctionType):
+                    yield entry
 
 
 def _rebind(function: FunctionType, own: set[int], memo: dict[int, Any]) -> FunctionType:

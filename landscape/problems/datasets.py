@@ -108,27 +108,27 @@ def _images(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: 
     return Data(splits, input_shape=tuple(images.shape[1:]), classes=classes)
 
 
-def as_data(given: Any) -> Data:
+def as_data(source: Any) -> Data:
     """Make `Data` of what a user's factory gives.
 
     Args:
-        given: `Data`; a mapping of split names to examples; or the pair (train, test). Examples are anything that
+        source: `Data`; a mapping of split names to examples; or the pair (train, test). Examples are anything that
             `as_split` takes.
 
     Raises:
         ProblemError: it is none of these, or there is no training split.
     """
-    if isinstance(given, Data):
-        return given
-    if isinstance(given, tuple | list) and len(given) == 2:
-        _require_splits(*given)
-        given = {"train": given[0], "test": given[1]}
-    if not isinstance(given, Mapping) or "train" not in given:
+    if isinstance(source, Data):
+        return source
+    if isinstance(source, tuple | list) and len(source) == 2:
+        _require_splits(*source)
+        source = {"train": source[0], "test": source[1]}
+    if not isinstance(source, Mapping) or "train" not in source:
         raise ProblemError(
             "a data factory must return the pair (train, test), or a mapping such as {'train': train}; "
-            f"got {type(given).__name__}."
+            f"got {type(source).__name__}."
         )
-    return Data({str(name): as_split(examples) for name, examples in given.items()})
+    return Data({str(name): as_split(examples) for name, examples in source.items()})
 
 
 def _require_splits(train: Any, test: Any) -> None:

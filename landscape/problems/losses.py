@@ -31,9 +31,9 @@ def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     right = logits.argmax(dim=1) == targets
     if targets.ndim < 2:
         return _each(losses), _each(right)
-    known = (targets != _NO_LABEL).flatten(1)
-    count = known.sum(dim=1).clamp_min(1)
-    return losses.flatten(1).sum(dim=1) / count, (right.flatten(1) & known).sum(dim=1) / count
+    labelled = (targets != _NO_LABEL).flatten(1)
+    count = labelled.sum(dim=1).clamp_min(1)
+    return losses.flatten(1).sum(dim=1) / count, (right.flatten(1) & labelled).sum(dim=1) / count
 
 
 def mse(model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:

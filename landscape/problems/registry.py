@@ -78,9 +78,9 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
     """
     with _seeded(0):
         factory = resolve(specification.data, DATASETS, "data")
-        given = _call(factory, specification.data, specification.data_args)
+        examples = _call(factory, specification.data, specification.data_args)
         with _blaming(specification.data), at_home(specification.data):
-            data = as_data(given)
+            data = as_data(examples)
     loss = resolve(specification.loss, LOSSES, "loss")
     arguments = dict(specification.model_args)
     if specification.model in MODELS:
@@ -130,9 +130,9 @@ def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
         return registry[name]
     place, colon, attribute = name.rpartition(":")
     if not colon:
-        known = ", ".join(sorted(registry))
+        names = ", ".join(sorted(registry))
         raise ConfigError(
-            f"unknown {kind} {name!r}; known are {known}, or package.module:factory, path/file.py:factory."
+            f"unknown {kind} {name!r}; known are {names}, or package.module:factory, path/file.py:factory."
         )
     with _seeded(0):  # what a file draws when it is loaded is the same every time, too
         module = load(place)

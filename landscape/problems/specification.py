@@ -43,10 +43,10 @@ class ProblemSpecification:
             ConfigError: a key is unknown or missing, or a value has the wrong type.
         """
         values = {name: value for name, value in values.items() if value is not None}
-        known = {f.name for f in fields(cls)}
-        unknown = [name for name in values if name not in known]
+        keys = {f.name for f in fields(cls)}
+        unknown = [name for name in values if name not in keys]
         if unknown:
-            raise ConfigError(f"{source}: unknown key {unknown[0]!r}; a problem has {', '.join(sorted(known))}.")
+            raise ConfigError(f"{source}: unknown key {unknown[0]!r}; a problem has {', '.join(sorted(keys))}.")
         for name in ("model", "data"):
             if not values.get(name):
                 raise ConfigError(f"{source}: {name!r} is missing; give it there or as --{name}.")
@@ -69,10 +69,10 @@ class ProblemSpecification:
 
 def overridden(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The values with the changes in place; arguments are dropped with the model or data that they belonged to."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    others = [name for name in ("model", "data") if name in given and located(given[name]) != values.get(name)]
+    named = {name: value for name, value in changes.items() if value is not None}
+    others = [name for name in ("model", "data") if name in named and located(named[name]) != values.get(name)]
     dropped = {f"{name}_args" for name in others}
-    return {**{name: value for name, value in values.items() if name not in dropped}, **given}
+    return {**{name: value for name, value in values.items() if name not in dropped}, **named}
 
 
 def located(name: str) -> str:

@@ -60,9 +60,9 @@ class TensorSplit:
         leaves = list(leaf_tensors(self._tensors))
         sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
         if len(sizes) != 1 or sizes == {None}:
-            found = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:_NAMED]) or "none"
+            shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:_NAMED]) or "none"
             more = f" and {len(leaves) - _NAMED} more; a list of examples is no split" if len(leaves) > _NAMED else ""
-            raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {found}{more}.")
+            raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {shapes}{more}.")
         self._size = leaves[0].shape[0]
         self._is_changed: bool | None = None  # whether those who are given batches change them; None before the first
         if self._size == 0:

@@ -97,13 +97,13 @@ class OutputFiles:
 
     def present(self) -> list[str]:
         """The names of those that are there, links included."""
-        known = [name for name in self.files if os.path.lexists(self.folder / name)]
+        names = [name for name in self.files if os.path.lexists(self.folder / name)]
         for folder, pattern in self.series.items():
             place = self.folder / folder
             if place.is_dir():
                 inside = sorted(f.name for f in place.iterdir() if pattern.fullmatch(f.name) and not f.is_dir())
-                known += [f"{folder}/{name}" if folder else name for name in inside]
-        return known
+                names += [f"{folder}/{name}" if folder else name for name in inside]
+        return names
 
     def begin(self, resume: bool | None, overwrite: bool) -> Path:
         """The folder that this run writes into, once it may.
@@ -328,10 +328,10 @@ def _require_apart(places: Sequence[OutputFiles], read: Iterable[Path]) -> None:
 def _inode(file: Path) -> tuple[int, int] | None:
     """What a file is whatever its name; None where there is none."""
     try:
-        found = file.stat()
+        status = file.stat()
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _is_own_folder(path: Path) -> bool:
@@ -341,9 +341,9 @@ def _is_own_folder(path: Path) -> bool:
         StorageError: something else is there.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return False
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
         raise StorageError(f"{path} is in the way, where this command keeps new files; move it away, then run again.")
     return True

@@ -71,11 +71,11 @@ def find_state(content: Any, path: Path, key: str | None = None) -> dict[str, Te
         return state
     if isinstance(content, Mapping):
         keys = ", ".join(map(str, list(content)[:_LISTED])) + (", …" if len(content) > _LISTED else "")
-        found = f"a dictionary with the keys {keys}" if content else "an empty dictionary"
+        instead = f"a dictionary with the keys {keys}" if content else "an empty dictionary"
     else:
-        found = type(content).__name__
+        instead = type(content).__name__
     raise CheckpointError(
-        f"{path} holds {found}{place}, expected a state dictionary, itself or under one of {', '.join(STATE_KEYS)}; "
+        f"{path} holds {instead}{place}, expected a state dictionary, itself or under one of {', '.join(STATE_KEYS)}; "
         "name its place by --state-key KEY, such as trainer.model."
     )
 
@@ -89,11 +89,11 @@ def _searched(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor] | N
     has_weights = len(state) == len(content) > 0 or any(tensor.ndim > 0 for tensor in state.values())
     for key in (*STATE_KEYS, *(() if has_weights else LAST_KEYS)) if depth < _DEEPEST else ():
         if isinstance(inner := content.get(key), Mapping | nn.Module):
-            found = _searched(inner, path, depth + 1)
-            if found is not None and key in LAST_KEYS:
+            weights = _searched(inner, path, depth + 1)
+            if weights is not None and key in LAST_KEYS:
                 _log.warning("note: %s: the weights under %r were taken; name others by --state-key KEY.", path, key)
-            if found is not None:
-                return found
+            if weights is not None:
+                return weights
     return state if has_weights else None
 
 
@@ -101,14 +101,14 @@ def _under(content: Any, key: str, path: Path) -> Any:
     """What lies under keys with dots between them, each of which may have dots itself."""
     place, rest = content, key.split(".")
     while rest:
-        known = {str(name): value for name, value in place.items()} if isinstance(place, Mapping) else {}
+        entries = {str(name): value for name, value in place.items()} if isinstance(place, Mapping) else {}
         names = [".".join(rest[:count]) for count in range(len(rest), 0, -1)]
-        name = next((name for name in names if name in known), None)
+        name = next((name for name in names if name in entries), None)
         if name is None:
-            there = f"it has {', '.join(list(known)[:_LISTED])}" if known else f"it is a {type(place).__name__}"
+            there = f"it has {', '.join(list(entries)[:_LISTED])}" if entries else f"it is a {type(place).__name__}"
             before = key.removesuffix(".".join(rest)).rstrip(".") or "the file"
             raise CheckpointError(f"{path}: --state-key {key}: {before} has no {rest[0]!r}; {there}.")
-        place, rest = known[name], rest[name.count(".") + 1 :]
+        place, rest = entries[name], rest[name.count(".") + 1 :]
     return place
 
 
@@ -161,8 +161,8 @@ def _offender(path: Path, message: str) -> str | None:
     """The type that a whole pickle needs and that is no plain tensor; None when the pickle is damaged."""
     if not _has_whole_pickles(path):
         return None
-    found = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
-    return found.group(1) if found else None
+    match = re.search(r"(?:GLOBAL|global:?|class)\s+`?([\w.]+\.[\w.]+)", message)
+    return match.group(1) if match else None
 
 
 def first_line(error: BaseException) -> str:

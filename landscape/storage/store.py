@@ -197,14 +197,14 @@ class ResultWriter:
         Raises:
             ProvenanceError: the file holds other axes.
         """
-        known = self._result.sweeps.get(name)
-        if known is None or not known.values:
+        begun = self._result.sweeps.get(name)
+        if begun is None or not begun.values:
             return Sweep.empty(axes)
-        if list(known.axes) != list(axes) or not all(np.array_equal(known.axes[n], v) for n, v in axes.items()):
+        if list(begun.axes) != list(axes) or not all(np.array_equal(begun.axes[n], v) for n, v in axes.items()):
             raise ProvenanceError(
                 f"{self.path} was measured on another grid; resume with the same ranges, or --overwrite."
             )
-        return known
+        return begun
 
     def update(self, name: str, sweep: Sweep, *, flush: bool = False) -> None:
         """Take over the state of a sweep, and write it when a second has passed or `flush` is set."""
@@ -245,7 +245,7 @@ def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[
     """
     plain: Mapping[str, Any] = json.loads(json.dumps(now))
     for key in sorted({*before, *plain}):
-        was, now_is = (known.get(key, _FORMERLY.get(key)) for known in (before, plain))
+        was, now_is = (provenance.get(key, _FORMERLY.get(key)) for provenance in (before, plain))
         if key == _CODE:
             if changed := _changed(was, now_is):
                 raise ProvenanceError(
@@ -263,5 +263,5 @@ def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[
 
 def _changed(before: Any, now: Any) -> list[str]:
     """The files of the user's that a result knows and that are others now; older results know the named ones alone."""
-    known, present = (code if isinstance(code, dict) else {} for code in (before, now))
-    return [name for name, digest in known.items() if present.get(name) != digest]
+    recorded, present = (code if isinstance(code, dict) else {} for code in (before, now))
+    return [name for name, digest in recorded.items() if present.get(name) != digest]
