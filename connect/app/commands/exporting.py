@@ -37,6 +37,6 @@ def _export(config: ExportConfig, out: FilePath) -> None:
         for split in ("train", "test")
         for quantity in ("loss", "accuracy")
     }
-    carried = {"problem": saved.study.carried(), "provenance": dict(saved.provenance), "t": config.t}
+    carried = {"problem": saved.setting.carried(), "provenance": dict(saved.provenance), "t": config.t}
     state = {name: tensor for name, tensor in network.state_dict().items() if hasattr(tensor, "dtype")}
     save_tensors(out, state, {**carried, **figures})

@@ -10,7 +10,7 @@ from connect.paths.fitting import DEFAULT_RECIPE, begin, train_points
 from connect.paths.neb import Band, fit_band
 from connect.paths.path import Path
 from connect.paths.sampling import Concentrated
-from landscape.app.setting import recipe_section
+from landscape.app.problems import recipe_section
 from landscape.errors import ConfigError
 from landscape.risk.objective import EmpiricalRisk
 from landscape.runtime.progress import Reporter

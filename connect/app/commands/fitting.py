@@ -16,7 +16,9 @@ from connect.measures.planes import DIMENSIONS, measure_plane
 from connect.measures.profiles import lengths, profile
 from connect.paths.fitting import require_joinable
 from connect.paths.path import MOVED_BUFFERS, Path, load_path, path_of, save_path
-from landscape.app.setting import Study, choose_device, load_network, open_study
+from landscape.app.checkpoints import load_network
+from landscape.app.devices import choose_device
+from landscape.app.setting import Setting, open_setting
 from landscape.errors import ConfigError, Interrupted
 from landscape.risk.objective import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
@@ -89,28 +91,28 @@ class _Fitting:
         config = self._config
         a, b = (load_network(config, file) for file in (config.a, config.b))
         require_same_layout(a, b)
-        study = open_study(config, config, [a, b], trust_code=config.trust_code)
+        setting = open_setting(config, config, [a, b], trust_code=config.trust_code)
         saved = load_checkpoint(config.start) if config.start else None
-        start = path_of(saved, study.space) if saved else None
-        points = study.load_all([a, b])
-        require_joinable(points.thetas[0], points.thetas[1], start)
-        if config.plane_points and study.space.dimension < DIMENSIONS:
+        start = path_of(saved, setting.space) if saved else None
+        networks = setting.load_all([a, b])
+        require_joinable(networks.thetas[0], networks.thetas[1], start)
+        if config.plane_points and setting.space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
-        statistics = study.policy(config, points)
-        risk = study.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
-        measured = study.of_network({
+        statistics = setting.policy(config, networks)
+        risk = setting.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
+        measured = setting.of_network({
             "batch_norm": statistics.name,
             "statistics_batch_size": config.statistics_batch_size,
             **risk.evaluation(),
         })  # fmt: skip
-        provenance = self._provenance(study, a, b, saved) | (measured if self._finder.measures else {})
-        provenance |= {MOVED_BUFFERS: sorted(points.others)} if points.others else {}
-        given = [points.thetas, start]
-        del points, a, b, saved, start  # a fit holds what it needs of them
-        path = self._fitted(study, risk, given, provenance)
+        provenance = self._provenance(setting, a, b, saved) | (measured if self._finder.measures else {})
+        provenance |= {MOVED_BUFFERS: sorted(networks.others)} if networks.others else {}
+        given = [networks.thetas, start]
+        del networks, a, b, saved, start  # a fit holds what it needs of them
+        path = self._fitted(setting, risk, given, provenance)
         if not self._ranks.first:
             raise SystemExit(0)
-        moved = self._moved(study, path) if config.free_ends else ""
+        moved = self._moved(setting, path) if config.free_ends else ""
         return self._measured(path, risk, provenance | measured, moved)
 
     def _begun_batch_size(self) -> FilePath | int | None:
@@ -124,9 +126,9 @@ class _Fitting:
                     return size
         return self._out / PROFILE
 
-    def _provenance(self, study: Study, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
+    def _provenance(self, setting: Setting, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
         config = self._config
-        return study.provenance(
+        return setting.provenance(
             {"a": a, "b": b} | ({"start": start} if start else {}),
             **self._finder.settings,
             **({"free_ends": True} if config.free_ends else {}),
@@ -136,11 +138,11 @@ class _Fitting:
             processes=self._ranks.size,
         )
 
-    def _fitted(self, study: Study, risk: EmpiricalRisk, given: list[Any], provenance: dict[str, Any]) -> Path:
+    def _fitted(self, setting: Setting, risk: EmpiricalRisk, given: list[Any], provenance: dict[str, Any]) -> Path:
         """The trained path: from its file when a resume finds it finished."""
         config, file = self._config, self._out / PATH
         if config.resume and file.exists():
-            path = load_path(file, study.space, risk.module)
+            path = load_path(file, setting.space, risk.module)
             require_same_provenance(file, path.provenance, provenance)
             return path
         keeping = Keeping(
@@ -160,16 +162,16 @@ class _Fitting:
         )
         path = replace(found, provenance=provenance)
         if self._ranks.first:
-            save_path(file, path, study.space, {"problem": study.carried()})
+            save_path(file, path, setting.space, {"problem": setting.carried()})
             keeping.discard()
         return path
 
-    def _moved(self, study: Study, path: Path) -> str:
+    def _moved(self, setting: Setting, path: Path) -> str:
         """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
         config = self._config
         files = (config.a, config.b)
         states = [load_network(config, file).state for file in files]
-        ways = [float((study.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
+        ways = [float((setting.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
         return (
             f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "
             "the figures are theirs, not those of the checkpoints"

@@ -21,8 +21,9 @@ from connect.minima.relations import relations
 from connect.minima.saddles import centrality, minimax_saddles, ordered_passes, valleys
 from connect.paths.geometry import gram
 from connect.paths.path import load_path
+from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
-from landscape.app.setting import load_network, open_study
+from landscape.app.setting import open_setting
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
@@ -144,17 +145,17 @@ class _Mapping:
     def run(self) -> GraphSummary:
         config = self._config
         minima, duplicates = _distinct([load_network(config, file) for file in self._files])
-        study = open_study(config, config, minima, trust_code=config.trust_code)
+        setting = open_setting(config, config, minima, trust_code=config.trust_code)
         known = load_graph(self._file) if config.resume and self._file.exists() else None
         self._minima = _named(minima, known)
-        points = study.load_all(list(self._minima.values()))
-        self._thetas, twins = _apart(self._minima, points.thetas)
+        networks = setting.load_all(list(self._minima.values()))
+        self._thetas, twins = _apart(self._minima, networks.thetas)
         duplicates |= twins
-        statistics = study.policy(replace(config, batch_norm="recomputed"), points)
+        statistics = setting.policy(replace(config, batch_norm="recomputed"), networks)
         begun = known.provenance.get("eval_batch_size") if known else None
-        self._risk = study.risk(config, statistics, begun=begun)
-        self._study = study
-        provenance = study.provenance(
+        self._risk = setting.risk(config, statistics, begun=begun)
+        self._setting = setting
+        provenance = setting.provenance(
             {},
             **self._finder.settings,
             points=config.points,
@@ -169,7 +170,7 @@ class _Mapping:
         if known:
             require_same_provenance(self._file, known.provenance, provenance)
         self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
-        self._passes = Passes(config, study, self._risk, self._finder, provenance, self._report)
+        self._passes = Passes(config, setting, self._risk, self._finder, provenance, self._report)
         self._measure_minima()
         self._passes.clean()
         self._save()
@@ -280,7 +281,7 @@ class _Mapping:
         names = [str(name) for name in graph.nodes]
         place = {name: index for index, name in enumerate(names)}
         paths = (
-            (f"path {place[str(a)]} {place[str(b)]}", load_path(config.out / attributes["path"], self._study.space))
+            (f"path {place[str(a)]} {place[str(b)]}", load_path(config.out / attributes["path"], self._setting.space))
             for a, b, attributes in graph.passes
         )
         order = [list(self._minima).index(name) for name in names]

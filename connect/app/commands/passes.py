@@ -16,7 +16,7 @@ from connect.measures.profiles import Along, figures, lengths, measure_way
 from connect.measures.ways import joined
 from connect.paths.curves import PolygonalChain
 from connect.paths.path import Path, load_path, save_path
-from landscape.app.setting import Study
+from landscape.app.setting import Setting
 from landscape.errors import DivergedError
 from landscape.risk.objective import EmpiricalRisk
 from landscape.runtime.progress import Reporter
@@ -40,7 +40,7 @@ class Passes:
 
     Args:
         config: tolerance, points, seed and folder.
-        study: gives names and shapes.
+        setting: gives names and shapes.
         risk: the loss.
         finder: trains paths.
         provenance: what all passes follow from.
@@ -50,13 +50,13 @@ class Passes:
     def __init__(
         self,
         config: GraphConfig,
-        study: Study,
+        setting: Setting,
         risk: EmpiricalRisk,
         finder: PathFinder,
         provenance: Mapping[str, Any],
         report: Reporter,
     ) -> None:
-        self._config, self._study, self._risk, self._report = config, study, risk, report
+        self._config, self._setting, self._risk, self._report = config, setting, risk, report
         self._finder, self._provenance = finder, provenance
         self._buffers = risk.buffers()
 
@@ -129,7 +129,7 @@ class Passes:
         """A trained path: from its file when a stopped run had finished it; the straight line when that lay lower."""
         file, state = stem.with_suffix(".safetensors"), stem.with_suffix(".state.safetensors")
         if file.exists():
-            path = load_path(file, self._study.space)
+            path = load_path(file, self._setting.space)
             if path.provenance.get("curve") == _STRAIGHT and path.provenance.get("tried"):
                 return path
             if path.provenance.get("curve") != _STRAIGHT:
@@ -175,7 +175,7 @@ class Passes:
         }
 
     def _save(self, file: FilePath, path: Path) -> None:
-        save_path(file, path, self._study.space, {"problem": self._study.carried()})
+        save_path(file, path, self._setting.space, {"problem": self._setting.carried()})
 
 
 def whole(folder: FilePath, attributes: Mapping[str, Any]) -> bool:

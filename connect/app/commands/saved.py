@@ -7,7 +7,8 @@ from typing import Any
 
 from connect.app.config import SavedPathOptions
 from connect.paths.path import MOVED_BUFFERS, Path, load_path
-from landscape.app.setting import Study, load_network, open_study
+from landscape.app.checkpoints import load_network
+from landscape.app.setting import Setting, open_setting
 from landscape.errors import CheckpointError, ConfigError
 from landscape.risk.batchnorm import Recomputed
 from landscape.risk.objective import EmpiricalRisk
@@ -21,13 +22,13 @@ class SavedPath:
 
     Attributes:
         path: the path, whose `module` gives networks.
-        study: problem and space.
+        setting: problem and space.
         risk: the loss, with statistics recomputed everywhere.
         provenance: what anything measured of it follows from.
     """
 
     path: Path
-    study: Study
+    setting: Setting
     risk: EmpiricalRisk
     provenance: Mapping[str, Any]
 
@@ -58,17 +59,17 @@ def open_path(
     if not isinstance(trainable, str | None) or not isinstance(known.get("checkpoints", {}), Mapping):
         raise CheckpointError(f"{options.path} holds a provenance that connect fit does not write.")
     bearers = [saved, *([base] if base else [])]
-    study = open_study(replace(options, trainable=trainable), options, bearers, trust_code=options.trust_code)
+    setting = open_setting(replace(options, trainable=trainable), options, bearers, trust_code=options.trust_code)
     if base:
-        study.load(base)
+        setting.load(base)
         _require_fitted_with(options.path, base, known)
-    path = load_path(options.path, study.space)
+    path = load_path(options.path, setting.space)
     if not base:
-        _require_whole(options.path, study.space, path)
-    statistics = Recomputed(study.problem.data.splits["train"], study.problem.loss, options.statistics_batch_size)
-    risk = study.risk(options, statistics, study.splits(split) if split else None, begun=begun)
+        _require_whole(options.path, setting.space, path)
+    statistics = Recomputed(setting.problem.data.splits["train"], setting.problem.loss, options.statistics_batch_size)
+    risk = setting.risk(options, statistics, setting.splits(split) if split else None, begun=begun)
     checkpoints: dict[str, Checkpoint] = {"path": saved} | ({"base": base} if base else {})
-    provenance = study.provenance(
+    provenance = setting.provenance(
         checkpoints,
         curve=known.get("curve", path.curve.name),
         control_points=path.curve.control_points,
@@ -81,7 +82,7 @@ def open_path(
         **risk.evaluation(),
         **settings,
     )
-    return SavedPath(replace(path, build=risk.module), study, risk, provenance)
+    return SavedPath(replace(path, build=risk.module), setting, risk, provenance)
 
 
 def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:

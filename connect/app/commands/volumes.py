@@ -12,8 +12,9 @@ from connect.app.commands.finding import fit_recipe
 from connect.app.commands.pictures import draw_result
 from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
+from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
-from landscape.app.setting import Study, load_network, open_study
+from landscape.app.setting import Setting, open_setting
 from landscape.risk.objective import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
@@ -84,14 +85,14 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
     checkpoints = [load_network(config, file) for file in config.minima]
     for other in checkpoints[1:]:
         require_same_layout(checkpoints[0], other)
-    study = open_study(config, config, checkpoints, trust_code=config.trust_code)
-    points = study.load_all(checkpoints)
-    require_spanning(points.thetas, config.connecting)
-    statistics = study.policy(config, points)
+    setting = open_setting(config, config, checkpoints, trust_code=config.trust_code)
+    networks = setting.load_all(checkpoints)
+    require_spanning(networks.thetas, config.connecting)
+    statistics = setting.policy(config, networks)
     if len(checkpoints) == 1 and config.batch_norm is None:
-        statistics = study.policy(replace(config, batch_norm="recomputed"), points)
-    risk = study.risk(config, statistics, begun=out / _MEASURED if config.resume else None)
-    provenance = study.provenance(
+        statistics = setting.policy(replace(config, batch_norm="recomputed"), networks)
+    risk = setting.risk(config, statistics, begun=out / _MEASURED if config.resume else None)
+    provenance = setting.provenance(
         {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)},
         connecting=config.connecting,
         volume_weight=config.volume_weight,
@@ -101,11 +102,11 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
         precision=config.precision,
     )
     keepings = [Keeping(out / name, provenance, resume=config.resume, seconds=config.save_every) for name in states]
-    found = _trained(config, out / _SIMPLEX, study, provenance)
+    found = _trained(config, out / _SIMPLEX, setting, provenance)
     if found is None:
         found = fit_simplex(
             risk,
-            points.thetas,
+            networks.thetas,
             config.connecting,
             recipe,
             volume_weight=config.volume_weight,
@@ -113,13 +114,13 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
             keeping=keepings.__getitem__,
             report=report,
         )
-        _save(out / _SIMPLEX, found, study, provenance)
+        _save(out / _SIMPLEX, found, setting, provenance)
         for keeping in keepings:
             keeping.discard()
     measuring = {
         **provenance,
         "samples": config.samples,
-        **study.of_network({"batch_norm": statistics.name}),
+        **setting.of_network({"batch_norm": statistics.name}),
         "statistics_batch_size": config.statistics_batch_size,
         **risk.evaluation(),
     }
@@ -127,7 +128,7 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
 
 
 def _trained(
-    config: SimplexConfig, file: FilePath, study: Study, provenance: dict[str, Any]
+    config: SimplexConfig, file: FilePath, setting: Setting, provenance: dict[str, Any]
 ) -> SimplicialComplex | None:
     """What a resume finds finished."""
     if not (config.resume and file.exists()):
@@ -135,14 +136,14 @@ def _trained(
     saved = load_checkpoint(file)
     require_same_provenance(file, saved.metadata.get("provenance", {}), provenance)
     count = len(config.minima) + config.connecting
-    vertices = [study.space.flatten({name: tensor[i] for name, tensor in saved.state.items()}) for i in range(count)]
+    vertices = [setting.space.flatten({name: tensor[i] for name, tensor in saved.state.items()}) for i in range(count)]
     return SimplicialComplex(torch.stack(vertices), len(config.minima))
 
 
-def _save(file: FilePath, found: SimplicialComplex, study: Study, provenance: dict[str, Any]) -> None:
+def _save(file: FilePath, found: SimplicialComplex, setting: Setting, provenance: dict[str, Any]) -> None:
     """Write the vertices, for each parameter `[m + n, ...]` by name."""
-    known = {"kind": "simplex", "minima": found.minima, "provenance": provenance, "problem": study.carried()}
-    save_tensors(file, study.space.views(found.vertices), known)
+    known = {"kind": "simplex", "minima": found.minima, "provenance": provenance, "problem": setting.carried()}
+    save_tensors(file, setting.space.views(found.vertices), known)
 
 
 def _measured(

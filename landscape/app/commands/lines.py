@@ -7,6 +7,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
@@ -16,7 +17,7 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import at_point, loss_range, wrote
 from landscape.app.config import LineConfig
-from landscape.app.setting import Points, Study, load_network, open_study
+from landscape.app.setting import Networks, Setting, open_setting
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import unrelated_seeds
@@ -73,13 +74,13 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     t = parse_axis(values, "--range")
     named = {"a": config.a} | ({"b": config.b} if config.b else {})
     checkpoints = {name: load_network(config, path) for name, path in named.items()}
-    study = open_study(config, config, list(checkpoints.values()), trust_code=config.trust_code)
-    points = study.load_all(list(checkpoints.values()))
-    statistics = study.policy(config, points)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
-    where, how = _slice(config, study, points)
+    setting = open_setting(config, config, list(checkpoints.values()), trust_code=config.trust_code)
+    networks = setting.load_all(list(checkpoints.values()))
+    statistics = setting.policy(config, networks)
+    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
+    where, how = _slice(config, setting, networks)
     gauges = curvature_gauges(config, risk, config.seed)
-    provenance = study.provenance(
+    provenance = setting.provenance(
         checkpoints,
         range=values,
         directions=config.directions,
@@ -97,7 +98,7 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     facts = {"names": {name: path.stem for name, path in named.items()}}
     begun = Result("line", {}, provenance=provenance, facts=facts)
     writer = ResultWriter(out, begun, resume=config.resume)
-    writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, points.thetas, strict=True)})
+    writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, networks.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
     measured = sweep(risk, where, axes, gauges=gauges, writer=writer, report=report)
     outputs.commit()
@@ -112,18 +113,20 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     )
 
 
-def _slice(config: LineConfig, study: Study, points: Points) -> tuple[Slice, str | None]:
+def _slice(config: LineConfig, setting: Setting, networks: Networks) -> tuple[Slice, str | None]:
     """The line or the bundle of lines, and how its directions are normalised."""
     if config.b:
-        a, b = points.thetas
+        a, b = networks.thetas
         if (a == b).all():
             raise ConfigError(f"{config.a} and {config.b} hold the same weights; no line leads from one to the other.")
         return Line(a, b), None
-    theta, how = points.thetas[0], config.normalise or "filter"
+    theta, how = networks.thetas[0], config.normalise or "filter"
     seeds = unrelated_seeds(config.seed, config.directions)
 
     def direction(index: int) -> torch.Tensor:
-        drawn = normalise(random_direction(study.space, seeds[index]), theta, study.space, how, biases=config.biases)
+        drawn = normalise(
+            random_direction(setting.space, seeds[index]), theta, setting.space, how, biases=config.biases
+        )
         return require_length(drawn)
 
     direction(0)

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import HessianConfig
-from landscape.app.setting import load_network, open_study
+from landscape.app.setting import open_setting
 from landscape.curvature.density import spectral_density
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Product, Restriction
@@ -97,14 +98,14 @@ def _spectrum(config: HessianConfig, outputs: Outputs, report: Reporter) -> Hess
     started = perf_counter()
     out = outputs.at(config.out) if config.out else None
     checkpoint = load_network(config, config.checkpoint)
-    study = open_study(config, config, [checkpoint], trust_code=config.trust_code)
-    points = study.load_all([checkpoint])
-    theta, space = points.thetas[0], study.space
-    statistics = study.policy(config, points)
+    setting = open_setting(config, config, [checkpoint], trust_code=config.trust_code)
+    networks = setting.load_all([checkpoint])
+    theta, space = networks.thetas[0], setting.space
+    statistics = setting.policy(config, networks)
     restriction = Restriction(space.select(config.parameters))
-    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
+    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
     risk = sampled(config.samples, risk)
-    provenance = study.provenance(
+    provenance = setting.provenance(
         {"checkpoint": checkpoint},
         matrix=config.matrix,
         parameters=config.parameters,

@@ -26,7 +26,7 @@ from landscape.app.config import (
     TrainConfig,
     TrajectoryConfig,
 )
-from landscape.app.setting import read_problem_file, require_problem
+from landscape.app.problems import read_problem_file, require_problem
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.problems.specification import overridden
 from landscape.runtime.progress import Reporter, silent

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from landscape.app.checkpoints import load_as, load_network
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
@@ -19,7 +20,7 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
-from landscape.app.setting import Points, Study, load_as, load_network, open_study
+from landscape.app.setting import Networks, Setting, open_setting
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Restriction
 from landscape.errors import ConfigError
@@ -88,19 +89,19 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     role, others = ("through", config.through) if config.through else ("towards", config.towards)
     centre, *rest = (load_network(config, path) for path in (config.checkpoint, *others))
     marked = [load_as(config, path) for path in config.project]
-    study = open_study(config, config, [centre], trust_code=config.trust_code)
-    points = study.load_all([centre, *rest])
-    statistics = study.policy(config, points)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
+    setting = open_setting(config, config, [centre], trust_code=config.trust_code)
+    networks = setting.load_all([centre, *rest])
+    statistics = setting.policy(config, networks)
+    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
     gauged = curvature_gauges(config, risk, config.seed)
-    planes, eigenvalues = _planes(config, study, risk, points)
+    planes, eigenvalues = _planes(config, setting, risk, networks)
     plane = next(iter(planes.values()))
-    projections = _projections(config, plane, study, points, marked)
+    projections = _projections(config, plane, setting, networks, marked)
     marks = {name: found.coordinates for name, found in projections.items()}
     axes = _grid(config, given, np.concatenate(list(marks.values())))
     named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
     named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
-    provenance = study.provenance(
+    provenance = setting.provenance(
         named,
         x=config.x,
         y=config.y,
@@ -124,8 +125,8 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     }
     writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.resume)
     if config.save_axes:
-        _save_axes(outputs.at(config.save_axes), config, study, plane)
-    writer.note({"at_a": at_point(risk, points.thetas[0])})
+        _save_axes(outputs.at(config.save_axes), config, setting, plane)
+    writer.note({"at_a": at_point(risk, networks.thetas[0])})
     strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
     measured = [_measure(risk, drawn, gauged, axes, strategy, writer, name, report) for name, drawn in planes.items()]
     outputs.commit()
@@ -173,17 +174,17 @@ def _scaling(config: SurfaceConfig) -> Scaling | None:
 
 
 def _planes(
-    config: SurfaceConfig, study: Study, risk: EmpiricalRisk, points: Points
+    config: SurfaceConfig, setting: Setting, risk: EmpiricalRisk, networks: Networks
 ) -> tuple[dict[str, Plane], dict[str, Any]]:
     """The planes by the names of their sweeps, and the eigenvalues that axes along eigenvectors belong to."""
-    theta, space, scaling = points.thetas[0], study.space, _scaling(config)
+    theta, space, scaling = networks.thetas[0], setting.space, _scaling(config)
     if config.draws > 1:
         seeds = range(config.seed, config.seed + config.draws)
         return {f"seed {seed}": random_plane(theta, space, seed, scaling) for seed in seeds}, {}
     if config.axes in EIGENVECTOR_AXES:
         directions, values = _eigenvectors(config, risk, theta)
         return {"": Plane(theta, *directions)}, {"eigenvalues": values}
-    return {"": _plane(config, space, points.thetas, scaling)}, {}
+    return {"": _plane(config, space, networks.thetas, scaling)}, {}
 
 
 def _plane(config: SurfaceConfig, space: ParameterSpace, thetas: torch.Tensor, scaling: Scaling | None) -> Plane:
@@ -226,18 +227,18 @@ def _eigenvectors(
     return (x, y), values.tolist()
 
 
-def _save_axes(file: Path, config: SurfaceConfig, study: Study, plane: Plane) -> None:
+def _save_axes(file: Path, config: SurfaceConfig, setting: Setting, plane: Plane) -> None:
     """Write the directions; a file that a resumed run wrote before is left as it is.
 
     Raises:
         ConfigError: a file of that name holds other directions.
     """
     if config.resume and file.exists():
-        known = read_directions(file, study.space)
+        known = read_directions(file, setting.space)
         if not all(torch.equal(a, b) for a, b in zip(known, plane.axes, strict=True)):
             raise ConfigError(f"{file} holds other directions; name another file with --save-axes.")
         return
-    write_directions(file, study.space, plane.axes)
+    write_directions(file, setting.space, plane.axes)
 
 
 def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
@@ -272,14 +273,14 @@ def _minima(projections: Mapping[str, Projection]) -> Array:
 
 
 def _projections(
-    config: SurfaceConfig, plane: Plane, study: Study, points: Points, marked: Sequence[Checkpoint]
+    config: SurfaceConfig, plane: Plane, setting: Setting, networks: Networks, marked: Sequence[Checkpoint]
 ) -> dict[str, Projection]:
     """Where the checkpoints of the plane, and whatever else is to be marked, lie on it."""
     own = [config.checkpoint, *config.through, *(config.towards if config.axes == "difference" else ())]
-    found = [project(plane, theta[None]) for theta in points.thetas[: len(own)]]
-    found += [project(plane, *study.traced(checkpoint)) for checkpoint in marked]
+    found = [project(plane, theta[None]) for theta in networks.thetas[: len(own)]]
+    found += [project(plane, *setting.traced(checkpoint)) for checkpoint in marked]
     files = [*own, *config.project]
     if config.axes == "pca":
         files.append(Path("towards"))
-        found.append(project(plane, points.thetas[1:]))
+        found.append(project(plane, networks.thetas[1:]))
     return dict(zip(distinct_names(files), found, strict=True))

@@ -12,7 +12,8 @@ import torch
 
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import TrainConfig
-from landscape.app.setting import Study, open_study, recipe_section
+from landscape.app.problems import recipe_section
+from landscape.app.setting import Setting, open_setting
 from landscape.risk.objective import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
@@ -78,9 +79,9 @@ def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSumm
     out = outputs.at(config.out)
     recipe = Recipe().updated(recipe_section(config, "train"), f"{config.problem}: train")
     recipe = recipe.updated(config.recipe_values(), "the flags")
-    study = open_study(config, config, seed=config.seed)
-    space, problem = study.space, study.problem
-    provenance = study.provenance(
+    setting = open_setting(config, config, seed=config.seed)
+    space, problem = setting.space, setting.problem
+    provenance = setting.provenance(
         {}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable, precision=config.precision
     )
     keeping = Keeping(_state_file(out), provenance, resume=config.resume)
@@ -88,8 +89,8 @@ def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSumm
         finished = _finished(config, out, provenance)
         outputs.commit()
         return finished
-    carried = {"problem": study.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
-    snapshots = _snapshot_writer(outputs.at(config.snapshots), study, carried) if config.snapshots else None
+    carried = {"problem": setting.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
+    snapshots = _snapshot_writer(outputs.at(config.snapshots), setting, carried) if config.snapshots else None
     risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
     start = space.theta.clone()
     if snapshots and not (config.resume and keeping.path.exists()):
@@ -126,9 +127,9 @@ def _finished(config: TrainConfig, out: Path, provenance: Mapping[str, Any]) -> 
     return TrainSummary(**figures, seconds=0.0, files=[str(config.out)])
 
 
-def _snapshot_writer(folder: Path, study: Study, carried: Mapping[str, Any]) -> Callable[[int, torch.Tensor], None]:
+def _snapshot_writer(folder: Path, setting: Setting, carried: Mapping[str, Any]) -> Callable[[int, torch.Tensor], None]:
     def write(epoch: int, points: torch.Tensor) -> None:
-        state = study.space.state_dict(points[0])
+        state = setting.space.state_dict(points[0])
         save_tensors(folder / f"epoch_{epoch:04d}.safetensors", state, {**carried, "epoch": epoch})
 
     return write

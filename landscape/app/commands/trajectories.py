@@ -9,10 +9,11 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from landscape.app.checkpoints import load_network
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import distinct_names, wrote
 from landscape.app.config import TrajectoryConfig
-from landscape.app.setting import load_network, open_study
+from landscape.app.setting import open_setting
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.planes import principal_plane
@@ -82,19 +83,19 @@ def _trajectory(
     given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
     loaded = [load_network(config, path) for paths in groups.values() for path in paths]
     end = len(next(iter(groups.values()))) - 1
-    study = open_study(config, config, [loaded[end]], trust_code=config.trust_code)
+    setting = open_setting(config, config, [loaded[end]], trust_code=config.trust_code)
     order = [end, *(index for index in range(len(loaded)) if index != end)]
-    points = study.load_all([loaded[index] for index in order])
-    statistics = study.policy(config, points)
-    plane, shares = principal_plane(points.thetas, study.space)
-    seen = project(plane, points.thetas)
+    networks = setting.load_all([loaded[index] for index in order])
+    statistics = setting.policy(config, networks)
+    plane, shares = principal_plane(networks.thetas, setting.space)
+    seen = project(plane, networks.thetas)
     place = np.argsort(order)
     edges = np.cumsum([len(paths) for paths in groups.values()])[:-1]
     marks = dict(zip(groups, np.split(seen.coordinates[place], edges), strict=True))
     distances = dict(zip(groups, np.split(seen.distances[place], edges), strict=True))
-    longest = max(float(torch.dist(theta, points.thetas[0])) for theta in points.thetas)
-    risk = study.risk(config, statistics, study.splits(config.split), begun=out if config.resume else None)
-    provenance = study.provenance(
+    longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
+    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
+    provenance = setting.provenance(
         {},
         trajectories=[[name, len(paths)] for name, paths in groups.items()],
         snapshots=[checkpoint.fingerprint for checkpoint in loaded],

@@ -10,7 +10,7 @@ import yaml
 
 from landscape import ProblemSpecification, StudyConfig, build_problem, load_checkpoint, load_result
 from landscape.app.commands.studies import planned
-from landscape.app.setting import read_problem_file
+from landscape.app.problems import read_problem_file
 from landscape.problems.models import MODELS
 from tests.oracles import Signalling
 

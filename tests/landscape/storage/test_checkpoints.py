@@ -9,8 +9,8 @@ from torch import nn
 
 from connect.app import cli as connect_cli
 from landscape import Checkpoint, ParameterSpace, load_checkpoint, save_tensors
+from landscape.app.checkpoints import load_as, load_network
 from landscape.app.config import CheckpointOptions
-from landscape.app.setting import load_as, load_network
 from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError, UntrustedPickleError
 from landscape.storage.checkpoints import read_metadata, require_same_layout
 from landscape.storage.pickles import LAST_KEYS, STATE_KEYS
