@@ -18,7 +18,7 @@ from typing import Any
 
 from landscape.errors import ConfigError, Interrupted, StorageError
 from landscape.storage.files import remove_partials, require_replaceable, sync_folder
-from landscape.storage.locks import claimed
+from landscape.storage.locks import belongs_to_us, claimed
 
 _PUT_OFF = "the new files are whole, and the next run puts them in place"
 _LEFT_BEHIND = re.compile(r"\..+\.(partial|lock)")  # by a process that was killed
@@ -344,6 +344,6 @@ def _is_own_folder(path: Path) -> bool:
         status = path.lstat()
     except FileNotFoundError:
         return False
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
+    if not stat.S_ISDIR(status.st_mode) or not belongs_to_us(status, path.parent):
         raise StorageError(f"{path} is in the way, where this command keeps new files; move it away, then run again.")
     return True

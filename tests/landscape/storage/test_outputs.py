@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +200,25 @@ def test_a_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
     (tmp_path / ".s.h5.lock").write_text("12345")
     with claimed(tmp_path / "s.h5"):
         assert (tmp_path / ".s.h5.lock").read_text() == str(os.getpid())
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_that_ask_again_and_again_one_holds_an_output_at_a_time(tmp_path):
+    holders, refused = [], []
+
+    def ask(number):
+        for _ in range(50):
+            try:
+                with claimed(tmp_path / "s.h5"):
+                    holders.append(number)
+                    assert holders == [number]
+                    holders.remove(number)
+            except BusyError as error:
+                refused.append(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    assert len(refused) < 200
     assert not list(tmp_path.iterdir())
 
 
