@@ -11,32 +11,21 @@ from matplotlib.lines import Line2D
 from landscape.plots.lines import draw_quantity
 from landscape.plots.rendering import COLOURS, Look
 from landscape.plots.surface import marked_levels, shade_missing, shown_values
-from landscape.storage.results import SECOND_SAMPLE, Array, Sweep
+from landscape.storage.quantities import variable
+from landscape.storage.results import Array, Sweep
 
 MAPS = ("ratio", "signed_ratio", "max_eig", "min_eig")
-_LABELS = {
-    "ratio": "|smallest / largest eigenvalue|",
-    "signed_ratio": "smallest / largest eigenvalue",
-    "max_eig": "largest eigenvalue",
-    "min_eig": "smallest eigenvalue",
-}
-_MOST_RATIO, _LOGARITHMIC_FROM, _FAINTEST = 0.5, 10.0, 1e-3
+_LOGARITHMIC_FROM, _FAINTEST = 10.0, 1e-3
 _DIVERGING = "PuOr_r"
 
 
 def is_map(quantity: str) -> bool:
     """Whether a quantity is an eigenvalue or a ratio of two, also of the second sample."""
-    return quantity.removeprefix(SECOND_SAMPLE) in MAPS
-
-
-def map_label(quantity: str) -> str:
-    """The words for an eigenvalue or a ratio of two."""
-    own = quantity.removeprefix(SECOND_SAMPLE)
-    return _LABELS[own] + (", second sample" if own != quantity else "")
+    return variable(quantity).quantity.name in MAPS
 
 
 def map_norm(quantity: str, values: Array, look: Look | None = None) -> Normalize:
-    """How values become colours: ratios up to 1/2 unless told otherwise; what may be negative around zero.
+    """How values become colours: between the quantity's limits; without limits, what may be negative around zero.
 
     Args:
         quantity: which.
@@ -44,16 +33,15 @@ def map_norm(quantity: str, values: Array, look: Look | None = None) -> Normaliz
         look: ends of the colours, where they are given.
     """
     look = look or Look()
-    own = quantity.removeprefix(SECOND_SAMPLE)
+    own = variable(quantity).quantity
     finite = values[np.isfinite(values)]
     least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     largest = max(abs(least), abs(most)) or 1.0
-    positive = own == "max_eig" and least > 0
-    usual = {"ratio": (0.0, _MOST_RATIO), "signed_ratio": (-_MOST_RATIO, _MOST_RATIO)}
-    low, high = usual.get(own, (least, most) if positive else (-largest, largest))
+    positive = own.scale == "log" and least > 0
+    low, high = own.limits or ((least, most) if positive else (-largest, largest))
     if look.low is not None or look.high is not None:
         low, high = _limits(look, low, high)
-    if own in usual:
+    if own.scale == "linear":
         return Normalize(low, high)
     if positive and low > 0 and high / low < _LOGARITHMIC_FROM:
         return Normalize(low / 1.1, high * 1.1) if low == high else Normalize(low, high)
@@ -116,7 +104,7 @@ def draw_map_bar(axes: Any, drawn: ScalarMappable, quantity: str, values: Array)
     finite = values[np.isfinite(values)]
     above, below = bool((finite > drawn.norm.vmax).any()), bool((finite < drawn.norm.vmin).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((above, below), "neither")
-    bar = figure.colorbar(drawn, ax=axes, label=map_label(quantity), extend=extend)
+    bar = figure.colorbar(drawn, ax=axes, label=variable(quantity).label, extend=extend)
     if isinstance(drawn.norm, SymLogNorm):
         low, high = drawn.norm.vmin or 0.0, drawn.norm.vmax or 0.0
         most = max(-low, high)
@@ -132,7 +120,7 @@ def _draw_loss(axes: Axes, sweep: Sweep) -> None:
     """Contours of the loss of the first split."""
     if not sweep.splits:
         return
-    loss = np.where(sweep.done, sweep[f"{sweep.splits[0]}_loss"], np.nan)
+    loss = np.where(sweep.done, sweep["loss", sweep.splits[0]], np.nan)
     levels = marked_levels(Look().scale_of(loss))
     if len(levels):
         with np.errstate(invalid="ignore"):
@@ -158,12 +146,12 @@ def draw_eigenvalues(axes: Axes, sweep: Sweep, *, colour: str | None = None, nam
     own = {"max_eig": COLOURS["straight"], "min_eig": COLOURS["path"], "trace": COLOURS["ends"]}
     shared = {"max_eig": "-", "min_eig": "--", "trace": ":"}
     lines = []
-    known = [quantity for quantity in own if quantity in sweep.values]
-    for quantity in known:
+    measured = [quantity for quantity in own if quantity in sweep]
+    for quantity in measured:
         drawn, style = (colour, shared[quantity]) if colour else (own[quantity], "-")
-        label = ", ".join(filter(None, [name, _LABELS.get(quantity, quantity)]))
+        label = ", ".join(filter(None, [name, variable(quantity).label]))
         lines += draw_quantity(axes, sweep, quantity, style, drawn, label)
-    if "trace" in known and sweep.done.ndim == 1:
+    if "trace" in measured and sweep.done.ndim == 1:
         trace, error = sweep["trace"], sweep["trace_error"]
         axes.fill_between(t, trace - error, trace + error, color=colour or own["trace"], alpha=0.15, linewidth=0)
     sizes = np.abs(np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float))

@@ -23,15 +23,16 @@ from landscape.plots.surface import (
     draw_contours,
     draw_measured,
     draw_surface,
-    label_of,
     shown_values,
 )
+from landscape.storage.quantities import variable
 from landscape.storage.results import Array, Result, Sweep
 
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3
 _SIDE, _LEAST = 4.3, 2.2
 _FAINTEST = 1e-8
+_OF_SPLITS = {"loss", "accuracy", "error"}
 _WIDTH, _NO_BREAK = 84, "\u00a0"
 
 
@@ -44,7 +45,7 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
         note: a further line above it.
     """
     sweep = require_measured(result.sweep)
-    curved = "max_eig" in sweep.values
+    curved = "max_eig" in sweep
     figure = new_figure(6.2, 6.2 if curved else 3.9)
     axes, *beneath = figure.subplots(2 if curved else 1, sharex=True, squeeze=False)[:, 0]
     if not sweep.splits:
@@ -279,7 +280,7 @@ def panels_figure(
         caption = " · ".join(filter(None, [caption, f"lines: {shown[0].splits[0]} loss" if shown[0].splits else ""]))
     elif flat:
         clipped = bool((values[np.isfinite(values)] > scale.high).any())
-        draw_bar(grid, drawn, scale, label_of(quantity), clipped=clipped)
+        draw_bar(grid, drawn, scale, variable(quantity).label, clipped=clipped)
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
         caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
     else:
@@ -331,8 +332,8 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     told = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
     told = [text for text in told if text]
     told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
-    own, _, kind = (quantity or "").rpartition("_")
-    split = own if kind in {"loss", "accuracy", "error"} else provenance.get("split")
+    shown = variable(quantity or "")
+    split = shown.of if shown.quantity.name in _OF_SPLITS else provenance.get("split")
     told += [str(split)] if split else []
     names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
     given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
@@ -375,7 +376,7 @@ def _notes(result: Result, name: str, quantity: str, look: Look) -> list[str]:
     error = result.facts.get("interpolated", {}).get(name)
     if error is not None and not sweep.done.all():
         told.insert(0, f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)")
-        if quantity.endswith("_loss"):
+        if variable(quantity).quantity.name == "loss":
             logarithmic = "logarithmic " if (sweep[quantity] > 0).all() else ""
             told.append(f"interpolated to {error:.1%} of the {logarithmic}range")
     return [" · ".join(told)]

@@ -9,7 +9,8 @@ import numpy as np
 from landscape.errors import ConfigError
 from landscape.plots.figures import MARK_COLOURS, describe, require_measured, shares_unit
 from landscape.plots.rendering import Look
-from landscape.plots.surface import label_of, shown_values
+from landscape.plots.surface import shown_values
+from landscape.storage.quantities import variable
 from landscape.storage.results import Array, Result, heights_at
 
 _LIFT = 0.01
@@ -61,9 +62,9 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
             colorscale=look.colour_map if look.colour_map != "gray" else "Greys_r",
             cmin=low,
             cmax=high,
-            colorbar={"title": {"text": label_of(quantity)}, "tickvals": ticks, "ticktext": shown},
+            colorbar={"title": {"text": variable(quantity).label}, "tickvals": ticks, "ticktext": shown},
             contours={"z": {"show": True, "color": "white", "width": 1, "highlightcolor": "white"}},
-            name=label_of(quantity),
+            name=variable(quantity).label,
         )
     )
     lift = _LIFT * (high - low)
@@ -88,7 +89,7 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
                 x=x[ix], y=y[iy], z=heights[iy, ix] + lift / 2, mode="markers", marker=dots, name="measured points"
             )
         )
-    axis = {"tickvals": ticks, "ticktext": shown, "title": {"text": label_of(quantity)}}
+    axis = {"tickvals": ticks, "ticktext": shown, "title": {"text": variable(quantity).label}}
     figure.update_layout(
         title={"text": describe(result.provenance, quantity).replace("\n", "<br>"), "font": {"size": 12}},
         scene={
@@ -116,6 +117,6 @@ def _hover_values(arrays: Any, shown: Array) -> Array:
 
 
 def _hover_text(names: list[str], quantity: str) -> str:
-    rows = [f"{label_of(name)} %{{customdata[{i}]:.4g}}" for i, name in enumerate(names, 1) if name != quantity]
-    first = f"{label_of(quantity)} %{{customdata[0]:.4g}}"
+    rows = [f"{variable(name).label} %{{customdata[{i}]:.4g}}" for i, name in enumerate(names, 1) if name != quantity]
+    first = f"{variable(quantity).label} %{{customdata[0]:.4g}}"
     return "<br>".join(["x %{x:.3g}, y %{y:.3g}", first, *rows]) + "<extra></extra>"

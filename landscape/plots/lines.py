@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from landscape.plots.rendering import COLOURS, Look, legend_label
+from landscape.storage.quantities import name_of, variable
 from landscape.storage.results import Array, Sweep, quartiles
 
 _STYLES = ("-", "--", ":", "-.")
@@ -31,11 +32,12 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
     scale = look.scale_of(shown_losses(sweep))
     second: Any = None
     for split, style in zip(sweep.splits, _STYLES, strict=False):
-        lines += draw_quantity(axes, sweep, f"{split}_loss", style, COLOURS["path"], f"{split} loss")
-        if f"{split}_accuracy" in sweep.values:
+        loss, accuracy = name_of("loss", split), name_of("accuracy", split)
+        lines += draw_quantity(axes, sweep, loss, style, COLOURS["path"], variable(loss).label)
+        if accuracy in sweep:
             second = second or axes.twinx()
-            accuracy = 100 * _measured(sweep, f"{split}_accuracy")
-            lines += _draw(second, t, accuracy, style, COLOURS["straight"], f"{split} accuracy")
+            shown = 100 * _measured(sweep, accuracy)
+            lines += _draw(second, t, shown, style, COLOURS["straight"], variable(accuracy).label)
     if scale.logarithmic:
         axes.set_yscale("log")
     if look.low is not None or look.high is not None:
@@ -69,7 +71,7 @@ def draw_quantity(axes: Axes, sweep: Sweep, quantity: str, style: str, colour: s
 
 def shown_losses(sweep: Sweep) -> Array:
     """Every loss that is measured, of all splits `[n]`."""
-    return np.concatenate([sweep[f"{split}_loss"][sweep.done] for split in sweep.splits])
+    return np.concatenate([sweep["loss", split][sweep.done] for split in sweep.splits])
 
 
 def _measured(sweep: Sweep, quantity: str) -> Array:

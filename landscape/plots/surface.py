@@ -11,6 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from landscape.plots.rendering import MISSING, Look, Scale
+from landscape.storage.quantities import variable
 from landscape.storage.results import Array, Sweep
 
 _LEVELS, _LINES = 32, 10
@@ -19,14 +20,9 @@ FlatStyle = Literal["contour", "filled", "heatmap"]
 
 
 def shown_values(sweep: Sweep, quantity: str) -> Array:
-    """What a picture shows of a quantity: errors in per cent, and NaN where nothing is measured or interpolated."""
-    values = sweep[quantity] * (100 if quantity.endswith("_error") else 1)
+    """What a picture shows of a quantity, in the unit of its label; NaN where nothing is measured or interpolated."""
+    values = sweep[quantity] * variable(quantity).quantity.factor
     return values if np.isfinite(values[~sweep.done]).any() else np.where(sweep.done, values, np.nan)
-
-
-def label_of(quantity: str) -> str:
-    """The words for a quantity."""
-    return quantity.replace("_", " ") + (" (%)" if quantity.endswith("_error") else "")
 
 
 def draw_contours(
@@ -70,7 +66,7 @@ def draw_contours(
         _contour(axes, x, y, values, style, scale, look, above)
         drawn = ScalarMappable(scale.norm, look.colours())
     if bar:
-        draw_bar(axes, drawn, scale, label or label_of(quantity), clipped=above)
+        draw_bar(axes, drawn, scale, label or variable(quantity).label, clipped=above)
     return drawn
 
 
@@ -155,7 +151,7 @@ def draw_surface(
         linewidth=0,
         lightsource=LightSource(315, 60),
     )
-    axes.set(xlabel="x", ylabel="y", zlabel=label or label_of(quantity))
+    axes.set(xlabel="x", ylabel="y", zlabel=label or variable(quantity).label)
     if scale.logarithmic:
         marked = marked_levels(scale)
         axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])

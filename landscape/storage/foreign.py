@@ -12,11 +12,12 @@ import numpy as np
 
 from landscape.errors import ResultError
 from landscape.storage.hdf5 import write_hdf5
+from landscape.storage.quantities import Variable, name_of, variable
 from landscape.storage.results import Array, Result, Sweep
 
 _UNKNOWN = -1.0
 _X, _Y = "xcoordinates", "ycoordinates"
-_EIGENVALUES = ("min_eig", "max_eig")
+_EIGENVALUES, _ACCURACY = ("min_eig", "max_eig"), "accuracy"  # the latter in per cent, and called acc
 
 
 def is_foreign_result(file: Any) -> bool:
@@ -40,23 +41,23 @@ def read_foreign_result(file: Any, path: Path) -> Result:
         if not (np.isfinite(steps).all() and ((steps > 0).all() or (steps < 0).all())):
             raise ResultError(f"{path}: the coordinates along {name} are no list of ascending or descending numbers.")
     shape = tuple(len(values) for values in axes.values())
-    found: dict[str, Array] = {}
+    arrays: dict[Variable, Array] = {}
     for name in sorted(file, key=lambda name: not name.startswith("train")):
-        kind = _kind(name)
-        if kind is None:
+        meaning = _ours(name)
+        if meaning is None:
             continue
         stored = np.asarray(file[name][...], dtype=np.float64)
         if stored.size != int(np.prod(shape)):
             raise ResultError(f"{path}: {name} holds {stored.size} values, but the coordinates make {shape}.")
-        found[kind] = stored.reshape(shape)
-    if not found:
+        arrays[meaning] = stored.reshape(shape)
+    if not arrays:
         raise ResultError(f"{path} holds coordinates, but no losses such as train_loss.")
-    leading = next((name for name in found if name.endswith("_loss")), next(iter(found)))
-    done = found[leading] != _UNKNOWN
+    leading = next((meaning for meaning in arrays if meaning.quantity.name == "loss"), next(iter(arrays)))
+    done = arrays[leading] != _UNKNOWN
     values = {}
-    for name, array in found.items():
-        known = np.where(done & (array != _UNKNOWN), array, np.nan)
-        values[name] = known / 100 if name.endswith("_accuracy") else known
+    for meaning, array in arrays.items():
+        measured = np.where(done & (array != _UNKNOWN), array, np.nan)
+        values[meaning.name] = measured / 100 if meaning.quantity.name == _ACCURACY else measured
     kind = "surface" if len(axes) == 2 else "line"
     return Result(kind, {"": Sweep(axes, values, done)}, provenance={"layout": "loss-landscape"})
 
@@ -80,8 +81,9 @@ def save_foreign_result(path: Path, result: Result) -> None:
         for name, values in sweep.values.items():
             if (values[known] == _UNKNOWN).any():
                 raise ResultError(f"{name} is exactly -1 somewhere, which stands for unknown in this layout.")
-            accuracy = name.endswith("_accuracy")
-            stored = name.removesuffix("_accuracy") + "_acc" if accuracy else name
+            meaning = variable(name)
+            accuracy = meaning.quantity.name == _ACCURACY
+            stored = name_of("acc", meaning.of) if accuracy else name
             file[stored] = np.where(known, values * 100 if accuracy else values, _UNKNOWN)
 
     write_hdf5(path, fill)
@@ -94,8 +96,9 @@ def _of_one_direction(sweep: Sweep) -> Sweep:
     return Sweep({"t": sweep["t"]}, {name: values[0] for name, values in sweep.values.items()}, sweep.done[0])
 
 
-def _kind(name: str) -> str | None:
-    """Our name of a quantity; None for what is no quantity."""
-    if name.endswith("_loss") or name in _EIGENVALUES:
-        return name
-    return name.removesuffix("_acc") + "_accuracy" if name.endswith("_acc") else None
+def _ours(name: str) -> Variable | None:
+    """What an array of that layout holds; None for what is no quantity."""
+    split, _, kind = name.rpartition("_")
+    if split and kind == "acc":
+        return variable(name_of(_ACCURACY, split))
+    return variable(name) if name in _EIGENVALUES or (split and kind == "loss") else None

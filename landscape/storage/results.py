@@ -5,26 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landscape.errors import ResultError
-
-Array = NDArray[Any]
-SECOND_SAMPLE = "second_"
+from landscape.storage.quantities import QUANTITIES, Variable, name_of, variable
+from landscape.storage.quantities import Array as Array  # noqa: PLC0414 - the arrays of a sweep are imported from here
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Measurements over a grid, with their axes.
 
-    `sweep["train_loss"]` and `sweep["x"]` are the arrays, as are the plain attributes `sweep.train_loss` and `sweep.x`;
-    `dims`, `coords` and `shape` mean what they mean in xarray.
+    `sweep["loss", "train"]` is the array of a quantity on a split and `sweep["x"]` that of an axis; so are, by their
+    names in files, `sweep["train_loss"]`, `sweep.train_loss` and `sweep.x`. `dims`, `coords` and `shape` mean what they
+    mean in xarray.
 
     Attributes:
         axes: values of each coordinate, in the order of the arrays' dimensions: `t` for a line, `y` and `x` for a
             plane.
-        values: arrays by quantity, such as `train_loss` and `test_accuracy`, `[it]` or `[iy, ix]`; NaN and infinity are
-            data.
+        values: arrays by their names in files, such as `train_loss` and `test_accuracy`, `[it]` or `[iy, ix]`; NaN and
+            infinity are data.
         done: which points are measured, boolean, of the same shape.
     """
 
@@ -40,7 +39,20 @@ class Sweep:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that losses were measured on."""
-        return tuple(name.removesuffix("_loss") for name in self.values if name.endswith("_loss"))
+        return self.parts("loss")
+
+    def parts(self, quantity: str) -> tuple[str, ...]:
+        """The splits, samples or ends that a quantity was measured on, as far as it is of such."""
+        measured = map(variable, self.values)
+        return tuple(each.of for each in measured if each.of and each.quantity.name == quantity)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """What can be had: all that was measured, then what follows from it."""
+        measured = [variable(name) for name in self.values]
+        parts = dict.fromkeys(each.of for each in measured)
+        derived = [Variable(quantity, of) for quantity in QUANTITIES.values() if quantity.sources for of in parts]
+        return tuple(dict.fromkeys([*measured, *(each for each in derived if each.name in self)]))
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -57,23 +69,30 @@ class Sweep:
         """The number of points along each axis."""
         return self.done.shape
 
-    def __getitem__(self, name: str) -> Array:
-        """The array of a quantity or of an axis.
+    def __getitem__(self, key: str | tuple[str, str]) -> Array:
+        """The array of an axis or of a quantity, by name or by quantity and what it is of.
 
         Errors such as `test_error` follow from the accuracies, `ratio` and `signed_ratio` from `min_eig` and `max_eig`.
         """
-        found = self.values.get(name, self.axes.get(name))
-        if found is None and (accuracy := name.removesuffix("_error") + "_accuracy") in self.values:
-            return np.subtract(1, self.values[accuracy])
-        if found is None and name.endswith("ratio"):
-            sample = name.removesuffix("ratio").removesuffix("signed_")
-            if f"{sample}min_eig" in self.values and f"{sample}max_eig" in self.values:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    signed = np.divide(self.values[f"{sample}min_eig"], self.values[f"{sample}max_eig"])
-                return signed if name.endswith("signed_ratio") else np.abs(signed)
-        if found is None:
+        name = key if isinstance(key, str) else name_of(*key)
+        array = self.values.get(name, self.axes.get(name))
+        if array is None:
+            array = self._derived(variable(name))
+        if array is None:
             raise KeyError(f"there is no {name!r}; there are {', '.join([*self.axes, *self.values])}")
-        return found
+        return array
+
+    def __contains__(self, key: str | tuple[str, str]) -> bool:
+        """Whether there is such an array."""
+        try:
+            return self[key] is not None
+        except KeyError:
+            return False
+
+    def _derived(self, wanted: Variable) -> Array | None:
+        sources = [self.values.get(name_of(source, wanted.of)) for source in wanted.quantity.sources]
+        known = [array for array in sources if array is not None]
+        return wanted.quantity.rule(*known) if wanted.quantity.rule and len(known) == len(sources) else None
 
     def __getattr__(self, name: str) -> Array:
         """The same, as an attribute; called only for names that are no fields."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
+from landscape.storage.quantities import name_of
 from landscape.storage.results import Array, Sweep
 from landscape.sweeps.interpolation import Field
 
@@ -220,7 +221,7 @@ def _is_broken(measured: Sweep, cell: _Cell) -> bool:
     """Whether a loss that is not finite was measured in a cell, which no interpolation could tell."""
     top, bottom, left, right = cell
     part = (slice(top, bottom + 1), slice(left, right + 1))
-    losses = [values[part] for name, values in measured.values.items() if name.endswith("_loss")]
+    losses = [measured["loss", split][part] for split in measured.splits]
     return any(bool((measured.done[part] & ~np.isfinite(values)).any()) for values in losses)
 
 
@@ -266,7 +267,7 @@ def _around_minima(measured: Sweep, field: Field) -> Array:
 
 
 def _losses(measured: Sweep) -> list[str]:
-    return [name for name in measured.values if name.endswith("_loss")]
+    return [name_of("loss", split) for split in measured.splits]
 
 
 def _stacked(measured: Sweep, places: Array, names: Sequence[str] | None = None) -> Array:

@@ -12,6 +12,7 @@ from landscape.risk.objective import Measurement, Objective
 from landscape.runtime.interrupts import Stop, stoppable
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.slices import Slice
+from landscape.storage.quantities import name_of
 from landscape.storage.results import Array, Sweep
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.grid import Place
@@ -144,7 +145,7 @@ def _measured(
     if examples:
         for split, m in measured.items():
             each = {"losses": m.losses} | ({} if m.right is None else {"right": m.right})
-            found |= {f"{split}_{name}": values.float().cpu().numpy() for name, values in each.items()}
+            found |= {name_of(name, split): values.float().cpu().numpy() for name, values in each.items()}
     for name, gauge in gauges.items():
         own = {_joined(name, quantity): value for quantity, value in gauge(place, theta_at, stop).items()}
         if taken := own.keys() & found.keys():
@@ -173,7 +174,7 @@ def quantities(measured: Mapping[str, Measurement]) -> dict[str, float]:
     Args:
         measured: by split.
     """
-    losses = {f"{split}_loss": m.loss for split, m in measured.items()}
+    losses = {name_of("loss", split): m.loss for split, m in measured.items()}
     names = ("accuracy", "nll", "calibration_error")
-    known = {f"{split}_{name}": float(getattr(m, name)) for name in names for split, m in measured.items()}
-    return losses | {name: value for name, value in known.items() if not math.isnan(value)}
+    others = {name_of(name, split): float(getattr(m, name)) for name in names for split, m in measured.items()}
+    return losses | {name: value for name, value in others.items() if not math.isnan(value)}

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
+from landscape.storage.quantities import variable
 from landscape.storage.results import Array, Sweep
 
 _FEW, _NEIGHBOURS = 3000, 60
@@ -24,13 +25,15 @@ class Field:
     Args:
         places: where they are known `[n, 2]`, in units of the plane's height and width.
         values: what they are there `[n, q]`; a place where one is not finite says nothing.
-        names: of the quantities `[q]`; accuracies are never taken in the logarithm.
+        names: of the quantities `[q]`; those of a linear scale are never taken in the logarithm.
     """
 
     def __init__(self, places: Array, values: Array, names: Sequence[str]) -> None:
         finite = np.isfinite(values).all(axis=-1)
-        self._bounded = np.array([name.endswith("_accuracy") for name in names])
-        self._logarithmic = (values[finite] > 0).all(axis=0) & ~self._bounded
+        quantities = [variable(name).quantity for name in names]
+        self._low, self._high = np.array([quantity.bounds for quantity in quantities]).T
+        linear = np.array([quantity.scale == "linear" for quantity in quantities])
+        self._logarithmic = (values[finite] > 0).all(axis=0) & ~linear
         self._places = places[finite]
         self._heights = self.heights(values[finite])
         spread = np.ptp(self._heights, axis=0) if finite.any() else np.zeros(len(names))
@@ -42,10 +45,9 @@ class Field:
             return np.where(self._logarithmic, np.log(values), values)
 
     def values(self, heights: Array) -> Array:
-        """The quantities `[m, q]` of heights `[m, q]`; accuracies are cut to [0, 1]."""
+        """The quantities `[m, q]` of heights `[m, q]`, cut to their bounds."""
         with np.errstate(over="ignore"):
-            found = np.where(self._logarithmic, np.exp(heights), heights)
-        return np.where(self._bounded, np.clip(found, 0, 1), found)
+            return np.clip(np.where(self._logarithmic, np.exp(heights), heights), self._low, self._high)
 
     def predict(self, places: Array, kernel: _Kernel = "cubic") -> Array:
         """Heights at places `[m, 2]`, `[m, q]`; NaN where too little is known."""

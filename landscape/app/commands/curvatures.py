@@ -1,6 +1,6 @@
 """What the commands that measure curvature over a grid share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from landscape.app.config import MapOptions
 from landscape.curvature.walk import CurvatureWalk, Search
 from landscape.risk.objective import EmpiricalRisk
-from landscape.storage.results import SECOND_SAMPLE, Sweep
+from landscape.storage.quantities import SECOND_SAMPLE
+from landscape.storage.results import Array, Sweep
 
 
 def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
@@ -84,25 +85,27 @@ def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> Curvature
     """What sweeps say of the curvature."""
     if not options.curvature:
         return CurvatureFigures()
-    prefixes = ["", SECOND_SAMPLE] if options.second_sample else [""]
-    names = [f"{prefix}{name}" for prefix in prefixes for name in ("max_eig", "min_eig", "converged", "steps")]
-    known = {name: np.concatenate([sweep[name].ravel() for sweep in sweeps]) for name in names}
-    highest, lowest = (known[name][np.isfinite(known[name])] for name in ("max_eig", "min_eig"))
-    converged = np.all([known[f"{prefix}converged"] == 1 for prefix in prefixes], axis=0)
+    samples = ["", SECOND_SAMPLE] if options.second_sample else [""]
+
+    def all_of(quantity: str, sample: str = "") -> Array:
+        return np.concatenate([sweep[quantity, sample].ravel() for sweep in sweeps])
+
+    def differing(quantity: str) -> float:
+        return _difference(all_of(quantity), all_of(quantity, SECOND_SAMPLE))
+
+    highest, lowest = (each[np.isfinite(each)] for each in map(all_of, ("max_eig", "min_eig")))
+    converged = np.all([all_of("converged", sample) == 1 for sample in samples], axis=0)
     return CurvatureFigures(
-        products=int(sum(known[f"{prefix}steps"].sum() for prefix in prefixes)),
+        products=int(sum(all_of("steps", sample).sum() for sample in samples)),
         max_eig=float(highest.max()) if highest.size else float("nan"),
         min_eig=float(lowest.min()) if lowest.size else float("nan"),
         unconverged=int((~converged).sum()),
-        sampling_error=_sampling_error(known) if options.second_sample else None,
+        sampling_error=(differing("max_eig"), differing("min_eig")) if options.second_sample else None,
     )
 
 
-def _sampling_error(known: Mapping[str, Any]) -> tuple[float, float]:
-    def differing(name: str) -> float:
-        one, other = known[name], known[f"{SECOND_SAMPLE}{name}"]
-        comparable = np.isfinite(one) & np.isfinite(other) & (np.abs(one) + np.abs(other) > 0)
-        one, other = one[comparable], other[comparable]
-        return float(np.median(2 * np.abs(one - other) / (np.abs(one) + np.abs(other)))) if one.size else float("nan")
-
-    return differing("max_eig"), differing("min_eig")
+def _difference(one: Array, other: Array) -> float:
+    """The median difference of two samples' eigenvalues over the mean of both."""
+    comparable = np.isfinite(one) & np.isfinite(other) & (np.abs(one) + np.abs(other) > 0)
+    one, other = one[comparable], other[comparable]
+    return float(np.median(2 * np.abs(one - other) / (np.abs(one) + np.abs(other)))) if one.size else float("nan")

@@ -10,6 +10,7 @@ from landscape.errors import ConfigError, ResultError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.files import write_atomically
 from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.quantities import name_of
 from landscape.storage.results import Result, Sweep
 from landscape.storage.store import load_result, trusting
 
@@ -157,19 +158,15 @@ def _quantity(name: str | None, sweep: Sweep) -> str:
     """The quantity to draw: the one that is named, else the loss of the first split, else the first of all."""
     known = _quantities(sweep)
     if name is None:
-        return next((quantity for quantity in known if quantity.endswith("_loss")), known[0])
+        return name_of("loss", sweep.splits[0]) if sweep.splits else known[0]
     if name not in known:
         raise ConfigError(f"--quantity {name!r} is not in the result; it has {', '.join(known)}.")
     return name
 
 
 def _quantities(sweep: Sweep) -> list[str]:
-    """What a sweep can show: what was measured, and the errors and signed ratios that follow from it."""
-    errors = [name.removesuffix("_accuracy") + "_error" for name in sweep.values if name.endswith("_accuracy")]
-    samples = [name.removesuffix("max_eig") for name in sweep.values if name.endswith("max_eig")]
-    samples = [sample for sample in samples if f"{sample}min_eig" in sweep.values]
-    ratios = [f"{sample}{ratio}" for sample in samples for ratio in ("ratio", "signed_ratio")]
-    return list(dict.fromkeys([*sweep.values, *errors, *ratios]))
+    """The names of what a sweep can show: what was measured, and the errors and signed ratios that follow from it."""
+    return [each.name for each in sweep.variables]
 
 
 def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:

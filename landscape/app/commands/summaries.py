@@ -34,7 +34,7 @@ def wrote(files: Sequence[str]) -> str:
 
 def loss_range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
     """The least and the largest finite loss on the first split; NaN where there is none."""
-    losses = np.concatenate([measured[f"{measured.splits[0]}_loss"].ravel() for measured in sweeps])
+    losses = np.concatenate([measured["loss", measured.splits[0]].ravel() for measured in sweeps])
     finite = losses[np.isfinite(losses)]
     return (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
 
