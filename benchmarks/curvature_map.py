@@ -18,6 +18,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.datasets import load_digits
 
 from landscape import (
+    Combination,
     CurvatureWalk,
     EmpiricalRisk,
     Frozen,
@@ -55,7 +56,7 @@ def trained():
     model = MODELS["resnet20"](input_shape=(3, 32, 32), classes=10)
     space = ParameterSpace(model)
     risk = EmpiricalRisk(space, Problem.of(model, {"train": (images, labels)}), batch_size=128)
-    found = descend(risk, space.theta[None].clone(), SinglePoint(), RECIPE)
+    found = descend(risk, space.theta[None].clone(), Combination(SinglePoint()), RECIPE)
     space.move_to(found.points[0])
     print(f"trained: loss {float(found.losses[-1]):.4f} in the last epoch")
     return space, images[:SAMPLES], labels[:SAMPLES]

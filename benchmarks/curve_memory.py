@@ -8,14 +8,14 @@ The allocator is told to give back every larger block, or else the peak would ho
 
 import multiprocessing
 import os
+import pathlib
 import resource
 import threading
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from connect import Bezier, train_points
+from connect import Bezier, CurveFit, Path
 from landscape import EmpiricalRisk, ParameterSpace, Problem, Recipe
 
 WIDTH, DEPTH, EXAMPLES = 512, 128, 8
@@ -30,7 +30,7 @@ def network():
 
 def resident():
     """Resident memory now, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_while(action):
@@ -71,7 +71,8 @@ def descend(model, data, control_points):
     points = torch.empty(control_points, space.dimension)
     points[:] = space.theta
     points[-1] += 1e-6
-    train_points(risk, points, Bezier(control_points), Recipe(epochs=3, lr=1e-3, batch_size=EXAMPLES))
+    curve = Bezier(control_points)
+    CurveFit(curve).train(risk, Path(points, curve), Recipe(epochs=3, lr=1e-3, batch_size=EXAMPLES))
     return space.dimension
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from timing import interleaved, keep_memory, show
 
-from connect import Bezier, fit_curve
+from connect import Bezier, find_path
 from landscape import EmpiricalRisk, ParameterSpace, Problem, Recipe
 from landscape.problems.models import MODELS
 
@@ -41,7 +41,7 @@ def curve_training(images, labels, control_points):
     recipe = Recipe(epochs=STEPS, lr=RATE, batch_size=BATCH, momentum=MOMENTUM, weight_decay=DECAY, schedule="constant")
     a = space.flatten(model.state_dict())
     b = a + 0.01 * torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
-    return lambda: fit_curve(risk, a, b, Bezier(control_points), recipe)
+    return lambda: find_path(risk, a, b, Bezier(control_points), recipe)
 
 
 def main():

@@ -33,14 +33,12 @@ from .minima.saddles import lowest_path as lowest_path
 from .minima.saddles import minimax_saddles as minimax_saddles
 from .minima.saddles import spanning_tree as spanning_tree
 from .minima.saddles import valleys as valleys
-from .paths.autoneb import Growth as Growth
-from .paths.autoneb import fit_growing_band as fit_growing_band
+from .paths.autoneb import GrowingBand as GrowingBand
 from .paths.curves import Bezier as Bezier
 from .paths.curves import PolygonalChain as PolygonalChain
-from .paths.fitting import fit_curve as fit_curve
-from .paths.fitting import train_points as train_points
+from .paths.finding import find_path as find_path
+from .paths.fitting import CurveFit as CurveFit
 from .paths.neb import Band as Band
-from .paths.neb import fit_band as fit_band
 from .paths.path import Path as Path
 from .paths.path import load_path as load_path
 from .paths.path import save_path as save_path

@@ -53,6 +53,7 @@ from .storage.store import save_result as save_result
 from .sweeps.adaptive import Refined as Refined
 from .sweeps.driver import Everywhere as Everywhere
 from .sweeps.driver import sweep as sweep
+from .training.descent import Combination as Combination
 from .training.descent import SinglePoint as SinglePoint
 from .training.descent import descend as descend
 from .training.keeping import Keeping as Keeping

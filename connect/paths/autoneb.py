@@ -9,19 +9,20 @@ range, an image is inserted at the highest place, and the next cycle goes on, la
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from connect.paths.curves import PolygonalChain
-from connect.paths.fitting import begin
-from connect.paths.neb import Band, band_state, begun_from, heights_of, relax
+from connect.paths.fitting import DEFAULT_RECIPE
+from connect.paths.neb import Band, Elastic, begin_band, heights_of
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError
 from landscape.risk.objective import Objective
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
-from landscape.storage.checkpoints import fingerprint_tensors
+from landscape.training.descent import begin_state, take_steps
 from landscape.training.keeping import Keeping, State
 from landscape.training.recipes import Recipe
 
@@ -69,8 +70,8 @@ DEFAULT_CYCLES = parse_cycles("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001")
 
 
 @dataclass(frozen=True)
-class Growth:
-    """How a band grows.
+class GrowingBand:
+    """An elastic band that gets new images: how it grows.
 
     Attributes:
         images: to begin with, the two ends included.
@@ -92,89 +93,83 @@ class Growth:
         if not self.cycles or self.sag <= 0 or self.checks < 1:
             raise ConfigError("a band grows in at least one cycle, with sag above 0 and checks at least 1.")
 
+    def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
+        """A band at rest, on the straight line from a `[P]` to b `[P]` or on another path between them."""
+        return begin_band(self.images, a, b, start)
 
-def fit_growing_band(
-    objective: Objective,
-    a: Tensor,
-    b: Tensor,
-    growth: Growth | None = None,
-    recipe: Recipe | None = None,
-    *,
-    start: Path | None = None,
-    seed: int = 0,
-    keeping: Keeping | None = None,
-    report: Reporter = silent,
-) -> Path:
-    """Let a band between a and b slide down, and insert images where it sags.
+    def train(
+        self,
+        surface: Objective,
+        path: Path,
+        recipe: Recipe = DEFAULT_RECIPE,
+        *,
+        seed: int = 0,
+        keeping: Keeping | None = None,
+        report: Reporter = silent,
+    ) -> Path:
+        """Let a band slide down, and insert images where it sags.
 
-    Args:
-        objective: the height; a network's risk or an analytic potential.
-        a: the end `[P]` at t = 0.
-        b: the end `[P]` at t = 1.
-        growth: cycles and insertions.
-        recipe: batch size, momentum (the heavy ball's), weight decay and augmentation; epochs and rates are those of
-            the cycles.
-        start: a path between the same ends to begin with; by default the straight line.
-        seed: of the orders of examples, of augmentation and of dropout.
-        keeping: where the state is kept on the way, so that the fit can be resumed.
-        report: told of every step.
+        Args:
+            surface: the height; a network's risk or an analytic potential.
+            path: what `begin` made.
+            recipe: batch size, momentum (the heavy ball's), weight decay and augmentation; epochs and rates are those
+                of the cycles.
+            seed: of the orders of examples, of augmentation and of dropout.
+            keeping: where the state is kept on the way, so that the fit can be resumed.
+            report: a progress reporter.
 
-    Returns:
-        The chain of the images.
+        Raises:
+            Interrupted: stopped by a signal.
+        """
+        if keeping:
+            keeping = keeping.bound(growth=asdict(self), recipe=asdict(recipe), seed=seed, **path.provenance)
+        recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in self.cycles]
+        state = keeping.load(surface) if keeping else None
+        if state is None:
+            state = _at_rest(surface, path.points, recipes[0], {"cycle": 0, "met_losses": []})
+        first = state.facts["cycle"]
+        for cycle in range(first, len(recipes)):
+            if cycle > first:
+                state = self._grown(surface, state, recipes[cycle])
+            take_steps(
+                surface,
+                state,
+                _family(state.tensors["points"]),
+                recipes[cycle],
+                seed=mixed_seed(seed, cycle),
+                keeping=keeping,
+                report=report,
+                description=f"band {cycle + 1} of {len(recipes)}",
+            )
+        points = state.tensors["points"]
+        losses = torch.tensor(_met_losses(state), dtype=torch.float64)
+        return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(surface))
 
-    Raises:
-        LayoutError: a and b differ in shape.
-        ConfigError: a and b are the same point, or the path to start from has other ends.
-        Interrupted: stopped by a signal.
-    """
-    growth, recipe = growth or Growth(), recipe or Recipe()
-    if keeping:
-        ends = fingerprint_tensors({"a": a, "b": b})
-        own = {"growth": asdict(growth), "recipe": asdict(recipe), "seed": seed, "ends": ends}
-        keeping = keeping.bound(**own, start=begun_from(start))
-    recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in growth.cycles]
-    state = keeping.load(objective) if keeping else None
-    if state is None:
-        state = band_state(objective, begin(a, b, PolygonalChain(growth.images), start), recipes[0])
-        state.facts = {"cycle": 0, "met_losses": []}
-    first = state.facts["cycle"]
-    for cycle in range(first, len(recipes)):
-        if cycle > first:
-            state = _grown(objective, state, growth, recipes[cycle])
-        name = f"band {cycle + 1} of {len(recipes)}"
-        relax(
-            objective,
-            state,
-            Band(len(state.tensors["points"])),
-            recipes[cycle],
-            seed=mixed_seed(seed, cycle),
-            keeping=keeping,
-            report=report,
-            description=name,
-        )
-    losses = torch.tensor([*state.facts["met_losses"], *state.tensors["losses"].tolist()], dtype=torch.float64)
-    points = state.tensors["points"]
-    return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(objective))
+    def _grown(self, surface: Objective, state: State, recipe: Recipe) -> State:
+        """The band with which the next cycle begins."""
+        points = state.tensors["points"]
+        places = sagging(surface, points, self)[: self.most_images - len(points)]
+        for piece, part in sorted(places, reverse=True):
+            image = torch.lerp(points[piece], points[piece + 1], part)
+            points = torch.cat([points[: piece + 1], image[None], points[piece + 1 :]])
+        return _at_rest(surface, points, recipe, {"cycle": state.facts["cycle"] + 1, "met_losses": _met_losses(state)})
 
 
-def _grown(objective: Objective, state: State, growth: Growth, recipe: Recipe) -> State:
-    """The band with which the next cycle begins."""
-    points, shares = state.tensors["points"], state.tensors["shares"].cpu()
-    places = sagging(objective, points, growth)[: growth.most_images - len(points)]
-    for piece, part in sorted(places, reverse=True):
-        image = torch.lerp(points[piece], points[piece + 1], part)
-        share = torch.lerp(shares[piece], shares[piece + 1], part)
-        points = torch.cat([points[: piece + 1], image[None], points[piece + 1 :]])
-        shares = torch.cat([shares[: piece + 1], share[None], shares[piece + 1 :]])
-    grown = band_state(objective, points, recipe)
-    grown.facts = {
-        "cycle": state.facts["cycle"] + 1,
-        "met_losses": [*state.facts["met_losses"], *state.tensors["losses"].tolist()],
-    }
-    return grown
+def _family(points: Tensor) -> Elastic:
+    return Elastic(Band(len(points)))
 
 
-def sagging(objective: Objective, points: Tensor, growth: Growth) -> list[tuple[int, float]]:
+def _at_rest(surface: Objective, points: Tensor, recipe: Recipe, facts: dict[str, Any]) -> State:
+    state = begin_state(surface, points, _family(points), recipe)
+    return replace(state, facts=facts)
+
+
+def _met_losses(state: State) -> list[float]:
+    """The mean losses of all epochs so far, those of earlier cycles first."""
+    return [*state.facts["met_losses"], *state.tensors["losses"].tolist()]
+
+
+def sagging(objective: Objective, points: Tensor, growth: GrowingBand) -> list[tuple[int, float]]:
     """Where a band sags: pieces, and the share of each at which the loss is highest above the line, the worst first.
 
     Args:

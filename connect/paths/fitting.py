@@ -5,8 +5,7 @@ are (Garipov et al. 2018, arXiv 1802.10026). One step is an ordinary training st
 `[k]×[k, P]` before it and one outer product after it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from connect.paths.path import Path, builder
 from landscape.errors import ConfigError, LayoutError
 from landscape.risk.objective import Objective
 from landscape.runtime.progress import Reporter, silent
-from landscape.training.descent import Sampler, descend
+from landscape.training.descent import Combination, Sampler, Stratified, descend
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
 
@@ -60,107 +59,71 @@ class Shortness:
         return 2 * self.weight * pieces / self.distance**2 * steps.T @ steps
 
 
-def fit_curve(
-    objective: Objective,
-    a: Tensor,
-    b: Tensor,
-    curve: Curve | None = None,
-    recipe: Recipe = DEFAULT_RECIPE,
-    *,
-    start: Path | None = None,
-    free_ends: bool = False,
-    sampler: Sampler | None = None,
-    length_weight: float = 0.0,
-    seed: int = 0,
-    keeping: Keeping | None = None,
-    after_epoch: Callable[[int, Tensor], None] | None = None,
-    report: Reporter = silent,
-) -> Path:
-    """Train a curve from a to b.
+@dataclass(frozen=True)
+class CurveFit:
+    """How a curve is trained.
 
-    Args:
-        objective: the height; a network's risk or an analytic potential.
-        a: the end `[P]` at t = 0.
-        b: the end `[P]` at t = 1.
-        curve: the family; by default a Bézier curve of three control points.
-        recipe: SGD's settings; weight decay acts on θ(t).
-        start: a path between the same ends to begin with, of any curve; by default the straight line.
-        free_ends: train the ends too.
+    Attributes:
+        curve: the family.
         sampler: where along the curve the steps take place; by default t is stratified over each epoch.
         length_weight: of a penalty on length, in units of the loss; see `Shortness`.
-        seed: of the order of examples, of t, of augmentation and of dropout.
-        keeping: where the state is kept on the way, so that the fit can be resumed.
-        after_epoch: called with the number of finished epochs and the control points `[k, P]`.
-        report: told of every step.
-
-    Raises:
-        LayoutError: a and b differ in shape.
-        ConfigError: a and b are the same point, or the path to start from has other ends.
-        Interrupted: stopped by a signal.
-    """
-    curve = curve or Bezier(3)
-    return train_points(
-        objective,
-        begin(a, b, curve, start),
-        curve,
-        recipe,
-        free_ends=free_ends,
-        sampler=sampler,
-        length_weight=length_weight,
-        seed=seed,
-        keeping=keeping,
-        after_epoch=after_epoch,
-        report=report,
-    )
-
-
-def train_points(
-    objective: Objective,
-    points: Tensor,
-    curve: Curve,
-    recipe: Recipe = DEFAULT_RECIPE,
-    *,
-    free_ends: bool = False,
-    sampler: Sampler | None = None,
-    length_weight: float = 0.0,
-    seed: int = 0,
-    keeping: Keeping | None = None,
-    after_epoch: Callable[[int, Tensor], None] | None = None,
-    report: Reporter = silent,
-) -> Path:
-    """Train the control points of a curve where they lie, for networks so large that no second copy fits.
-
-    Beside the activations of a batch this holds (2·free + fixed + 3)·P floats, the control points included; a penalty
-    on length adds free·P.
-
-    Args:
-        objective: the height.
-        points: control points `[k, P]`, the ends first and last; they are moved.
-        curve: the family.
-        recipe: as in `fit_curve`, like everything else.
         free_ends: train the ends too.
-        sampler: where along the curve the steps take place.
-        length_weight: of a penalty on length.
-        seed: of all random choices.
-        keeping: where the state is kept on the way.
-        after_epoch: called with the number of finished epochs and the control points.
-        report: told of every step.
     """
-    penalty = Shortness(length_weight, float((points[-1] - points[0]).norm())) if length_weight else None
-    descent = descend(
-        objective,
-        points,
-        _Freed(curve, free_ends),
-        recipe,
-        sampler=sampler,
-        penalty=penalty,
-        seed=seed,
-        keeping=keeping,
-        after_epoch=after_epoch,
-        report=report,
-        in_place=True,
-    )
-    return Path(descent.points, curve, losses=descent.losses, build=builder(objective))
+
+    curve: Curve = field(default_factory=Bezier)
+    sampler: Sampler = field(default_factory=Stratified)
+    length_weight: float = 0.0
+    free_ends: bool = False
+
+    def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
+        """The straight line from a `[P]` to b `[P]`, or another path between them, as this curve."""
+        return begin(a, b, self.curve, start)
+
+    def train(
+        self,
+        surface: Objective,
+        path: Path,
+        recipe: Recipe = DEFAULT_RECIPE,
+        *,
+        seed: int = 0,
+        keeping: Keeping | None = None,
+        report: Reporter = silent,
+    ) -> Path:
+        """Train the control points of a curve where they lie, for networks so large that no second copy fits.
+
+        Beside the activations of a batch this holds (2·free + fixed + 3)·P floats, the control points included; a
+        penalty on length adds free·P.
+
+        Args:
+            surface: the height; a network's risk or an analytic potential.
+            path: what `begin` made.
+            recipe: SGD's settings; weight decay acts on θ(t).
+            seed: of the order of examples, of t, of augmentation and of dropout.
+            keeping: where the state is kept on the way, so that the fit can be resumed.
+            report: a progress reporter.
+
+        Raises:
+            Interrupted: stopped by a signal.
+        """
+        penalty = _shortness(path.points, self.length_weight) if self.length_weight else None
+        descent = descend(
+            surface,
+            path.points,
+            Combination(_Freed(path.curve, self.free_ends), self.sampler, penalty),
+            recipe,
+            seed=seed,
+            keeping=keeping,
+            report=report,
+            in_place=True,
+        )
+        return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
+
+
+def _shortness(points: Tensor, weight: float) -> Shortness:
+    return Shortness(weight, float((points[-1] - points[0]).norm()))
+
+
+DEFAULT_METHOD = CurveFit()
 
 
 def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
@@ -178,8 +141,8 @@ def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
         raise ConfigError("the path to start from has other ends than the two that are to be connected.")
 
 
-def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tensor:
-    """Control points `[k, P]` to begin with: on the straight line, or those of another path made to fit the curve.
+def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Path:
+    """A curve to begin with: on the straight line, or another path made to fit the curve.
 
     Raises:
         LayoutError: a and b differ in shape.
@@ -190,7 +153,7 @@ def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Tens
     if start is None:
         for point, share in zip(points, torch.linspace(0, 1, len(points), dtype=torch.float64).tolist(), strict=True):
             torch.lerp(a, b, share, out=point)
-        return points
+        return Path(points, curve)
     torch.mm(conversion(start.curve, curve).to(points), start.points, out=points)
     points[0], points[-1] = a, b
-    return points
+    return Path(points, curve)

@@ -8,25 +8,23 @@ Jónsson (2000, J. Chem. Phys. 113, 9978); a climbing image goes up along the ba
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from connect.paths.curves import PolygonalChain
-from connect.paths.fitting import begin
+from connect.paths.fitting import DEFAULT_RECIPE, begin
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError
-from landscape.problems.splits import chunks
 from landscape.risk.objective import Objective
 from landscape.runtime.progress import Reporter, silent
-from landscape.runtime.seeds import mixed_seed, reseed
 from landscape.storage.checkpoints import fingerprint_tensors
-from landscape.training.descent import run_epochs, shuffled
-from landscape.training.keeping import Keeping, State
+from landscape.training.descent import Epoch, Moves, Slope, descend
+from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
 
 Climb = Literal["none", "highest", "all"]
@@ -35,7 +33,7 @@ _REMEMBERED = 0.9
 
 @dataclass(frozen=True)
 class Band:
-    """How a band of images is held together.
+    """A nudged elastic band: how its images are held together.
 
     Attributes:
         images: their number, the two ends included.
@@ -58,78 +56,86 @@ class Band:
         if self.climb not in {"none", "highest", "all"}:
             raise ConfigError(f"climb is {self.climb!r}, expected none, highest or all.")
 
+    def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
+        """A band at rest, on the straight line from a `[P]` to b `[P]` or on another path between them."""
+        return begin_band(self.images, a, b, start)
 
-def fit_band(
-    objective: Objective,
-    a: Tensor,
-    b: Tensor,
-    band: Band | None = None,
-    recipe: Recipe | None = None,
-    *,
-    start: Path | None = None,
-    seed: int = 0,
-    keeping: Keeping | None = None,
-    report: Reporter = silent,
-) -> Path:
-    """Let a band between a and b slide down.
+    def train(
+        self,
+        surface: Objective,
+        path: Path,
+        recipe: Recipe = DEFAULT_RECIPE,
+        *,
+        seed: int = 0,
+        keeping: Keeping | None = None,
+        report: Reporter = silent,
+    ) -> Path:
+        """Let a band slide down; its images are moved where they lie.
 
-    Args:
-        objective: the height; a network's risk or an analytic potential.
-        a: the end `[P]` at t = 0.
-        b: the end `[P]` at t = 1.
-        band: the images and what holds them.
-        recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own. Momentum is
-            that of the heavy ball, whatever `nesterov` says.
-        start: a path between the same ends to begin with; by default the straight line.
-        seed: of the orders of examples, of augmentation and of dropout.
-        keeping: where the state is kept on the way, so that the fit can be resumed.
-        report: told of every step.
+        Args:
+            surface: the height; a network's risk or an analytic potential.
+            path: what `begin` made.
+            recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own. Momentum is
+                that of the heavy ball, whatever `nesterov` says.
+            seed: of the orders of examples, of augmentation and of dropout.
+            keeping: where the state is kept on the way, so that the fit can be resumed.
+            report: a progress reporter.
 
-    Returns:
-        The chain of the images.
+        Raises:
+            Interrupted: stopped by a signal.
+        """
+        descent = descend(
+            surface,
+            path.points,
+            Elastic(self, path.provenance),
+            recipe,
+            seed=seed,
+            keeping=keeping,
+            report=report,
+            description="band",
+            in_place=True,
+        )
+        return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
 
-    Raises:
-        LayoutError: a and b differ in shape.
-        ConfigError: a and b are the same point, or the path to start from has other ends.
-        Interrupted: stopped by a signal.
+
+def begin_band(images: int, a: Tensor, b: Tensor, start: Path | None) -> Path:
+    """A band at rest; its provenance tells a resume its ends, and where it began: None for the straight line."""
+    begun = None if start is None else f"{start.curve!r} {fingerprint_tensors({'points': start.points})}"
+    provenance = {"ends": fingerprint_tensors({"a": a, "b": b}), "start": begun}
+    return replace(begin(a, b, PolygonalChain(images), start), provenance=provenance)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """The family of a band's images: each takes a gradient in every step.
+
+    Attributes:
+        band: what holds the images.
+        beginning: by what a resume knows where the band began.
     """
-    band = band or Band()
-    recipe = recipe or Recipe(schedule="linear")
-    if keeping:
-        ends = fingerprint_tensors({"a": a, "b": b})
-        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, band=asdict(band), ends=ends, start=begun_from(start))
-    state = keeping.load(objective) if keeping else None
-    if state is None:
-        state = band_state(objective, begin(a, b, PolygonalChain(band.images), start), recipe)
-    relax(objective, state, band, recipe, seed=seed, keeping=keeping, report=report)
-    chain = PolygonalChain(len(state.tensors["points"]))
-    return Path(state.tensors["points"], chain, losses=state.tensors["losses"].cpu(), build=builder(objective))
 
+    band: Band
+    beginning: Mapping[str, Any] = field(default_factory=dict)
 
-def begun_from(start: Path | None) -> str | None:
-    """What a resume knows the path by that a band began with; None for the straight line."""
-    return None if start is None else f"{start.curve!r} {fingerprint_tensors({'points': start.points})}"
+    def identity(self, points: Tensor) -> Mapping[str, Any]:
+        return {"band": asdict(self.band), **self.beginning}
 
+    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+        energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
+        energies[0], energies[-1] = heights_of(objective, points[[0, -1]])
+        lengths = _lengths(points)
+        return {
+            "velocity": torch.zeros_like(points[1:-1]),
+            "energies": energies,
+            "shares": lengths / lengths[-1],
+            "met": torch.zeros((), dtype=torch.float64, device=points.device),
+        }
 
-def band_state(objective: Objective, points: Tensor, recipe: Recipe) -> State:
-    """A band at rest.
+    def owners(self, points: Tensor) -> Sequence[tuple[int, ...]]:
+        return [(image,) for image in range(1, len(points) - 1)]
 
-    Args:
-        objective: gives the ends' heights.
-        points: the images `[n, P]`.
-        recipe: its epochs are those that the losses are kept of.
-    """
-    energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
-    energies[0], energies[-1] = heights_of(objective, points[[0, -1]])
-    lengths = torch.cat([torch.zeros(1, dtype=torch.float64), _gaps(points).cumsum(0).cpu()])
-    return State({
-        "points": points,
-        "velocity": torch.zeros_like(points[1:-1]),
-        "energies": energies,
-        "shares": lengths / lengths[-1],
-        "losses": torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device),
-        "met": torch.zeros((), dtype=torch.float64, device=points.device),
-    })  # fmt: skip
+    def begin(self, epoch: Epoch) -> Moves:
+        return _Relaxation(self.band, epoch)
 
 
 def heights_of(objective: Objective, points: Tensor) -> Tensor:
@@ -139,83 +145,29 @@ def heights_of(objective: Objective, points: Tensor) -> Tensor:
     return heights
 
 
-def relax(
-    objective: Objective,
-    state: State,
-    band: Band,
-    recipe: Recipe,
-    *,
-    seed: int = 0,
-    keeping: Keeping | None = None,
-    report: Reporter = silent,
-    description: str = "band",
-) -> None:
-    """Take all steps of a recipe that a band has not taken yet.
-
-    Args:
-        objective: the height.
-        state: the band, which is moved; see `band_state`.
-        band: what holds the images.
-        recipe: SGD's settings.
-        seed: of random choices.
-        keeping: where the state is kept.
-        report: told of every step.
-        description: of the work.
-    """
-    steps = len(chunks(objective.examples, recipe.batch_size))
-    moves = _Relaxation(objective, state, band, recipe, seed, steps)
-    run_epochs(
-        objective,
-        state,
-        moves.epoch,
-        epochs=recipe.epochs,
-        steps=steps,
-        keeping=keeping,
-        report=report,
-        description=description,
-    )
-
-
 class _Relaxation:
     """The steps of a band."""
 
-    def __init__(self, objective: Objective, state: State, band: Band, recipe: Recipe, seed: int, steps: int) -> None:
-        self._objective, self._state, self._band = objective, state, band
-        self._recipe, self._seed, self._steps = recipe, seed, steps
+    def __init__(self, band: Band, epoch: Epoch) -> None:
+        self._band, self._epoch = band, epoch
 
-    def epoch(self, epoch: int) -> Iterator[None]:
-        """Take the steps of the epoch that are not done yet."""
-        state, recipe, tensors = self._state, self._recipe, self._state.tensors
-        points = tensors["points"]
-        inner = range(1, len(points) - 1)
-        generators = [torch.Generator().manual_seed(mixed_seed(self._seed, epoch, image)) for image in inner]
-        orders = [shuffled(self._objective, recipe.batch_size, generator)[0] for generator in generators]
-        first = state.step % self._steps
-        indices = [order[index] for index in range(first, self._steps) for order in orders]
-        theta = torch.empty_like(points[0])
-        batches = self._objective.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
-        total = self._steps * recipe.epochs
-        try:
-            for index in range(first, self._steps):
-                heights = tensors["energies"].tolist()
-                climbing = self._climbing(heights, state.step / total)
-                met = torch.zeros_like(tensors["energies"])
-                for image in inner:
-                    theta.copy_(points[image])
-                    reseed(self._objective.device, self._seed, epoch, index, image)
-                    met[image], gradient = next(batches)
-                    gradient.add_(theta, alpha=recipe.weight_decay)
-                    self._push(image, gradient, heights, image in climbing)
-                self._move(recipe.rate(state.step / total), climbing)
-                self._note(met)
-                state.step += 1
-                if state.step % self._steps == 0:
-                    batches.close()  # the network is in evaluation mode again for whoever looks between epochs
-                    tensors["losses"][epoch] = tensors["met"] / self._steps
-                    tensors["met"] = torch.zeros_like(tensors["met"])
-                yield
-        finally:
-            batches.close()
+    def step(self, index: int, progress: float, slope: Slope) -> None:
+        tensors, theta = self._epoch.tensors, self._epoch.theta
+        heights = tensors["energies"].tolist()
+        climbing = self._climbing(heights, progress)
+        met = torch.zeros_like(tensors["energies"])
+        for image in range(1, len(heights) - 1):
+            theta.copy_(tensors["points"][image])
+            met[image], gradient = slope(image)
+            self._push(image, gradient, heights, image in climbing)
+        self._move(self._epoch.recipe.rate(progress), climbing)
+        self._note(met)
+
+    def finish(self) -> Tensor:
+        tensors = self._epoch.tensors
+        mean = tensors["met"] / len(self._epoch.shares)
+        tensors["met"] = torch.zeros_like(tensors["met"])
+        return mean
 
     def _climbing(self, heights: list[float], progress: float) -> list[int]:
         """The images that climb now; none while their heights are not known."""
@@ -229,7 +181,7 @@ class _Relaxation:
 
     def _push(self, image: int, gradient: Tensor, heights: list[float], climbs: bool) -> None:
         """Turn an image's gradient into what its velocity gains."""
-        tensors = self._state.tensors
+        tensors = self._epoch.tensors
         low, height, high = (0.0 if math.isnan(h) else h for h in heights[image - 1 : image + 2])
         before, here, after = tensors["points"][image - 1 : image + 2]
         tangent, ahead, behind = band_tangent(before, here, after, low, height, high)
@@ -237,11 +189,11 @@ class _Relaxation:
         if self._band.spring and not climbs:
             share = share + self._band.spring * (ahead - behind)
         gradient.sub_(tangent.mul_(share))
-        tensors["velocity"][image - 1].mul_(self._recipe.momentum).add_(gradient)
+        tensors["velocity"][image - 1].mul_(self._epoch.recipe.momentum).add_(gradient)
 
     def _move(self, rate: float, climbing: list[int]) -> None:
         """Move all images, and put them back at their shares of the length if no springs hold them."""
-        tensors = self._state.tensors
+        tensors = self._epoch.tensors
         tensors["points"][1:-1].add_(tensors["velocity"], alpha=-rate)
         if not self._band.spring:
             redistribute(tensors["points"], tensors["shares"], climbing)
@@ -252,9 +204,9 @@ class _Relaxation:
         The ends' are exact and in evaluation mode. Dropout and augmentation raise those of the images a little; they
         serve to find slopes and peaks, and no result holds them.
         """
-        tensors = self._state.tensors
+        tensors = self._epoch.tensors
         energies = tensors["energies"]
-        smoothing = _REMEMBERED if self._steps > 1 else 0.0
+        smoothing = _REMEMBERED if len(self._epoch.shares) > 1 else 0.0
         known = torch.where(energies.isnan(), met, smoothing * energies + (1 - smoothing) * met)
         known[0], known[-1] = energies[0], energies[-1]
         tensors["energies"] = known
@@ -301,7 +253,7 @@ def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
         shares: the share of the length `[n]` that each image is to lie at, from 0 to 1.
         held: images that stay; between two of them, and the ends, shares are those of the way between.
     """
-    lengths = torch.cat([torch.zeros(1, dtype=torch.float64), _gaps(points).cumsum(0).cpu()])
+    lengths = _lengths(points)
     wanted = lengths.clone()
     anchors = [0, *held, len(points) - 1]
     for left, right in pairwise(anchors):
@@ -320,6 +272,7 @@ def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
         points[moved] = weights[moved].to(points) @ points
 
 
-def _gaps(points: Tensor) -> Tensor:
-    """The distances `[n - 1]` between neighbouring images, float64."""
-    return torch.stack([(after - before).norm() for before, after in pairwise(points)]).double()
+def _lengths(points: Tensor) -> Tensor:
+    """The length `[n]` of a band up to each image, float64."""
+    gaps = torch.stack([(after - before).norm() for before, after in pairwise(points)]).double()
+    return torch.cat([torch.zeros(1, dtype=torch.float64), gaps.cumsum(0).cpu()])

@@ -18,7 +18,7 @@ from landscape.errors import ConfigError, LayoutError
 from landscape.risk.objective import Objective
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
-from landscape.training.descent import descend
+from landscape.training.descent import Combination, descend
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
 
@@ -98,14 +98,13 @@ def fit_simplex(
     for number in range(connecting):
         known = vertices[: count + number]
         vertices[count + number] = _start(known, mixed_seed(seed, number))
-        family = _Corner(count, number)
+        corner = _Corner(count, number)
+        volume = _Volume(volume_weight, count, number + 1) if volume_weight else None
         vertices[: count + number + 1] = descend(
             objective,
             vertices[: count + number + 1],
-            family,
+            Combination(corner, corner, volume),
             recipe,
-            sampler=family,
-            penalty=_Volume(volume_weight, count, number + 1) if volume_weight else None,
             seed=mixed_seed(seed, number),
             keeping=keeping(number) if keeping else None,
             report=report,

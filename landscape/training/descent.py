@@ -1,27 +1,28 @@
-"""Stochastic descent of control points: the loop that trains a minimum and, in `connect`, curves and simplices.
+"""Stochastic descent of control points: the loop that trains a minimum and, in `connect`, curves, bands and simplices.
 
-With control points C `[k, P]` and coefficients c `[k]`, the network runs at θ = c·C, and the gradient for control point
-i is c_i·g with g the ordinary gradient at θ (Garipov et al. 2018, arXiv 1802.10026, section 3.2). A minimum is the
-curve of one control point, so all are trained by the same code. Every random choice follows from the seed and the
-step's number, so a run that is stopped and resumed ends at the same bits wherever torch computes the same bits twice,
-as it does on a CPU.
+A family says at which points a step takes gradients and how these move the control points. Of combinations, with
+control points C `[k, P]` and coefficients c `[k]`, the network runs at θ = c·C, and the gradient for control point i is
+c_i·g with g the ordinary gradient at θ (Garipov et al. 2018, arXiv 1802.10026, section 3.2); a minimum is the curve of
+one control point. Every random choice follows from the seed and the step's number, so a run that is stopped and resumed
+ends at the same bits wherever torch computes the same bits twice, as it does on a CPU.
 
-Beside the activations of a batch, a descent holds 2·free + fixed + 3 vectors of P floats: the control points, a
-velocity for each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`; while a resume
-reads its state, the control points are there twice.
+Beside the activations of a batch, that holds 2·free + fixed + 3 vectors of P floats: the control points, a velocity for
+each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`; while a resume reads its state,
+the control points are there twice.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from landscape.errors import DivergedError
-from landscape.problems.splits import Index, chunks
+from landscape.problems.splits import chunks
 from landscape.risk.objective import Objective
 from landscape.runtime.interrupts import stoppable
 from landscape.runtime.progress import Reporter, silent
@@ -31,8 +32,66 @@ from landscape.training.identities import described
 from landscape.training.keeping import Keeping, State, Watch
 from landscape.training.recipes import Recipe
 
+Slope = Callable[..., tuple[Tensor, Tensor]]
+"""Gives the loss of the next batch and its gradient `[P]` with weight decay, at what the epoch's `theta` holds.
+
+It takes the numbers of one of the family's owners, whose order it keeps to. The gradient may be changed, and is valid
+until the next one.
+"""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of a descent follows from.
+
+    Attributes:
+        tensors: the state, which steps change: the control points `points`, and what the family added.
+        theta: `[P]`, where the family writes the point of the next gradient.
+        recipe: SGD's settings.
+        shares: of the examples that each batch holds; one for each step.
+        generator: of further random choices of this epoch.
+    """
+
+    tensors: dict[str, Tensor]
+    theta: Tensor
+    recipe: Recipe
+    shares: Sequence[float]
+    generator: torch.Generator
+
+
+class Moves(Protocol):
+    """The steps of one epoch."""
+
+    def step(self, index: int, progress: float, slope: Slope) -> None:
+        """Take step `index` of the epoch, when `progress` in [0, 1) of all steps are done."""
+        ...
+
+    def finish(self) -> Tensor:
+        """After the last step: the mean loss of the epoch."""
+        ...
+
 
 class Family(Protocol):
+    """Control points that move together: where the gradients of a step are taken, and how they move the points."""
+
+    def identity(self, points: Tensor) -> Mapping[str, Any]:
+        """What a resume must share, beside recipe and seed, of a descent that starts from `points`."""
+        ...
+
+    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+        """The tensors beside `points` that steps follow from, before the first of so many an epoch."""
+        ...
+
+    def owners(self, points: Tensor) -> Sequence[tuple[int, ...]]:
+        """A name for each gradient of a step; each has an order of the examples and random choices of its own."""
+        ...
+
+    def begin(self, epoch: Epoch) -> Moves:
+        """The steps of an epoch."""
+        ...
+
+
+class Span(Protocol):
     """The points θ = c·C that control points C span, and which of them may move."""
 
     @property
@@ -103,18 +162,92 @@ class Descent:
     losses: Tensor
 
 
+@dataclass(frozen=True)
+class Combination:
+    """A family that takes one gradient a step, at a combination θ = c·C of the control points.
+
+    Attributes:
+        span: coefficients, and which points are free.
+        sampler: where in the span steps take place; by default t stratified over each epoch.
+        penalty: a quadratic form of the control points that is added to the loss.
+    """
+
+    span: Span
+    sampler: Sampler = Stratified()
+    penalty: Penalty | None = None
+
+    def identity(self, points: Tensor) -> Mapping[str, Any]:
+        return {
+            "start": fingerprint_tensors({"points": points}),
+            "family": described(self.span),
+            "sampler": described(self.sampler),
+            "penalty": described(self.penalty),
+        }
+
+    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+        return {
+            "velocity": torch.zeros_like(points[self.span.free]),
+            "met": torch.zeros(steps, dtype=torch.float64, device=points.device),
+            "memory": self.sampler.start(),
+        }
+
+    def owners(self, points: Tensor) -> Sequence[tuple[int, ...]]:
+        return [()]
+
+    def begin(self, epoch: Epoch) -> Moves:
+        return _Combining(self, epoch)
+
+
+class _Combining:
+    """The steps of a combination."""
+
+    def __init__(self, family: Combination, epoch: Epoch) -> None:
+        self._family, self._epoch = family, epoch
+        self._memory = epoch.tensors["memory"].cpu()
+        self._places = family.sampler.draw(len(epoch.shares), epoch.generator, self._memory)
+        self._coefficients = family.span.coefficients(self._places).to(epoch.theta)
+
+    def step(self, index: int, progress: float, slope: Slope) -> None:
+        tensors, weights = self._epoch.tensors, self._coefficients[index]
+        torch.mv(tensors["points"].T, weights, out=self._epoch.theta)
+        loss, gradient = slope()
+        self._move(weights, gradient, self._epoch.recipe.rate(progress))
+        tensors["met"][index] = loss
+
+    def finish(self) -> Tensor:
+        tensors, met = self._epoch.tensors, self._epoch.tensors["met"]
+        tensors["memory"] = self._family.sampler.remember(self._memory, self._places, met.cpu())
+        return (met * torch.tensor(self._epoch.shares, dtype=met.dtype, device=met.device)).sum()
+
+    def _move(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+        """One step for all free control points; the outer product of weights and gradient is never held."""
+        tensors, recipe, penalty = self._epoch.tensors, self._epoch.recipe, self._family.penalty
+        points, velocity, free = tensors["points"], tensors["velocity"], self._family.span.free
+        moving, weights = points[free], weights[free]
+        pull = penalty(points)[free].to(points) @ points if penalty else None
+        velocity.addr_(weights, gradient, beta=recipe.momentum)
+        if pull is not None:
+            velocity.add_(pull)
+        if recipe.nesterov:
+            moving.addr_(weights, gradient, alpha=-rate)
+            if pull is not None:
+                moving.sub_(pull, alpha=rate)
+            moving.add_(velocity, alpha=-rate * recipe.momentum)
+        else:
+            moving.add_(velocity, alpha=-rate)
+
+
 def descend(
     objective: Objective,
     points: Tensor,
     family: Family,
     recipe: Recipe,
     *,
-    sampler: Sampler | None = None,
-    penalty: Penalty | None = None,
     seed: int = 0,
     keeping: Keeping | None = None,
     after_epoch: Callable[[int, Tensor], None] | None = None,
     report: Reporter = silent,
+    description: str = "training",
     in_place: bool = False,
 ) -> Descent:
     """Minimise the mean of the objective over the family.
@@ -122,178 +255,134 @@ def descend(
     Args:
         objective: the height.
         points: control points `[k, P]` to start from.
-        family: coefficients, and which points are free.
+        family: where gradients are taken, and how they move the points.
         recipe: SGD's settings; weight decay acts on θ.
-        sampler: where in the family; by default t stratified over each epoch.
-        penalty: a quadratic form of the control points that is added to the loss.
         seed: of the order of examples, of t, of augmentation and of dropout.
         keeping: where the state is kept on the way.
         after_epoch: called with the number of finished epochs and the control points.
-        report: told of every step.
+        report: a progress reporter.
+        description: of the work.
         in_place: move `points` themselves, which saves a copy of them.
 
     Raises:
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
         DivergedError: the loss became NaN or infinite.
         ProvenanceError: the kept state belongs to other settings.
-        ConfigError: a state is kept, but nothing tells the sampler or the penalty from others of its kind.
+        ConfigError: a state is kept, but nothing tells a part of the family from others of its kind.
     """
-    steps = len(chunks(objective.examples, recipe.batch_size))
-    sampler = sampler or Stratified()
     if keeping:
-        keeping = keeping.bound(
-            recipe=asdict(recipe),
-            seed=seed,
-            start=fingerprint_tensors({"points": points}),
-            family=described(family),
-            sampler=described(sampler),
-            penalty=described(penalty),
-        )
+        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, **family.identity(points))
     state = keeping.load(objective) if keeping else None
-    if state is not None and in_place:
-        state.tensors["points"] = points.copy_(state.tensors["points"])
     if state is None:
         moving = points.detach() if in_place else points.detach().clone()
-        state = State({
-            "points": moving,
-            "velocity": torch.zeros_like(moving[family.free]),
-            "losses": torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device),
-            "met": torch.zeros(steps, dtype=torch.float64, device=points.device),
-            "memory": sampler.start(),
-        })  # fmt: skip
-    step = _Step(objective, family, recipe, sampler, penalty, state, seed)
-    run_epochs(
+        state = begin_state(objective, moving, family, recipe)
+    elif in_place:
+        state.tensors["points"] = points.copy_(state.tensors["points"])
+    take_steps(
         objective,
         state,
-        step.epoch,
-        epochs=recipe.epochs,
-        steps=steps,
+        family,
+        recipe,
+        seed=seed,
         keeping=keeping,
-        after_epoch=after_epoch and (lambda epoch: after_epoch(epoch, state.tensors["points"])),
+        after_epoch=after_epoch,
         report=report,
+        description=description,
     )
     return Descent(state.tensors["points"], state.tensors["losses"].cpu())
 
 
-def run_epochs(
+def begin_state(objective: Objective, points: Tensor, family: Family, recipe: Recipe) -> State:
+    """A descent before its first step; `points` `[k, P]` are those that it moves."""
+    steps = len(chunks(objective.examples, recipe.batch_size))
+    losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
+    return State({"points": points, "losses": losses, **family.rest(objective, points, steps)})
+
+
+def take_steps(
     objective: Objective,
     state: State,
-    one_epoch: Callable[[int], Iterator[None]],
+    family: Family,
+    recipe: Recipe,
     *,
-    epochs: int,
-    steps: int,
+    seed: int = 0,
     keeping: Keeping | None = None,
-    after_epoch: Callable[[int], None] | None = None,
+    after_epoch: Callable[[int, Tensor], None] | None = None,
     report: Reporter = silent,
     description: str = "training",
 ) -> None:
-    """Take the steps that are not done yet, keep the state on the way, and stop where a signal asks for it.
+    """Take the steps of a recipe that are not done yet, keep the state on the way, and stop where a signal asks for it.
 
     Args:
         objective: the height; its processes stop together.
-        state: where the fit stands; its tensor `losses` `[epochs]` holds the mean loss of each finished epoch.
-        one_epoch: takes the rest of an epoch's steps, one at each iteration, and counts them in `state.step`.
-        epochs: of the whole run.
-        steps: in an epoch.
+        state: where the descent stands, which is changed; see `begin_state`.
+        family: as in `descend`, like everything else.
+        recipe: SGD's settings.
+        seed: of random choices.
         keeping: where the state is kept.
-        after_epoch: called with the number of finished epochs.
-        report: told of every step.
+        after_epoch: called with the number of finished epochs and the control points.
+        report: a progress reporter.
         description: of the work.
 
     Raises:
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
         DivergedError: the loss became NaN or infinite.
     """
-    total = steps * epochs
+    runs = chunks(objective.examples, recipe.batch_size)
+    steps, total = len(runs), len(runs) * recipe.epochs
     with stoppable() as stop, _isolated(objective.device), report(description, total, state.step) as progress:
         watch = Watch(keeping, stop, objective, total)
-        for epoch in range(state.step // steps, epochs):
-            for _ in one_epoch(epoch):
+        for epoch in range(state.step // steps, recipe.epochs):
+            for _ in _epoch(objective, state, family, recipe, seed, epoch, runs):
                 progress.advance()
                 if state.step % steps == 0:
-                    loss = float(state.tensors["losses"][epoch])
-                    if not math.isfinite(loss):
-                        raise DivergedError(
-                            f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr, "
-                            "and see that the data hold no NaN."
-                        )
-                    progress.advance(0, f"loss {loss:.4f}")
+                    progress.advance(0, f"loss {_finite_loss(state, epoch):.4f}")
                     if after_epoch:
-                        after_epoch(epoch + 1)
+                        after_epoch(epoch + 1, state.tensors["points"])
                 watch.look(state)
         watch.save(state)
 
 
-def shuffled(objective: Objective, batch_size: int, generator: torch.Generator) -> tuple[list[Index], list[float]]:
-    """The batches of an epoch in a random order of the examples, and the share of the examples that each has."""
-    order = torch.randperm(objective.examples, generator=generator).to(objective.device)
-    runs = chunks(objective.examples, batch_size)
-    return [order[run] for run in runs], [(run.stop - run.start) / objective.examples for run in runs]
+def _epoch(
+    objective: Objective, state: State, family: Family, recipe: Recipe, seed: int, epoch: int, runs: Sequence[slice]
+) -> Iterator[None]:
+    """Take the steps of an epoch that are not done yet, one at each iteration, and count them in the state."""
+    tensors, first = state.tensors, state.step % len(runs)
+    owners = family.owners(tensors["points"])
+    generators = [torch.Generator().manual_seed(mixed_seed(seed, epoch, *owner)) for owner in owners]
+    orders = [torch.randperm(objective.examples, generator=g).to(objective.device) for g in generators]
+    indices = [order[run] for run in runs[first:] for order in orders]
+    shares = [(run.stop - run.start) / objective.examples for run in runs]
+    theta = torch.empty_like(tensors["points"][0])
+    moves = family.begin(Epoch(tensors, theta, recipe, shares, generators[0]))
+    batches = objective.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
+
+    def slope(index: int, *owner: int) -> tuple[Tensor, Tensor]:
+        reseed(objective.device, seed, epoch, index, *owner)
+        loss, gradient = next(batches)
+        return loss, gradient.add_(theta, alpha=recipe.weight_decay)
+
+    try:
+        for index in range(first, len(runs)):
+            moves.step(index, state.step / (len(runs) * recipe.epochs), partial(slope, index))
+            state.step += 1
+            if state.step % len(runs) == 0:
+                batches.close()  # the network is in evaluation mode again for whoever looks between epochs
+                tensors["losses"][epoch] = moves.finish()
+            yield
+    finally:
+        batches.close()
 
 
-class _Step:
-    """The steps of a descent."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        family: Family,
-        recipe: Recipe,
-        sampler: Sampler,
-        penalty: Penalty | None,
-        state: State,
-        seed: int,
-    ) -> None:
-        self._objective, self._family, self._recipe = objective, family, recipe
-        self._sampler, self._penalty, self._state, self._seed = sampler, penalty, state, seed
-
-    def epoch(self, epoch: int) -> Iterator[None]:
-        """Take the steps of the epoch that are not done yet."""
-        state, recipe, tensors = self._state, self._recipe, self._state.tensors
-        steps = len(tensors["met"])
-        generator = torch.Generator().manual_seed(mixed_seed(self._seed, epoch))
-        indices, shares = shuffled(self._objective, recipe.batch_size, generator)
-        memory = tensors["memory"].cpu()
-        places = self._sampler.draw(steps, generator, memory)
-        coefficients = self._family.coefficients(places).to(tensors["points"])
-        theta = torch.empty_like(tensors["points"][0])
-        first = state.step % steps
-        batches = self._objective.batch_gradient(
-            theta, indices[first:], augment=recipe.augment, accumulate=recipe.accumulate
+def _finite_loss(state: State, epoch: int) -> float:
+    """The mean loss of a finished epoch."""
+    loss = float(state.tensors["losses"][epoch])
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the training loss became {loss} in epoch {epoch + 1}; try a lower --lr, "
+            "and see that the data hold no NaN."
         )
-        try:
-            for index in range(first, steps):
-                torch.mv(tensors["points"].T, coefficients[index], out=theta)
-                reseed(self._objective.device, self._seed, epoch, index)
-                loss, gradient = next(batches)
-                gradient.add_(theta, alpha=recipe.weight_decay)
-                self._move(coefficients[index], gradient, recipe.rate(state.step / (steps * recipe.epochs)))
-                tensors["met"][index] = loss
-                state.step += 1
-                if state.step % steps == 0:
-                    batches.close()  # the network is in evaluation mode again for whoever looks between epochs
-                    met = tensors["met"]
-                    tensors["losses"][epoch] = (met * torch.tensor(shares, dtype=met.dtype, device=met.device)).sum()
-                    tensors["memory"] = self._sampler.remember(memory, places, met.cpu())
-                yield
-        finally:
-            batches.close()
-
-    def _move(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
-        """One step for all free control points; the outer product of weights and gradient is never held."""
-        points, velocity, free = self._state.tensors["points"], self._state.tensors["velocity"], self._family.free
-        moving, weights = points[free], weights[free]
-        pull = self._penalty(points)[free].to(points) @ points if self._penalty else None
-        velocity.addr_(weights, gradient, beta=self._recipe.momentum)
-        if pull is not None:
-            velocity.add_(pull)
-        if self._recipe.nesterov:
-            moving.addr_(weights, gradient, alpha=-rate)
-            if pull is not None:
-                moving.sub_(pull, alpha=rate)
-            moving.add_(velocity, alpha=-rate * self._recipe.momentum)
-        else:
-            moving.add_(velocity, alpha=-rate)
+    return loss
 
 
 @contextmanager

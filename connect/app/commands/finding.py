@@ -1,107 +1,55 @@
-"""Train a path of the kind that options name."""
+"""The path method that options name, and its recipe."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from connect.app.config import PathOptions, TrainingOptions
-from connect.paths.autoneb import DEFAULT_CYCLES, Growth, fit_growing_band, parse_cycles
-from connect.paths.curves import CURVES, PolygonalChain
-from connect.paths.fitting import DEFAULT_RECIPE, begin, train_points
-from connect.paths.neb import Band, fit_band
-from connect.paths.path import Path
+from connect.paths.autoneb import GrowingBand, parse_cycles
+from connect.paths.curves import Bezier, Curve, PolygonalChain
+from connect.paths.finding import PathMethod
+from connect.paths.fitting import DEFAULT_RECIPE, CurveFit
+from connect.paths.neb import Band
 from connect.paths.sampling import Concentrated
 from landscape.app.problems import recipe_section
 from landscape.errors import ConfigError
-from landscape.risk.objective import EmpiricalRisk
-from landscape.runtime.progress import Reporter
-from landscape.training.keeping import Keeping
+from landscape.training.descent import Stratified
 from landscape.training.recipes import Recipe
 
-_IMAGES = {"bezier": 3, "chain": 3, "neb": 9, "autoneb": 5}
+
+@dataclass(frozen=True)
+class Finder:
+    """How paths are found, as options say.
+
+    Attributes:
+        method: with its settings.
+        recipe: of its training.
+        settings: what a path follows from, beside its ends, the seed and the data.
+        measures: whether a path follows from exact losses on the way too, and not from training batches alone.
+    """
+
+    method: PathMethod
+    recipe: Recipe
+    settings: Mapping[str, Any]
+    measures: bool
 
 
-class PathFinder:
-    """Trains paths of one kind.
+def path_finder(options: PathOptions, free_ends: bool = False) -> Finder:
+    """The finder that options name; what they leave out comes from the problem's file, then from the defaults.
 
     Args:
-        options: curve and recipe; what is not given comes from the problem's file, then from the defaults.
+        options: curve and recipe.
+        free_ends: train the ends of a curve, too.
 
     Raises:
         ConfigError: a value is wrong.
     """
-
-    def __init__(self, options: PathOptions) -> None:
-        self._options = options
-        self._growth = _growth(options, recipe_section(options, "fit").get("cycles"))
-        self._recipe = fit_recipe(options)
-        self._band = _band(options)
-        self._count = _IMAGES[options.curve] if options.control_points is None else options.control_points
-        self._curve = CURVES.get(options.curve, PolygonalChain)(self._count)
-
-    @property
-    def measures(self) -> bool:
-        """Whether a path follows from exact losses on the way too, and not from training batches alone."""
-        return self._options.curve in {"neb", "autoneb"}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a path follows from, beside its ends, the seed and the data."""
-        options = self._options
-        banded = {"neb": {"band": asdict(self._band)}, "autoneb": {"growth": asdict(self._growth)}}
-        chosen = {name: value for name in ("sampling", "length_weight") if (value := getattr(options, name))}
-        return {
-            "curve": options.curve,
-            "control_points": self._count,
-            "recipe": asdict(self._recipe),
-            **chosen,
-            **banded.get(options.curve, {}),
-        }
-
-    def find(
-        self,
-        risk: EmpiricalRisk,
-        given: list[Any],
-        *,
-        free_ends: bool = False,
-        seed: int,
-        keeping: Keeping,
-        report: Reporter,
-    ) -> Path:
-        """Train a path.
-
-        Args:
-            risk: the loss.
-            given: the ends `[2, P]` and a path to begin with or None, which are taken out of the list, so that they
-                are not held beside the control points.
-            free_ends: train the ends of a curve, too.
-            seed: of all random choices.
-            keeping: where the state is kept.
-            report: told of every step.
-        """
-        start: Path | None = given.pop()
-        a, b = given.pop()
-        if self._options.curve == "neb":
-            return fit_band(
-                risk, a, b, self._band, self._recipe, start=start, seed=seed, keeping=keeping, report=report
-            )
-        if self._options.curve == "autoneb":
-            return fit_growing_band(
-                risk, a, b, self._growth, self._recipe, start=start, seed=seed, keeping=keeping, report=report
-            )
-        points = begin(a, b, self._curve, start)
-        del a, b, start  # from here on the control points alone are held
-        return train_points(
-            risk,
-            points,
-            self._curve,
-            self._recipe,
-            free_ends=free_ends,
-            sampler=Concentrated() if self._options.sampling == "concentrated" else None,
-            length_weight=self._options.length_weight or 0.0,
-            seed=seed,
-            keeping=keeping,
-            report=report,
-        )
+    cycles = _cycles(options)
+    recipe = fit_recipe(options)
+    method, own = METHODS[options.curve](options, cycles, free_ends)
+    chosen = {name: value for name in ("sampling", "length_weight") if (value := getattr(options, name))}
+    settings = {"curve": options.curve, "recipe": asdict(recipe), **chosen, **own}
+    return Finder(method, recipe, settings, measures=not isinstance(method, CurveFit))
 
 
 def fit_recipe(options: TrainingOptions) -> Recipe:
@@ -117,20 +65,45 @@ def fit_recipe(options: TrainingOptions) -> Recipe:
     return recipe.updated(options.recipe_values(), "the flags")
 
 
-def _growth(options: PathOptions, from_file: object) -> Growth:
-    """How a band grows: flags over the problem's file over the defaults."""
-    text = from_file if options.cycles is None else options.cycles
+Built = tuple[PathMethod, Mapping[str, Any]]
+
+
+def _curve(kind: Callable[[int], Curve]) -> Callable[..., Built]:
+    def build(options: PathOptions, cycles: Mapping[str, Any], free_ends: bool) -> Built:
+        curve = kind(3 if options.control_points is None else options.control_points)
+        sampler = Concentrated() if options.sampling == "concentrated" else Stratified()
+        method = CurveFit(curve, sampler, options.length_weight or 0.0, free_ends)
+        return method, {"control_points": curve.control_points}
+
+    return build
+
+
+def _band(options: PathOptions, cycles: Mapping[str, Any], free_ends: bool) -> Built:
+    band = Band(**_given(spring=options.spring, climb=options.climb, images=options.control_points))
+    return band, {"control_points": band.images, "band": asdict(band)}
+
+
+def _growing_band(options: PathOptions, cycles: Mapping[str, Any], free_ends: bool) -> Built:
+    own = _given(most_images=options.most_images, sag=options.sag, images=options.control_points)
+    band = GrowingBand(**cycles, **own)
+    return band, {"control_points": band.images, "growth": asdict(band)}
+
+
+METHODS: Mapping[str, Callable[..., Built]] = {
+    "bezier": _curve(Bezier),
+    "chain": _curve(PolygonalChain),
+    "neb": _band,
+    "autoneb": _growing_band,
+}
+
+
+def _cycles(options: PathOptions) -> dict[str, Any]:
+    """The cycles of a growing band, where flags or the problem's file name some."""
+    text = recipe_section(options, "fit").get("cycles") if options.cycles is None else options.cycles
     if text is not None and not isinstance(text, str):
         raise ConfigError(f"{options.problem}: fit: cycles is {text!r}, expected text such as 4x5@0.1,2x10@0.1.")
-    given = {"most_images": options.most_images, "sag": options.sag, "images": options.control_points}
-    cycles = DEFAULT_CYCLES if text is None else parse_cycles(text)
-    if options.curve != "autoneb":
-        return Growth(cycles=cycles)
-    return Growth(cycles=cycles, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return {} if text is None else {"cycles": parse_cycles(text)}
 
 
-def _band(options: PathOptions) -> Band:
-    if options.curve != "neb":
-        return Band()
-    given = {"spring": options.spring, "climb": options.climb, "images": options.control_points}
-    return Band(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

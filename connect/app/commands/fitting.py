@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from connect.app.commands.finding import PathFinder
+from connect.app.commands.finding import path_finder
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.summaries import FitSummary, told
 from connect.app.config import FitConfig
@@ -85,7 +85,7 @@ class _Fitting:
     def __init__(self, config: FitConfig, ranks: Ranks, outputs: Outputs, report: Reporter) -> None:
         self._config, self._ranks, self._outputs, self._report = config, ranks, outputs, report
         self._out = outputs.at(config.out)
-        self._finder = PathFinder(config)
+        self._finder = path_finder(config, config.free_ends)
 
     def run(self) -> FitSummary:
         config = self._config
@@ -107,9 +107,12 @@ class _Fitting:
         })  # fmt: skip
         provenance = self._provenance(setting, a, b, saved) | (measured if self._finder.measures else {})
         provenance |= {MOVED_BUFFERS: sorted(networks.others)} if networks.others else {}
-        given = [networks.thetas, start]
-        del networks, a, b, saved, start  # a fit holds what it needs of them
-        path = self._fitted(setting, risk, given, provenance)
+        path = self._finished(setting, risk, provenance)
+        if path is None:
+            begun = self._finder.method.begin(networks.thetas[0], networks.thetas[1], start)
+            del networks, a, b, saved, start  # from here on the control points alone are held
+            path = self._trained(setting, risk, begun, provenance)
+            del begun
         if not self._ranks.first:
             raise SystemExit(0)
         moved = self._moved(setting, path) if config.free_ends else ""
@@ -138,13 +141,17 @@ class _Fitting:
             processes=self._ranks.size,
         )
 
-    def _fitted(self, setting: Setting, risk: EmpiricalRisk, given: list[Any], provenance: dict[str, Any]) -> Path:
-        """The trained path: from its file when a resume finds it finished."""
+    def _finished(self, setting: Setting, risk: EmpiricalRisk, provenance: dict[str, Any]) -> Path | None:
+        """The path that a resume finds finished."""
+        file = self._out / PATH
+        if not (self._config.resume and file.exists()):
+            return None
+        path = load_path(file, setting.space, risk.module)
+        require_same_provenance(file, path.provenance, provenance)
+        return path
+
+    def _trained(self, setting: Setting, risk: EmpiricalRisk, begun: Path, provenance: dict[str, Any]) -> Path:
         config, file = self._config, self._out / PATH
-        if config.resume and file.exists():
-            path = load_path(file, setting.space, risk.module)
-            require_same_provenance(file, path.provenance, provenance)
-            return path
         keeping = Keeping(
             self._out / STATE,
             provenance,
@@ -152,15 +159,10 @@ class _Fitting:
             seconds=config.save_every,
             writes=self._ranks.first,
         )
-        found = self._finder.find(
-            risk,
-            given,
-            free_ends=config.free_ends,
-            seed=config.seed,
-            keeping=keeping,
-            report=self._report,
+        path = self._finder.method.train(
+            risk, begun, self._finder.recipe, seed=config.seed, keeping=keeping, report=self._report
         )
-        path = replace(found, provenance=provenance)
+        path = replace(path, provenance=provenance)
         if self._ranks.first:
             save_path(file, path, setting.space, {"problem": setting.carried()})
             keeping.discard()

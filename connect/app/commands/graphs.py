@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.app.commands.finding import PathFinder
+from connect.app.commands.finding import path_finder
 from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
@@ -139,7 +139,7 @@ class _Mapping:
     def __init__(self, config: GraphConfig, files: Sequence[FilePath], report: Reporter) -> None:
         self._config, self._files, self._report = config, files, report
         self._file = config.out / GRAPH
-        self._finder = PathFinder(config)
+        self._finder = path_finder(config)
         self._notes: list[str] = []
 
     def run(self) -> GraphSummary:

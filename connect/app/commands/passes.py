@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from connect.app.commands.finding import PathFinder
+from connect.app.commands.finding import Finder
 from connect.app.config import GraphConfig
 from connect.measures.profiles import Along, figures, lengths, measure_way
 from connect.measures.ways import joined
 from connect.paths.curves import PolygonalChain
+from connect.paths.finding import find_path
 from connect.paths.path import Path, load_path, save_path
 from landscape.app.setting import Setting
 from landscape.errors import DivergedError
@@ -52,7 +53,7 @@ class Passes:
         config: GraphConfig,
         setting: Setting,
         risk: EmpiricalRisk,
-        finder: PathFinder,
+        finder: Finder,
         provenance: Mapping[str, Any],
         report: Reporter,
     ) -> None:
@@ -138,15 +139,22 @@ class Passes:
         keeping = Keeping(state, provenance, resume=True, seconds=self._config.save_every)
         self._risk.load_buffers(self._buffers)  # no fit may depend on those before it
         try:
-            found = self._finder.find(
-                self._risk, [ends.clone(), None], seed=self._config.seed, keeping=keeping, report=self._report
+            trained = find_path(
+                self._risk,
+                ends[0],
+                ends[1],
+                self._finder.method,
+                self._finder.recipe,
+                seed=self._config.seed,
+                keeping=keeping,
+                report=self._report,
             )
         except DivergedError:
             keeping.discard()
             raise
         finally:
             self._risk.load_buffers(self._buffers)
-        path = Path(found.points, found.curve, provenance, found.losses)
+        path = Path(trained.points, trained.curve, provenance, trained.losses)
         self._save(file, path)
         keeping.discard()
         return path

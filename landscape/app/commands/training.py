@@ -19,7 +19,7 @@ from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
 from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.storage.store import require_same_provenance
-from landscape.training.descent import SinglePoint, descend
+from landscape.training.descent import Combination, SinglePoint, descend
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
 
@@ -98,7 +98,7 @@ def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSumm
     descent = descend(
         risk,
         start[None],
-        SinglePoint(),
+        Combination(SinglePoint()),
         recipe,
         seed=config.seed,
         keeping=keeping,

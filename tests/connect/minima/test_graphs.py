@@ -22,7 +22,7 @@ from connect import (
     clusters,
     embed,
     explore,
-    fit_band,
+    find_path,
     load_graph,
     lowest_path,
     merge_tree,
@@ -426,7 +426,7 @@ def bands(function, minima, rate):
 
     def join(a, b, upper):
         band = Band(images=11, climb="all", settle=0.3)
-        points = fit_band(objective, minima[int(a)], minima[int(b)], band, recipe).points
+        points = find_path(objective, minima[int(a)], minima[int(b)], band, recipe).points
         return {"saddle": float(torch.vmap(function)(points).max())}
 
     return join

@@ -10,10 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connect import Band, Growth, Path, PolygonalChain, fit_band, fit_growing_band
+from connect import Band, GrowingBand, Path, PolygonalChain, find_path
 from connect.paths.autoneb import DEFAULT_CYCLES, Cycle, parse_cycles, sagging
 from connect.paths.neb import band_tangent, redistribute
-from landscape import EmpiricalRisk, Interrupted, Keeping, ParameterSpace, Potential, Recipe, SinglePoint, descend
+from landscape import (
+    Combination,
+    EmpiricalRisk,
+    Interrupted,
+    Keeping,
+    ParameterSpace,
+    Potential,
+    Recipe,
+    SinglePoint,
+    descend,
+)
 from landscape.errors import ConfigError, LayoutError, ProvenanceError
 from tests.oracles import MULLER_BROWN_MINIMA, MULLER_BROWN_SADDLES, Signalling, problem_of
 from tests.surfaces import SURFACES, distances, downhill, flood, gradient, hessian, surface
@@ -33,7 +43,7 @@ def fitted(name, band, steps=400, over=None):
     known = surface(name)
     a, b = known.ends
     start = over and Path(torch.stack([a, torch.tensor(over, dtype=torch.float64), b]), PolygonalChain(3))
-    return fit_band(
+    return find_path(
         Potential(known.function, len(a)), a, b, band, plain(epochs=steps, lr=known.rate), start=start
     ).points
 
@@ -80,7 +90,7 @@ def test_descent_ends_in_the_minima(name):
     objective = Potential(known.function, known.minima.shape[1])
     for minimum in known.minima:
         start = minimum + 0.1 * torch.ones_like(minimum)
-        found = descend(objective, start[None], SinglePoint(), plain(epochs=300, lr=known.rate)).points[0]
+        found = descend(objective, start[None], Combination(SinglePoint()), plain(epochs=300, lr=known.rate)).points[0]
         assert float(known.function(found)) == pytest.approx(float(known.function(minimum)), abs=TOLERANCE)
         assert float((found - minimum).norm()) < 0.01
 
@@ -194,7 +204,7 @@ def test_the_steps_of_a_band_are_those_of_a_naive_one(spring, climb):
     known = surface("Müller-Brown")
     band = Band(images=6, spring=spring, climb=climb, settle=0.5)
     recipe = plain(epochs=30, lr=2e-4, momentum=0.3, schedule="constant")
-    path = fit_band(Potential(known.function, 2), *known.ends, band, recipe)
+    path = find_path(Potential(known.function, 2), *known.ends, band, recipe)
     expected = naive_band(known, 6, 30, 2e-4, 0.3, spring, 15 if climb == "highest" else 30)
     np.testing.assert_allclose(path.points.numpy(), expected, atol=1e-9)
     inner = [known.heights(torch.from_numpy(naive_band(known, 6, n, 2e-4, 0.3, spring, 99)))[1:-1] for n in (0, 5)]
@@ -206,7 +216,7 @@ def test_weight_decay_pulls_the_images_and_not_the_ends():
     a, b = torch.tensor([-1.0, 2.0]).double(), torch.tensor([3.0, 2.0]).double()
     flat = Potential(lambda theta: 0 * theta.sum(), 2)
     recipe = Recipe(epochs=1, lr=0.5, momentum=0.0, weight_decay=0.1, schedule="constant")
-    points = fit_band(flat, a, b, Band(images=5, spring=1.0), recipe).points
+    points = find_path(flat, a, b, Band(images=5, spring=1.0), recipe).points
     expected = torch.tensor([[-1, 2], [0, 1.9], [1, 1.9], [2, 1.9], [3, 2]]).double()
     torch.testing.assert_close(points, expected)
 
@@ -216,7 +226,7 @@ def test_no_epoch_leaves_the_band_where_it_began():
     a, b = known.ends
     corner = torch.tensor([0.5, 2.0]).double()
     start = Path(torch.stack([a, corner, b]), PolygonalChain(3))
-    path = fit_band(Potential(known.function, 2), a, b, Band(images=5), Recipe(epochs=0), start=start)
+    path = find_path(Potential(known.function, 2), a, b, Band(images=5), Recipe(epochs=0), start=start)
     torch.testing.assert_close(path.points, torch.stack([a, (a + corner) / 2, corner, (corner + b) / 2, b]))
     assert path.losses.shape == (0,)
     assert path.curve == PolygonalChain(5)
@@ -232,7 +242,7 @@ def grown(name, growth, over=None):
     known = surface(name)
     a, b = known.ends
     start = over and Path(torch.stack([a, torch.tensor(over, dtype=torch.float64), b]), PolygonalChain(3))
-    return fit_growing_band(Potential(known.function, len(a)), a, b, growth, plain(), start=start)
+    return find_path(Potential(known.function, len(a)), a, b, growth, plain(), start=start)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +260,9 @@ def test_a_band_that_cuts_corners_grows_until_it_follows_the_valley(name, cycles
     known = surface(name)
     pass_ = float(known.function(known.saddles[saddle]))
     near = 0.02 * (pass_ - float(known.heights(known.minima).min()))
-    few = Growth(images=3, most_images=3, cycles=parse_cycles(cycles), sag=0.02)
+    few = GrowingBand(images=3, most_images=3, cycles=parse_cycles(cycles), sag=0.02)
     assert dense_top(known, grown(name, few, over).points) > pass_ + near
-    path = grown(name, Growth(images=3, most_images=15, cycles=few.cycles, sag=0.02), over)
+    path = grown(name, GrowingBand(images=3, most_images=15, cycles=few.cycles, sag=0.02), over)
     assert 6 <= len(path.points) <= 15
     assert pass_ - 1e-6 <= dense_top(known, path.points) < pass_ + near
     assert path.losses.shape == (sum(cycle.epochs for cycle in few.cycles),)
@@ -263,13 +273,13 @@ def test_a_band_that_cuts_corners_grows_until_it_follows_the_valley(name, cycles
 def test_the_worst_places_get_the_images_that_are_left():
     known = surface("Müller-Brown")
     still = parse_cycles("2x1@1e-12")
-    whole = grown("Müller-Brown", Growth(images=4, most_images=9, cycles=still, sag=0.01)).points
+    whole = grown("Müller-Brown", GrowingBand(images=4, most_images=9, cycles=still, sag=0.01)).points
     a, b = known.ends
     straight = torch.stack([torch.lerp(a, b, share) for share in (0, 1 / 3, 2 / 3, 1)])
-    places = sagging(Potential(known.function, 2), straight, Growth(images=4, most_images=9, sag=0.01))
+    places = sagging(Potential(known.function, 2), straight, GrowingBand(images=4, most_images=9, sag=0.01))
     assert len(places) >= 2
     assert len(whole) == 4 + len(places)
-    more = grown("Müller-Brown", Growth(images=4, most_images=5, cycles=still, sag=0.01)).points
+    more = grown("Müller-Brown", GrowingBand(images=4, most_images=5, cycles=still, sag=0.01)).points
     piece, part = places[0]
     image = torch.lerp(straight[piece], straight[piece + 1], part)
     expected = torch.cat([straight[: piece + 1], image[None], straight[piece + 1 :]])
@@ -280,13 +290,13 @@ def test_a_band_sags_where_the_height_between_images_is_above_the_line():
     """On -x² from -1 to 3 the line between images is below the parabola by (width/2)², most in the middle."""
     hill = Potential(lambda theta: -(theta[0] ** 2), 1)
     points = torch.tensor([[-1.0], [1.0], [2.0], [3.0]]).double()
-    assert sagging(hill, points, Growth(images=3, sag=0.05, checks=3)) == [(0, 0.5)]
-    places = sagging(hill, points, Growth(images=3, sag=0.02, checks=3))
+    assert sagging(hill, points, GrowingBand(images=3, sag=0.05, checks=3)) == [(0, 0.5)]
+    places = sagging(hill, points, GrowingBand(images=3, sag=0.02, checks=3))
     assert places[0] == (0, 0.5)
     assert set(places) == {(0, 0.5), (1, 0.5), (2, 0.5)}
-    assert sagging(hill, points, Growth(images=3, sag=0.2, checks=3)) == []
+    assert sagging(hill, points, GrowingBand(images=3, sag=0.2, checks=3)) == []
     bowl = Potential(lambda theta: theta[0] ** 2, 1)
-    assert sagging(bowl, points, Growth(images=3, sag=1e-6, checks=3)) == []
+    assert sagging(bowl, points, GrowingBand(images=3, sag=1e-6, checks=3)) == []
 
 
 @pytest.mark.parametrize(
@@ -361,12 +371,12 @@ def pair(name):
 
 RECIPE = Recipe(epochs=4, lr=0.05, batch_size=7, momentum=0.9, schedule="linear")
 FITS = {
-    "neb": lambda risk, a, b, **more: fit_band(risk, a, b, Band(5, climb="highest"), RECIPE, seed=3, **more),
-    "springs": lambda risk, a, b, **more: fit_band(
+    "neb": lambda risk, a, b, **more: find_path(risk, a, b, Band(5, climb="highest"), RECIPE, seed=3, **more),
+    "springs": lambda risk, a, b, **more: find_path(
         risk, a, b, Band(4, spring=0.1, climb="all", settle=0.2), RECIPE, seed=3, **more
     ),
-    "autoneb": lambda risk, a, b, **more: fit_growing_band(
-        risk, a, b, Growth(3, 6, parse_cycles("2x2@0.05,1x3@0.01"), sag=0.01), RECIPE, seed=3, **more
+    "autoneb": lambda risk, a, b, **more: find_path(
+        risk, a, b, GrowingBand(3, 6, parse_cycles("2x2@0.05,1x3@0.01"), sag=0.01), RECIPE, seed=3, **more
     ),
 }
 
@@ -411,10 +421,10 @@ def test_a_band_of_networks_slides_down_and_its_ends_stay(kind):
         (lambda: Band(spring=-1.0), "spring is -1.0"),
         (lambda: Band(settle=1.5), "settle 1.5"),
         (lambda: Band(climb="lowest"), "climb is 'lowest'"),
-        (lambda: Growth(images=9, most_images=5), "9 to 5"),
-        (lambda: Growth(cycles=()), "at least one cycle"),
-        (lambda: Growth(sag=0.0), "sag above 0"),
-        (lambda: Growth(checks=0), "checks at least 1"),
+        (lambda: GrowingBand(images=9, most_images=5), "9 to 5"),
+        (lambda: GrowingBand(cycles=()), "at least one cycle"),
+        (lambda: GrowingBand(sag=0.0), "sag above 0"),
+        (lambda: GrowingBand(checks=0), "checks at least 1"),
         (lambda: Cycle(0, 0.1), "0 epochs"),
         (lambda: Cycle(1, math.inf), "rate inf"),
         (lambda: parse_cycles("4x5"), "expected number x epochs @ rate"),
@@ -433,16 +443,16 @@ def test_cycles_are_read_as_they_are_written():
     assert [cycle.lr for cycle in DEFAULT_CYCLES] == [0.1] * 6 + [0.01] * 4 + [0.001] * 4
 
 
-@pytest.mark.parametrize("fit", [fit_band, fit_growing_band])
-def test_ends_that_a_band_cannot_join_are_refused(fit):
+@pytest.mark.parametrize("method", [Band(), GrowingBand()])
+def test_ends_that_a_band_cannot_join_are_refused(method):
     flat = Potential(lambda theta: theta.sum(), 2)
     a, b = torch.zeros(2).double(), torch.ones(2).double()
     with pytest.raises(ConfigError, match="same point"):
-        fit(flat, a, a.clone())
+        find_path(flat, a, a.clone(), method)
     with pytest.raises(LayoutError, match=r"shapes \(2,\) and \(3,\)"):
-        fit(flat, a, torch.zeros(3).double())
+        find_path(flat, a, torch.zeros(3).double(), method)
     with pytest.raises(ConfigError, match="other ends"):
-        fit(flat, a, b, start=Path(torch.stack([a, 2 * b]), PolygonalChain(2)))
+        find_path(flat, a, b, method, start=Path(torch.stack([a, 2 * b]), PolygonalChain(2)))
 
 
 def test_a_state_of_a_band_between_other_ends_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from connect import Bezier, Concentrated, Path, PolygonalChain, fit_curve, profile, summarise, train_points
+from connect import Bezier, Concentrated, CurveFit, Path, PolygonalChain, find_path, profile, summarise
 from connect.paths.fitting import Shortness
 from connect.paths.geometry import Geometry
-from landscape import EmpiricalRisk, Interrupted, Keeping, ParameterSpace, Potential, Problem, Recipe
+from landscape import (
+    Combination,
+    EmpiricalRisk,
+    Interrupted,
+    Keeping,
+    ParameterSpace,
+    Potential,
+    Problem,
+    Recipe,
+    descend,
+)
 from landscape.errors import ConfigError, ProvenanceError
 from landscape.problems.splits import StreamedSplit
+from landscape.training.descent import Stratified
 from tests.oracles import Signalling, problem_of
 
 CPU = torch.device("cpu")
@@ -46,7 +58,7 @@ def test_a_fit_without_steps_is_the_path_that_it_starts_from(curve, kind):
     """Elevation and subdivision are exact, and a chain keeps to a curve's points; what cannot be kept stays close."""
     risk, a, b = pair()
     start = Path(corner(a, b).points, kind(3))
-    path = fit_curve(risk, a, b, curve, Recipe(epochs=0), start=start)
+    path = find_path(risk, a, b, curve, Recipe(epochs=0), start=start)
     assert torch.equal(path.points[0], a)
     assert torch.equal(path.points[-1], b)
     if curve.name == start.curve.name:
@@ -64,14 +76,14 @@ def test_a_path_between_other_ends_is_refused():
     risk, a, b = pair()
     for start in (corner(b, a), corner(a, b + 1)):
         with pytest.raises(ConfigError, match="other ends"):
-            fit_curve(risk, a, b, Bezier(3), RECIPE, start=start)
+            find_path(risk, a, b, Bezier(3), RECIPE, start=start)
 
 
 def test_the_path_that_a_fit_starts_from_stays_as_it_was():
     risk, a, b = pair()
     start = corner(a, b)
     before = copy.deepcopy(start.points)
-    fit_curve(risk, a, b, PolygonalChain(3), RECIPE, start=start)
+    find_path(risk, a, b, PolygonalChain(3), RECIPE, start=start)
     assert torch.equal(start.points, before)
 
 
@@ -82,9 +94,9 @@ def test_free_ends_roll_down_and_fixed_ends_stay():
     bowl = Potential(lambda theta: theta.square().sum(), 3)
     a, b = torch.tensor([2.0, 0, 0]).double(), torch.tensor([0, 2.0, 1]).double()
     recipe = Recipe(epochs=600, lr=0.3, momentum=0.0, weight_decay=0.0, schedule="constant")
-    fixed = fit_curve(bowl, a, b, Bezier(3), recipe)
+    fixed = find_path(bowl, a, b, Bezier(3), recipe)
     assert torch.equal(fixed.points[[0, -1]], torch.stack([a, b]))
-    free = fit_curve(bowl, a, b, Bezier(3), recipe, free_ends=True)
+    free = find_path(bowl, a, b, CurveFit(Bezier(3), free_ends=True), recipe)
     assert free.points.norm(dim=1).max() < 1e-3
 
 
@@ -103,19 +115,20 @@ def test_free_ends_move_by_their_share_of_the_gradient():
             return seen[-1]
 
     recipe = Recipe(epochs=1, lr=0.5, momentum=0.0, weight_decay=0.0, schedule="constant")
-    moved = fit_curve(plane, a, b, Spy(), recipe, free_ends=True).points
+    moved = find_path(plane, a, b, CurveFit(Spy(), free_ends=True), recipe).points
     start = torch.stack([torch.lerp(a, b, i / 3) for i in range(4)])
     torch.testing.assert_close(moved, start - 0.5 * torch.outer(seen[0][0], slope))
 
 
 def test_points_are_trained_where_they_lie():
     risk, a, b = pair()
-    expected = fit_curve(risk, a, b, Bezier(3), RECIPE).points
+    expected = find_path(risk, a, b, Bezier(3), RECIPE).points
     risk, a, b = pair()
-    points = torch.stack([torch.lerp(a, b, i / 2) for i in range(3)])
-    path = train_points(risk, points, Bezier(3), RECIPE)
-    assert path.points.data_ptr() == points.data_ptr()
-    assert torch.equal(points, expected)
+    method = CurveFit(Bezier(3))
+    begun = method.begin(a, b)
+    path = method.train(risk, begun, RECIPE)
+    assert path.points.data_ptr() == begun.points.data_ptr()
+    assert torch.equal(begun.points, expected)
 
 
 # ------------------------------------------------------------------ length
@@ -155,7 +168,7 @@ def test_a_penalty_shortens_a_curve_over_a_ring():
     ring = Potential(lambda theta: (theta.square().sum() - 1).square(), 2)
     a, b = (torch.tensor([math.cos(angle), math.sin(angle)]).double() for angle in (0, 2 * math.pi / 3))
     recipe = Recipe(epochs=500, lr=0.05, momentum=0.5, weight_decay=0.0)
-    lengths = [fit_curve(ring, a, b, Bezier(4), recipe, length_weight=w).length() for w in (0.0, 0.05, 5.0)]
+    lengths = [find_path(ring, a, b, CurveFit(Bezier(4), length_weight=w), recipe).length() for w in (0.0, 0.05, 5.0)]
     assert lengths[0] > 1.01 * lengths[1] > 1.02 * lengths[2]
     assert lengths[2] == pytest.approx(math.sqrt(3), rel=0.01)
 
@@ -202,8 +215,8 @@ def test_concentrated_steps_lower_the_pass_of_a_sharp_ridge():
     a, b = torch.tensor([-1.0, 0]).double(), torch.tensor([1.0, 0]).double()
     recipe = Recipe(epochs=400, lr=0.02, momentum=0.0, weight_decay=0.0, schedule="constant")
     tops = {}
-    for name, sampler in (("uniform", None), ("concentrated", Concentrated(0.9))):
-        path = fit_curve(wall, a, b, Bezier(3), recipe, sampler=sampler)
+    for name, sampler in (("uniform", Stratified()), ("concentrated", Concentrated(0.9))):
+        path = find_path(wall, a, b, CurveFit(Bezier(3), sampler), recipe)
         tops[name] = summarise(profile(path, wall))["path"].max_loss
     assert tops["concentrated"] < 0.7 * tops["uniform"]
 
@@ -217,15 +230,12 @@ def test_densities_that_are_none_are_refused(settings):
 # ------------------------------------------------------------------ stopped and resumed
 
 FITS = {
-    "bezier": {"curve": Bezier(3)},
-    "chain": {"curve": PolygonalChain(5)},
-    "free ends": {"curve": Bezier(4), "free_ends": True},
-    "concentrated": {"curve": Bezier(3), "sampler": Concentrated()},
-    "length": {"curve": Bezier(4), "length_weight": 0.1},
-    "accumulated images": {
-        "curve": Bezier(3),
-        "recipe": Recipe(epochs=5, batch_size=7, accumulate=3, augment="crop,flip"),
-    },
+    "bezier": (Bezier(3), RECIPE),
+    "chain": (PolygonalChain(5), RECIPE),
+    "free ends": (CurveFit(Bezier(4), free_ends=True), RECIPE),
+    "concentrated": (CurveFit(Bezier(3), Concentrated()), RECIPE),
+    "length": (CurveFit(Bezier(4), length_weight=0.1), RECIPE),
+    "accumulated images": (Bezier(3), Recipe(epochs=5, batch_size=7, accumulate=3, augment="crop,flip")),
 }
 
 
@@ -241,10 +251,9 @@ CASES = [
 @pytest.mark.parametrize(("kind", "network"), CASES)
 def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, kind, network, after):
     """Within an epoch of four steps, at its end, and later; with dropout and batch norm."""
-    settings = {"recipe": RECIPE, "seed": 3, **FITS[kind]}
 
     def fit(**more):
-        return fit_curve(*pair(network), **settings, **more)
+        return find_path(*pair(network), *FITS[kind], seed=3, **more)
 
     whole = fit()
     file = tmp_path / "state.safetensors"
@@ -263,7 +272,7 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, kind, network, after):
 @pytest.mark.parametrize("name", ["plain", "buffers", "tied"])
 def test_the_network_at_t_is_the_objective_there(name):
     risk, a, b = pair(name)
-    path = fit_curve(risk, a, b, Bezier(3), RECIPE)
+    path = find_path(risk, a, b, Bezier(3), RECIPE)
     (inputs, labels) = problem_of(name).data.splits["train"].tensors
     for t in (0.0, 0.3, 1.0):
         network = path.module(t)
@@ -280,7 +289,7 @@ def test_the_network_at_t_is_the_objective_there(name):
 
 def test_networks_outside_and_networks_of_potentials_are_refused():
     risk, a, b = pair("plain")
-    path = fit_curve(risk, a, b, Bezier(3), Recipe(epochs=0))
+    path = find_path(risk, a, b, Bezier(3), Recipe(epochs=0))
     for t in (-0.1, 1.1, math.nan):
         with pytest.raises(ConfigError, match=r"expected a number in \[0, 1\]"):
             path.module(t)
@@ -339,15 +348,14 @@ def test_a_straight_line_has_no_angle_and_passes_evenly():
 def test_a_state_of_another_fit_is_refused(tmp_path, changed):
     """By the library as by the command, which knows its settings from the flags."""
     file = tmp_path / "state.safetensors"
-    settings = {"curve": Bezier(3), "recipe": RECIPE, "seed": 3}
-    if changed == {"sampler": Concentrated(share=0.5)}:
-        settings["sampler"] = Concentrated()
+    before = CurveFit(sampler=Concentrated()) if changed == {"sampler": Concentrated(share=0.5)} else CurveFit()
     with pytest.raises(Interrupted):
-        fit_curve(*pair(), **settings, keeping=Keeping(file), report=Signalling(5))
+        find_path(*pair(), before, RECIPE, seed=3, keeping=Keeping(file), report=Signalling(5))
     risk, a, b = pair()
-    moved = changed.pop("ends", 0.0)
+    others = {"ends": 0.0, "seed": 3, **changed}
+    b, seed = b + others.pop("ends"), others.pop("seed")
     with pytest.raises(ProvenanceError):
-        fit_curve(risk, a, b + moved, **{**settings, **changed}, keeping=Keeping(file, resume=True))
+        find_path(risk, a, b, replace(before, **others), RECIPE, seed=seed, keeping=Keeping(file, resume=True))
 
 
 @pytest.mark.parametrize("name", ["buffers", "convolutions"])
@@ -355,16 +363,21 @@ def test_who_looks_between_epochs_sees_the_network_in_evaluation_mode(name):
     risk, a, b = pair(name)
     seen = []
 
+    class Middle:
+        free = slice(1, 2)
+        coefficients = Bezier(3).coefficients
+
     def look(epoch, points):
         assert not risk.space.network.training
         seen.append((points[1].clone(), float(risk.value(points[1]))))
 
-    path = fit_curve(risk, a, b, Bezier(3), RECIPE, after_epoch=look)
+    start = torch.stack([a, torch.lerp(a, b, 0.5), b])
+    points = descend(risk, start, Combination(Middle()), RECIPE, after_epoch=look).points
     assert len(seen) == RECIPE.epochs
     for theta, value in seen:
         risk.space.load_buffers(pair(name)[0].space.buffers())
         assert float(pair(name)[0].value(theta)) == pytest.approx(value, rel=1e-5)
-    assert torch.equal(path.points, fit_curve(*pair(name), Bezier(3), RECIPE).points)
+    assert torch.equal(points, find_path(*pair(name), Bezier(3), RECIPE).points)
 
 
 def test_a_stopped_fit_on_streamed_data_goes_on_to_the_same_bits(tmp_path):
@@ -376,7 +389,7 @@ def test_a_stopped_fit_on_streamed_data_goes_on_to_the_same_bits(tmp_path):
     def fit(**more):
         space = ParameterSpace(problem.model)
         risk = EmpiricalRisk(space, streamed, batch_size=8)
-        return fit_curve(risk, space.theta.clone(), space.theta + 0.1, Bezier(3), RECIPE, **more).points
+        return find_path(risk, space.theta.clone(), space.theta + 0.1, Bezier(3), RECIPE, **more).points
 
     whole = fit()
     for after in (6, 8):

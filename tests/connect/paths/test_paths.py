@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from connect import Bezier, Path, PolygonalChain, fit_curve, load_path, profile, save_path, straight_line, summarise
+from connect import Bezier, Path, PolygonalChain, find_path, load_path, profile, save_path, straight_line, summarise
 from connect.measures.barriers import barrier
 from connect.measures.ways import along
 from landscape import EmpiricalRisk, ParameterSpace, Potential, Recipe, save_tensors
@@ -32,7 +32,7 @@ def test_the_gradient_of_the_control_points_against_finite_differences(curve):
             seen.append(curve.coefficients(t))
             return seen[-1]
 
-    moved = fit_curve(risk, a, b, Spy(), recipe).points
+    moved = find_path(risk, a, b, Spy(), recipe).points
     weights = seen[0][0]
     start = torch.stack([torch.lerp(a, b, i / (curve.control_points - 1)) for i in range(curve.control_points)])
     assert torch.equal(moved[0], a)
@@ -66,7 +66,7 @@ def test_weight_decay_acts_on_the_network_and_not_on_the_control_points():
             seen.append(curve.coefficients(t))
             return seen[-1]
 
-    points = fit_curve(flat, a, b, Spy(), recipe).points
+    points = find_path(flat, a, b, Spy(), recipe).points
     start = torch.stack([torch.lerp(a, b, i / 3) for i in range(4)])
     weights = seen[0][0]
     expected = start - 0.5 * 0.1 * torch.outer(weights * torch.tensor([0, 1, 1, 0]), weights @ start)
@@ -78,7 +78,7 @@ def test_a_curve_follows_a_valley():
     ring = Potential(lambda theta: (theta.square().sum() - 1).square(), 2)
     a, b = (torch.tensor([math.cos(angle), math.sin(angle)]).double() for angle in (0, 2 * math.pi / 3))
     recipe = Recipe(epochs=1000, lr=0.05, momentum=0.5, weight_decay=0.0, schedule="linear")
-    path = fit_curve(ring, a, b, Bezier(4), recipe, seed=3)
+    path = find_path(ring, a, b, Bezier(4), recipe, seed=3)
     figures = summarise(profile(path, ring))
     assert figures["straight"].max_loss == pytest.approx(0.5625, abs=1e-3)
     assert figures["straight"].length_ratio == 1
@@ -99,7 +99,7 @@ def test_t_is_stratified_over_each_epoch():
             seen.append(t)
             return Bezier(3).coefficients(t)
 
-    fit_curve(
+    find_path(
         EmpiricalRisk(space, problem, batch_size=8),
         space.theta.clone(),
         space.theta + 1,
@@ -115,7 +115,7 @@ def test_t_is_stratified_over_each_epoch():
 def test_no_epoch_leaves_the_straight_line():
     surface = Potential(muller_brown, 2)
     a, b = torch.tensor([0.0, 1.0]).double(), torch.tensor([2.0, 2.0]).double()
-    path = fit_curve(surface, a, b, Bezier(5), Recipe(epochs=0))
+    path = find_path(surface, a, b, Bezier(5), Recipe(epochs=0))
     assert path.length() == pytest.approx(path.distance())
     for t in np.linspace(0, 1, 9):
         torch.testing.assert_close(path(t), straight_line(path)(t))
@@ -133,9 +133,9 @@ def test_lengths_of_known_curves():
 def test_ends_that_cannot_be_joined_are_refused():
     surface = Potential(muller_brown, 2)
     with pytest.raises(ConfigError, match="same point"):
-        fit_curve(surface, torch.zeros(2).double(), torch.zeros(2).double())
+        find_path(surface, torch.zeros(2).double(), torch.zeros(2).double())
     with pytest.raises(LayoutError, match=r"shapes \(2,\) and \(3,\)"):
-        fit_curve(surface, torch.zeros(2).double(), torch.zeros(3).double())
+        find_path(surface, torch.zeros(2).double(), torch.zeros(3).double())
 
 
 @pytest.mark.parametrize("name", sorted(networks()))

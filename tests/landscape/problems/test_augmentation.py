@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landscape import EmpiricalRisk, ParameterSpace, Problem, Recipe, SinglePoint, descend
+from landscape import Combination, EmpiricalRisk, ParameterSpace, Problem, Recipe, SinglePoint, descend
 from landscape.errors import ConfigError, ProblemError
 from landscape.problems.augmentation import augment, crop, flip, named_augmentations
 from tests.oracles import networks, problem_of
@@ -89,7 +89,7 @@ def test_a_fit_sees_changed_images_and_a_measurement_the_originals():
     seen = space.network.seen
     recipe = Recipe(epochs=2, batch_size=40, augment="crop,flip")
     seen.clear()
-    descend(risk, space.theta[None].clone(), SinglePoint(), recipe, seed=4)
+    descend(risk, space.theta[None].clone(), Combination(SinglePoint()), recipe, seed=4)
     first, second = seen
     assert not torch.equal(first.sum(), second.sum())
     places = {tuple(row.flatten().tolist()) for row in x}
@@ -99,7 +99,7 @@ def test_a_fit_sees_changed_images_and_a_measurement_the_originals():
     risk.measure(space.theta.clone())
     assert torch.equal(seen[-1], x)
     seen.clear()
-    descend(risk, space.theta[None].clone(), SinglePoint(), recipe, seed=4)
+    descend(risk, space.theta[None].clone(), Combination(SinglePoint()), recipe, seed=4)
     assert torch.equal(seen[0], first)
 
 
@@ -126,7 +126,7 @@ def test_training_in_bf16_keeps_control_points_in_float32_and_takes_other_steps(
     for precision in ("fp32", "bf16"):
         space = ParameterSpace(problem.model)
         risk = EmpiricalRisk(space, problem, batch_size=8, precision=precision)
-        found[precision] = descend(risk, space.theta[None].clone(), SinglePoint(), recipe, seed=1)
+        found[precision] = descend(risk, space.theta[None].clone(), Combination(SinglePoint()), recipe, seed=1)
     assert found["bf16"].points.dtype == torch.float32
     assert not torch.equal(found["bf16"].points, found["fp32"].points)
     torch.testing.assert_close(found["bf16"].points, found["fp32"].points, atol=0.05, rtol=0.05)

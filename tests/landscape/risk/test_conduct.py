@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from landscape import (
+    Combination,
     EmpiricalRisk,
     Frozen,
     Interpolated,
@@ -97,7 +98,7 @@ def test_a_frozen_parameter_that_training_changes_is_told_of():
 
     risk = risk_of(Teacher())
     with pytest.raises(ProblemError, match="teacher is not trainable"):
-        descend(risk, risk.space.theta[None].clone(), SinglePoint(), Recipe(epochs=1, batch_size=12))
+        descend(risk, risk.space.theta[None].clone(), Combination(SinglePoint()), Recipe(epochs=1, batch_size=12))
 
 
 def test_statistics_that_somebody_wrote_to_are_put_back():

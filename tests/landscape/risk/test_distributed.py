@@ -15,7 +15,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import nn
 
-from connect import Bezier, Growth, fit_curve, fit_growing_band
+from connect import Bezier, GrowingBand, find_path
 from connect.app import cli as connect_cli
 from connect.paths.autoneb import parse_cycles
 from landscape import EmpiricalRisk, Interrupted, Keeping, ParameterSpace, Problem, Recipe, load_checkpoint
@@ -268,7 +268,7 @@ def fitted(ranks, norm, accumulate, keeping=None, **more):
         epochs=EPOCHS, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=1e-3, schedule="linear",
         augment="crop,flip", accumulate=accumulate,
     )  # fmt: skip
-    path = fit_curve(risk, a, b, Bezier(4), recipe, seed=7, keeping=keeping, **more)
+    path = find_path(risk, a, b, Bezier(4), recipe, seed=7, keeping=keeping, **more)
     return {"points": path.points, "losses": path.losses, "statistics": risk.space.statistics, "ends": (a, b)}
 
 
@@ -295,9 +295,9 @@ def banded(ranks):
     """
     risk, a, b = setting(False, ranks)
     risk = EmpiricalRisk(risk.space, Problem.of(Pictures(False), dict(risk._splits)), ranks=ranks)
-    growth = Growth(3, 7, parse_cycles("2x2@0.1,1x2@0.05"), sag=0.02)
+    growth = GrowingBand(3, 7, parse_cycles("2x2@0.1,1x2@0.05"), sag=0.02)
     recipe = Recipe(batch_size=BATCH, augment="flip")
-    path = fit_growing_band(risk, a, b, growth, recipe, seed=7)
+    path = find_path(risk, a, b, growth, recipe, seed=7)
     return {"points": path.points, "losses": path.losses, "batch size": risk.batch_size}
 
 
@@ -352,7 +352,7 @@ def _dropped(ranks):
     space = ParameterSpace(model)
     problem = Problem.of(model, {"train": (torch.ones(8, 64), torch.zeros(8, dtype=torch.int64))})
     risk = EmpiricalRisk(space, problem, batch_size=8, ranks=ranks)
-    fit_curve(risk, space.theta.clone(), space.theta + 1, recipe=Recipe(epochs=1, batch_size=8))
+    find_path(risk, space.theta.clone(), space.theta + 1, recipe=Recipe(epochs=1, batch_size=8))
     return next(x.detach() for x in seen if (x == 0).any())
 
 

@@ -11,7 +11,7 @@ import torch
 from connect.paths.curves import Bezier
 from connect.paths.fitting import Shortness, _Freed
 from connect.paths.sampling import Concentrated
-from landscape import Interrupted, Keeping, Potential, Recipe, SinglePoint, descend
+from landscape import Combination, Interrupted, Keeping, Potential, Recipe, SinglePoint, descend
 from landscape.errors import ConfigError, ProvenanceError
 from landscape.training.descent import Stratified
 from landscape.training.identities import described
@@ -123,12 +123,12 @@ def test_a_fit_does_not_go_on_under_another_penalty(tmp_path, kind):
 
     def fit(strength, report=None):
         settings = {} if report is None else {"report": report}
-        settings["penalty"] = KINDS[kind](strength)
-        return descend(potential, torch.ones(1, 3), SinglePoint(), recipe, keeping=keeping, **settings)
+        family = Combination(SinglePoint(), penalty=KINDS[kind](strength))
+        return descend(potential, torch.ones(1, 3), family, recipe, keeping=keeping, **settings)
 
     with pytest.raises(Interrupted):
         fit(0.5, Signalling(3))
     with pytest.raises(ProvenanceError, match="begun with penalty"):
         fit(0.25)
-    whole = descend(potential, torch.ones(1, 3), SinglePoint(), recipe, penalty=KINDS[kind](0.5))
+    whole = descend(potential, torch.ones(1, 3), Combination(SinglePoint(), penalty=KINDS[kind](0.5)), recipe)
     assert torch.equal(fit(0.5).points, whole.points)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from landscape import (
+    Combination,
     EmpiricalRisk,
     Interrupted,
     Keeping,
@@ -32,7 +33,7 @@ def test_a_single_point_descends_as_torch_does(name, nesterov):
     """Full batches, so that the order of examples does not matter."""
     risk, start = setting(name)
     recipe = Recipe(epochs=7, lr=0.05, batch_size=1000, weight_decay=0.01, nesterov=nesterov, schedule="step")
-    got = descend(risk, start, SinglePoint(), recipe).points[0]
+    got = descend(risk, start, Combination(SinglePoint()), recipe).points[0]
     model, (inputs, labels) = networks()[name]
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     model.train()
@@ -49,7 +50,7 @@ def test_a_single_point_descends_as_torch_does(name, nesterov):
 def test_descent_finds_a_minimum_of_a_potential():
     start = torch.tensor([[-0.7, 1.2]], dtype=torch.float64)
     recipe = Recipe(epochs=600, lr=2e-4, weight_decay=0.0, momentum=0.5, schedule="constant")
-    found = descend(Potential(muller_brown, 2), start, SinglePoint(), recipe).points[0]
+    found = descend(Potential(muller_brown, 2), start, Combination(SinglePoint()), recipe).points[0]
     torch.testing.assert_close(found, torch.tensor(MULLER_BROWN_MINIMA[0][:2], dtype=torch.float64), atol=1e-4, rtol=0)
 
 
@@ -59,7 +60,7 @@ def test_the_seed_decides_everything_and_the_global_generator_nothing():
     def run(seed, global_seed):
         torch.manual_seed(global_seed)
         before = torch.random.get_rng_state()
-        points = descend(*setting("convolutions"), SinglePoint(), recipe, seed=seed).points
+        points = descend(*setting("convolutions"), Combination(SinglePoint()), recipe, seed=seed).points
         assert torch.equal(torch.random.get_rng_state(), before)
         return points
 
@@ -72,7 +73,7 @@ def test_an_interrupted_descent_ends_at_the_same_bits(tmp_path, after):
     """Stopped by a real signal after some steps; the network has dropout and batch norm, so all state matters."""
     recipe = Recipe(epochs=3, batch_size=5)
     risk, start = setting("convolutions")
-    whole = descend(risk, start, SinglePoint(), recipe, seed=4)
+    whole = descend(risk, start, Combination(SinglePoint()), recipe, seed=4)
     statistics = risk.space.statistics.clone()
     keeping = Keeping(tmp_path / "state.safetensors", {"seed": 4}, resume=True)
 
@@ -86,7 +87,7 @@ def test_an_interrupted_descent_ends_at_the_same_bits(tmp_path, after):
         descend(
             risk,
             start,
-            SinglePoint(),
+            Combination(SinglePoint()),
             recipe,
             seed=4,
             keeping=keeping,
@@ -95,12 +96,14 @@ def test_an_interrupted_descent_ends_at_the_same_bits(tmp_path, after):
         )
     assert keeping.path.exists()
     risk, start = setting("convolutions")
-    resumed = descend(risk, start, SinglePoint(), recipe, seed=4, keeping=keeping, after_epoch=note)
+    resumed = descend(risk, start, Combination(SinglePoint()), recipe, seed=4, keeping=keeping, after_epoch=note)
     assert epochs == [1, 2, 3]
     assert torch.equal(resumed.points, whole.points)
     assert torch.equal(resumed.losses, whole.losses)
     assert torch.equal(risk.space.statistics, statistics)
-    again = descend(*setting("convolutions"), SinglePoint(), recipe, seed=4, keeping=keeping, after_epoch=note)
+    again = descend(
+        *setting("convolutions"), Combination(SinglePoint()), recipe, seed=4, keeping=keeping, after_epoch=note
+    )
     assert epochs == [1, 2, 3]
     assert torch.equal(again.points, whole.points)
     keeping.discard()
@@ -114,7 +117,7 @@ def test_a_resume_under_other_settings_is_refused(tmp_path):
         descend(
             risk,
             start,
-            SinglePoint(),
+            Combination(SinglePoint()),
             Recipe(epochs=2),
             keeping=Keeping(path, {"lr": 0.1}),
             report=Signalling(1),
@@ -125,13 +128,13 @@ def test_a_resume_under_other_settings_is_refused(tmp_path):
         ({"lr": 0.1}, {"recipe": Recipe(epochs=2), "seed": 3}, "begun with seed = 0, now it is 3"),
     ):
         with pytest.raises(ProvenanceError, match=message):
-            descend(risk, start, SinglePoint(), **settings, keeping=Keeping(path, other, resume=True))
+            descend(risk, start, Combination(SinglePoint()), **settings, keeping=Keeping(path, other, resume=True))
 
 
 def test_a_loss_that_explodes_ends_the_descent():
     risk, start = setting("plain")
     with pytest.raises(LandscapeError, match=r"became (nan|inf) in epoch \d+; try a lower --lr"):
-        descend(risk, start, SinglePoint(), Recipe(epochs=30, lr=1e30, schedule="constant"))
+        descend(risk, start, Combination(SinglePoint()), Recipe(epochs=30, lr=1e30, schedule="constant"))
 
 
 def test_seeds_of_different_numbers_differ_even_by_zeros_at_their_end():
@@ -144,5 +147,5 @@ def test_a_sample_of_the_training_split_can_be_descended():
     risk, start = setting("plain")
     small = risk.on(["train"]).on_sample(5)
     assert small.examples == 5
-    descend(small, start, SinglePoint(), Recipe(epochs=2, batch_size=2))
+    descend(small, start, Combination(SinglePoint()), Recipe(epochs=2, batch_size=2))
     assert risk.examples > 5
