@@ -115,11 +115,9 @@ def main():
         ours = walk(place, theta_at, Stop())
         times["ours"] += perf_counter() - start
         products.append(int(ours["steps"]))
-        with risk.curvature(
-            theta_at(place), chosen=chosen
-        ) as times_vector:  # from a random vector, not from a neighbour
+        with risk.at(theta_at(place)) as here:  # from a random vector, not from a neighbour
             start = restriction.random(torch.Generator().manual_seed(1 + len(products)), theta)
-            exact = lanczos(restriction.block(times_vector), start, tolerance=1e-4)
+            exact = lanczos(restriction.block(here.hessian(chosen)), start, tolerance=1e-4)
         ends = float(exact.top), float(exact.bottom)
         for name, got in (("usual", known), ("ours", (ours["max_eig"], ours["min_eig"]))):
             errors[name] = max(errors[name], *(abs(g / e - 1) for g, e in zip(got, ends, strict=True)))

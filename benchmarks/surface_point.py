@@ -52,6 +52,11 @@ def plain_loop(model, state, pictures):
     return total / len(pictures), right / len(pictures)
 
 
+def measure(risk, theta):
+    with risk.at(theta) as here:
+        return here.measure()["train"]
+
+
 def main():
     torch.manual_seed(0)
     pictures = Pictures()
@@ -65,7 +70,7 @@ def main():
     plane = Plane(theta, u, v)
     for x, y in ((0.0, 0.0), (0.3, -0.2)):
         loss, accuracy = plain_loop(model, space.state_dict(plane(x=x, y=y)), pictures)
-        measured = risk.measure(plane(x=x, y=y))["train"]
+        measured = measure(risk, plane(x=x, y=y))
         print(
             f"({x}, {y}): loss {loss:.6f} and {measured.loss:.6f}, relative difference {measured.loss / loss - 1:.1e}"
         )
@@ -74,7 +79,7 @@ def main():
     state = space.state_dict(theta)
     actions = {
         "plain loop": lambda: plain_loop(model, state, pictures),
-        "ours": lambda: risk.measure(plane(x=0.1, y=0.1)),
+        "ours": lambda: measure(risk, plane(x=0.1, y=0.1)),
     }
     title = f"One surface point, ResNet-20 at 32x32, {EXAMPLES} examples, our batch {risk.batch_size}"
     matrices = torch.randn(2, 2048, 2048)

@@ -30,10 +30,11 @@ from .problems.specification import ProblemSpecification as ProblemSpecification
 from .risk.batchnorm import Frozen as Frozen
 from .risk.batchnorm import Interpolated as Interpolated
 from .risk.batchnorm import Recomputed as Recomputed
-from .risk.objective import EmpiricalRisk as EmpiricalRisk
-from .risk.objective import Measurement as Measurement
-from .risk.objective import Objective as Objective
-from .risk.objective import Potential as Potential
+from .risk.empirical import EmpiricalRisk as EmpiricalRisk
+from .risk.potential import Potential as Potential
+from .risk.surface import Measurement as Measurement
+from .risk.surface import Surface as Surface
+from .risk.surface import Trainable as Trainable
 from .space.directions import normalise as normalise
 from .space.directions import principal_directions as principal_directions
 from .space.directions import random_direction as random_direction

@@ -14,8 +14,8 @@ from torch import Tensor
 from connect.measures.similarity import average, disagreement
 from connect.paths.path import Path
 from landscape.errors import ConfigError
-from landscape.risk.objective import EmpiricalRisk
 from landscape.risk.predictions import calibration_error, negative_log_likelihood
+from landscape.risk.surface import NetworkSurface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.results import Array, Result, Sweep
@@ -52,7 +52,7 @@ def score(log_probabilities: Tensor, labels: Tensor) -> Score:
 
 def measure_ensemble(
     path: Path,
-    risk: EmpiricalRisk,
+    risk: NetworkSurface,
     members: int = 5,
     *,
     split: str = "test",
@@ -87,10 +87,11 @@ def measure_ensemble(
         raise ConfigError(f"{members} members cannot be chosen among {candidates} candidates.")
     places = path.geometry.even(candidates or members)
     arc = path.geometry.arc(places)
-    labels = risk.predict(path.points[0], split).labels.cpu()
-    chosen_risk = risk.on([split])
+    with risk.at(path.points[0]) as here:
+        labels = here.predict(split).labels.cpu()
+    chosen_risk = risk.select(splits=[split])
     predicting = {"": _Predictions(chosen_risk, split)}
-    known = sweep(chosen_risk, path, {"t": places}, gauges=predicting, writer=writer, name="networks", report=report)
+    known = sweep(chosen_risk, path, {"t": places}, metrics=predicting, writer=writer, name="networks", report=report)
     predictions = [torch.from_numpy(row) for row in known["log_probabilities"]]
     order = _spread(_differences(predictions) if candidates else np.abs(arc[:, None] - arc[None, :]), members)
     t = places[order]
@@ -105,7 +106,7 @@ def measure_ensemble(
         chosen_risk,
         averages,
         {"average_of": np.array([0.0, 1.0])},
-        gauges=predicting,
+        metrics=predicting,
         writer=writer,
         name="averages",
         report=report,
@@ -145,14 +146,14 @@ def mean_disagreement(log_probabilities: Sequence[Tensor]) -> float:
 
 
 class _Predictions:
-    """The logarithms of all probabilities, as a gauge."""
+    """The logarithms of all probabilities, as a metric."""
 
-    def __init__(self, risk: EmpiricalRisk, split: str) -> None:
+    def __init__(self, risk: NetworkSurface, split: str) -> None:
         self._risk, self._split = risk, split
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
-        found = self._risk.predict(theta_at(place), self._split)
-        return {"log_probabilities": found.log_probabilities.cpu().numpy()}
+        with self._risk.at(theta_at(place)) as here:
+            return {"log_probabilities": here.predict(self._split).log_probabilities.cpu().numpy()}
 
 
 def _differences(predictions: Sequence[Tensor]) -> Array:

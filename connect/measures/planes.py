@@ -15,7 +15,7 @@ import torch
 from connect.measures.ways import WAYS, along
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.surface import NetworkSurface
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.directions import random_direction
 from landscape.space.projections import Projection, project
@@ -34,7 +34,7 @@ _IN_PLANE = 1e-3
 
 def measure_plane(
     path: Path,
-    risk: EmpiricalRisk,
+    risk: NetworkSurface,
     measured: Result,
     file: FilePath,
     *,
@@ -85,7 +85,7 @@ def measure_plane(
         resume=resume,
     )
     axes = frame(np.concatenate([marks["path"], controls.coordinates]), points)
-    on_split = risk.on([split])
+    on_split = risk.select(splits=[split])
     grid = sweep(on_split, plane, axes, writer=writer, report=report)
     beside = [_in_plane(plane, path, measured, way) for way in WAYS]
     if farthest > _IN_PLANE * path.distance():
@@ -96,7 +96,7 @@ def measure_plane(
     writer.update(interpolated(""), finer(grid, steps, coordinates, values), flush=True)
 
 
-def plane_of(path: Path, risk: EmpiricalRisk) -> Plane:
+def plane_of(path: Path, risk: NetworkSurface) -> Plane:
     """The plane through the control points when there are three, else through the ends and the path's middle.
 
     Args:
@@ -148,7 +148,7 @@ def _in_plane(plane: Plane, path: Path, measured: Result, way: str) -> tuple[Arr
 
 
 def _under(
-    plane: Plane, path: Path, risk: EmpiricalRisk, count: int, writer: ResultWriter, report: Reporter
+    plane: Plane, path: Path, risk: NetworkSurface, count: int, writer: ResultWriter, report: Reporter
 ) -> tuple[Array, Sweep]:
     """The plane's own heights at the projection of a path that does not lie in it."""
     t = np.linspace(0, 1, count)

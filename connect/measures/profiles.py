@@ -11,12 +11,12 @@ from connect.measures.similarity import Likeness
 from connect.measures.ways import WAYS, along, joined
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError, ProblemError
-from landscape.risk.objective import EmpiricalRisk, Objective
+from landscape.risk.surface import NetworkSurface, Surface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.results import Array, Result, Sweep
 from landscape.storage.store import ResultWriter
-from landscape.sweeps.driver import Gauge, sweep
+from landscape.sweeps.driver import Metric, sweep
 from landscape.sweeps.grid import Place
 
 _ROUNDS, _AT_ONCE = 8, 6
@@ -116,15 +116,15 @@ class Verdict:
 
 def profile(
     path: Path,
-    objective: Objective,
+    surface: Surface,
     t: Sequence[float] | Array | None = None,
     *,
     tolerance: float = 1e-3,
-    gauges: Mapping[str, Gauge] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     writer: ResultWriter | None = None,
     report: Reporter = silent,
 ) -> Result:
-    """Measure an objective along a path and along the straight line between its ends.
+    """Measure a surface along a path and along the straight line between its ends.
 
     Of networks it measures loss, accuracy and, where they classify, negative log-likelihood and calibration error of
     every split, and how like the ends they are; of any way its length so far, its angle with the straight line, and its
@@ -132,11 +132,11 @@ def profile(
 
     Args:
         path: the path.
-        objective: what is measured; for networks with batch norm, one whose statistics are recomputed.
+        surface: what is measured; for networks with batch norm, one whose statistics are recomputed.
         t: where to begin with, at least two values in [0, 1], by default 61 even ones. The ends are measured in any
             case, since barriers are against them, and each value once.
         tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
-        gauges: what else to measure at each of the first values, such as a `CurvatureWalk`.
+        metrics: what else to measure at each of the first values, such as a `CurvatureWalk`.
         writer: keeps what is measured on disk.
         report: told of every point.
 
@@ -149,19 +149,19 @@ def profile(
     """
     values = np.linspace(0, 1, 61) if t is None else _with_ends(t)
     ways = {"path": path, "straight": straight_line(path)}
-    likeness: Gauge | None = None
-    if isinstance(objective, EmpiricalRisk):
-        objective = objective.calibrated()
-        likeness = _likeness(objective, path)
+    likeness: Metric | None = None
+    if isinstance(surface, NetworkSurface):
+        likeness = _likeness(surface, path)
+        surface = surface.select(calibrated=True)
     sweeps: dict[str, Sweep] = {}
     for name, way in ways.items():
         sweeps |= measure_way(
             way,
-            objective,
+            surface,
             values,
             name=name,
             tolerance=tolerance,
-            gauges=gauges,
+            metrics=metrics,
             always=likeness,
             writer=writer,
             report=report,
@@ -176,25 +176,25 @@ def profile(
 
 def measure_way(
     way: Path,
-    objective: Objective,
+    surface: Surface,
     t: Sequence[float] | Array,
     *,
     name: str = "path",
     tolerance: float = 1e-3,
-    gauges: Mapping[str, Gauge] | None = None,
-    always: Gauge | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    always: Metric | None = None,
     writer: ResultWriter | None = None,
     report: Reporter = silent,
 ) -> dict[str, Sweep]:
-    """Measure an objective along one way, again around the highest places until the maximum is known.
+    """Measure a surface along one way, again around the highest places until the maximum is known.
 
     Args:
         way: the way.
-        objective: what is measured.
+        surface: what is measured.
         t: where to begin with `[n]`, at least two values in [0, 1]; the ends are measured in any case, each value once.
         name: of its sweeps.
         tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
-        gauges: what else to measure at each of the first values.
+        metrics: what else to measure at each of the first values.
         always: what else to measure at all values.
         writer: keeps what is measured on disk.
         report: told of every point.
@@ -207,19 +207,19 @@ def measure_way(
     """
     first = _with_ends(t)
 
-    def measured(at: Array, called: str, more: Mapping[str, Gauge]) -> Sweep:
+    def measured(at: Array, called: str, more: Mapping[str, Metric]) -> Sweep:
         return sweep(
-            objective,
+            surface,
             way,
             {"t": at},
-            gauges={**more, "": _together([_Course(way, at), always, more.get("")])},
+            metrics={**more, "": _together([_Course(way, at), always, more.get("")])},
             examples=True,
             writer=writer,
             name=called,
             report=report,
         )
 
-    rounds = {name: measured(first, name, gauges or {})}
+    rounds = {name: measured(first, name, metrics or {})}
     for number in range(1, _ROUNDS + 1):
         so_far = joined(list(rounds.values()))
         loss = so_far[f"{so_far.splits[0]}_loss"]
@@ -292,7 +292,7 @@ def judge(ways: Mapping[str, Along], thresholds: Thresholds | None = None) -> Ve
 
 
 class _Course:
-    """Length so far, angle and norm, as a gauge."""
+    """Length so far, angle and norm, as a metric."""
 
     def __init__(self, way: Path, t: Array) -> None:
         geometry = way.geometry
@@ -302,7 +302,7 @@ class _Course:
         return {name: float(values[place]) for name, values in self._known.items()}
 
 
-def _likeness(risk: EmpiricalRisk, path: Path) -> Gauge | None:
+def _likeness(risk: NetworkSurface, path: Path) -> Metric | None:
     split = "test" if "test" in risk.splits else risk.splits[0]
     try:
         return Likeness(risk, path.points[0], path.points[-1], split)
@@ -310,13 +310,13 @@ def _likeness(risk: EmpiricalRisk, path: Path) -> Gauge | None:
         return None
 
 
-def _together(gauges: Sequence[Gauge | None]) -> Gauge:
-    """Several gauges as one."""
+def _together(metrics: Sequence[Metric | None]) -> Metric:
+    """Several metrics as one."""
 
     def measure(place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
         found: dict[str, float | Array] = {}
-        for gauge in gauges:
-            found |= gauge(place, theta_at, stop) if gauge else {}
+        for metric in metrics:
+            found |= metric(place, theta_at, stop) if metric else {}
         return found
 
     return measure
@@ -372,7 +372,7 @@ def figures(measured: Sweep, length_ratio: float) -> Along:
 
 
 def _samples(measured: Sweep, name: str, *, wrong: bool = False) -> SecondSamples | None:
-    """Second samples of what each example says; None where that was not kept or the height is exact."""
-    if name not in measured.values or "potential_loss" in measured.values:
+    """Second samples of what each example says; None where that was not kept, or there are no examples."""
+    if name not in measured.values:
         return None
     return resampled(1.0 - measured[name] if wrong else measured[name])

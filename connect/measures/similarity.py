@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from landscape.risk.objective import EmpiricalRisk
 from landscape.risk.predictions import Prediction, linear_cka
+from landscape.risk.surface import NetworkSurface
 from landscape.runtime.interrupts import Stop
 from landscape.sweeps.grid import Place
 
@@ -15,7 +15,7 @@ from landscape.sweeps.grid import Place
 class Likeness:
     """Compares predictions with those of the two ends, over a fixed random sample of a split.
 
-    A gauge for `sweep`: it tells `disagreement_a` (share of the examples that are given another class), `kl_a` (mean
+    A metric for `sweep`: it tells `disagreement_a` (share of the examples that are given another class), `kl_a` (mean
     Kullback-Leibler divergence from the end's probabilities, in nats) and `cka_a` (linear centred kernel alignment of
     what the last layer is given), and the same for the end b.
 
@@ -30,10 +30,8 @@ class Likeness:
         ProblemError: the network does not classify.
     """
 
-    def __init__(self, risk: EmpiricalRisk, a: Tensor, b: Tensor, split: str, samples: int = 2048) -> None:
-        chosen = risk.on([split])
-        count = min(samples, chosen.size(split))
-        self._risk = chosen.on_sample(count)
+    def __init__(self, risk: NetworkSurface, a: Tensor, b: Tensor, split: str, samples: int = 2048) -> None:
+        self._risk = risk.select(splits=[split], sample=min(samples, risk.size(split)))
         self._split = split
         self._ends = {name: self._predict(theta) for name, theta in (("a", a), ("b", b))}
 
@@ -49,7 +47,8 @@ class Likeness:
         return told
 
     def _predict(self, theta: Tensor) -> Prediction:
-        return self._risk.predict(theta, self._split, features=True)
+        with self._risk.at(theta) as here:
+            return here.predict(self._split, features=True)
 
 
 def disagreement(one: Tensor, other: Tensor) -> float:

@@ -19,7 +19,7 @@ from connect.paths.fitting import DEFAULT_RECIPE
 from connect.paths.neb import Band, Elastic, begin_band, heights_of
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
 from landscape.training.descent import begin_state, take_steps
@@ -99,7 +99,7 @@ class GrowingBand:
 
     def train(
         self,
-        surface: Objective,
+        surface: Trainable,
         path: Path,
         recipe: Recipe = DEFAULT_RECIPE,
         *,
@@ -145,7 +145,7 @@ class GrowingBand:
         losses = torch.tensor(_met_losses(state), dtype=torch.float64)
         return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(surface))
 
-    def _grown(self, surface: Objective, state: State, recipe: Recipe) -> State:
+    def _grown(self, surface: Trainable, state: State, recipe: Recipe) -> State:
         """The band with which the next cycle begins."""
         points = state.tensors["points"]
         places = sagging(surface, points, self)[: self.most_images - len(points)]
@@ -159,7 +159,7 @@ def _family(points: Tensor) -> Elastic:
     return Elastic(Band(len(points)))
 
 
-def _at_rest(surface: Objective, points: Tensor, recipe: Recipe, facts: dict[str, Any]) -> State:
+def _at_rest(surface: Trainable, points: Tensor, recipe: Recipe, facts: dict[str, Any]) -> State:
     state = begin_state(surface, points, _family(points), recipe)
     return replace(state, facts=facts)
 
@@ -169,22 +169,22 @@ def _met_losses(state: State) -> list[float]:
     return [*state.facts["met_losses"], *state.tensors["losses"].tolist()]
 
 
-def sagging(objective: Objective, points: Tensor, growth: GrowingBand) -> list[tuple[int, float]]:
+def sagging(surface: Trainable, points: Tensor, growth: GrowingBand) -> list[tuple[int, float]]:
     """Where a band sags: pieces, and the share of each at which the loss is highest above the line, the worst first.
 
     Args:
-        objective: the height.
+        surface: the height.
         points: the images `[n, P]`.
         growth: how much is too much, and at how many places to look.
     """
-    heights = heights_of(objective, points).tolist()
+    heights = heights_of(surface, points).tolist()
     parts = [(i + 1) / (growth.checks + 1) for i in range(growth.checks)]
     excess: list[tuple[float, int, float]] = []
     highest = max(heights)
     for piece in range(len(points) - 1):
         left, right = heights[piece], heights[piece + 1]
         places = torch.stack([torch.lerp(points[piece], points[piece + 1], part) for part in parts])
-        between = heights_of(objective, places).tolist()
+        between = heights_of(surface, places).tolist()
         highest = max(highest, *between)
         above = [value - (left + part * (right - left)) for value, part in zip(between, parts, strict=True)]
         worst = max(range(len(parts)), key=above.__getitem__)

@@ -7,7 +7,7 @@ from torch import Tensor
 from connect.paths.curves import Curve
 from connect.paths.fitting import DEFAULT_METHOD, DEFAULT_RECIPE, CurveFit
 from connect.paths.path import Path
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
@@ -28,7 +28,7 @@ class PathMethod(Protocol):
 
     def train(
         self,
-        surface: Objective,
+        surface: Trainable,
         path: Path,
         recipe: Recipe = DEFAULT_RECIPE,
         *,
@@ -41,7 +41,7 @@ class PathMethod(Protocol):
 
 
 def find_path(
-    surface: Objective,
+    surface: Trainable,
     a: Tensor,
     b: Tensor,
     method: PathMethod | Curve = DEFAULT_METHOD,

@@ -13,7 +13,7 @@ from torch import Tensor
 from connect.paths.curves import Bezier, Curve, conversion
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError, LayoutError
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.training.descent import Combination, Sampler, Stratified, descend
 from landscape.training.keeping import Keeping
@@ -81,7 +81,7 @@ class CurveFit:
 
     def train(
         self,
-        surface: Objective,
+        surface: Trainable,
         path: Path,
         recipe: Recipe = DEFAULT_RECIPE,
         *,

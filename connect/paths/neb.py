@@ -20,7 +20,7 @@ from connect.paths.curves import PolygonalChain
 from connect.paths.fitting import DEFAULT_RECIPE, begin
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Surface, Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.descent import Epoch, Moves, Slope, descend
@@ -62,7 +62,7 @@ class Band:
 
     def train(
         self,
-        surface: Objective,
+        surface: Trainable,
         path: Path,
         recipe: Recipe = DEFAULT_RECIPE,
         *,
@@ -120,9 +120,9 @@ class Elastic:
     def identity(self, points: Tensor) -> Mapping[str, Any]:
         return {"band": asdict(self.band), **self.beginning}
 
-    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+    def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
-        energies[0], energies[-1] = heights_of(objective, points[[0, -1]])
+        energies[0], energies[-1] = heights_of(surface, points[[0, -1]])
         lengths = _lengths(points)
         return {
             "velocity": torch.zeros_like(points[1:-1]),
@@ -138,11 +138,16 @@ class Elastic:
         return _Relaxation(self.band, epoch)
 
 
-def heights_of(objective: Objective, points: Tensor) -> Tensor:
+def heights_of(surface: Trainable, points: Tensor) -> Tensor:
     """The exact heights `[n]` of points `[n, P]`, float64; the same in all processes that share the work."""
-    heights = torch.stack([objective.value(point) for point in points])
-    objective.ranks.follow_(heights)
+    heights = torch.stack([_height(surface, point) for point in points])
+    surface.ranks.follow_(heights)
     return heights
+
+
+def _height(surface: Surface, theta: Tensor) -> Tensor:
+    with surface.at(theta) as here:
+        return here.value()
 
 
 class _Relaxation:

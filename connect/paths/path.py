@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from connect.paths.curves import CURVES, Curve, PolygonalChain
 from connect.paths.geometry import Geometry
 from landscape.errors import CheckpointError, ConfigError, LayoutError
+from landscape.risk.surface import NetworkSurface, Surface
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint, save_tensors
 
@@ -74,9 +75,16 @@ def straight_line(path: Path) -> Path:
     return Path(torch.stack([path.points[0], path.points[-1]]), PolygonalChain(2), build=path.build)
 
 
-def builder(objective: Any) -> Callable[[Tensor], nn.Module] | None:
-    """What makes networks of points, where the objective is a network's loss."""
-    return getattr(objective, "module", None)
+def builder(surface: Surface) -> Callable[[Tensor], nn.Module] | None:
+    """What makes networks of points, where the surface's points are networks."""
+    if not isinstance(surface, NetworkSurface):
+        return None
+
+    def build(theta: Tensor) -> nn.Module:
+        with surface.at(theta) as here:
+            return here.module()
+
+    return build
 
 
 def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpace, metadata: Mapping[str, Any]) -> None:
@@ -114,7 +122,7 @@ def load_path(
     Args:
         filename: the file that `save_path` wrote.
         space: the space of the same network.
-        build: makes a network of θ, such as the `module` of an `EmpiricalRisk`; for `Path.module`.
+        build: makes a network of θ, for `Path.module`; see `builder`.
 
     Raises:
         CheckpointError: it is missing, damaged or no path.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from connect.paths.geometry import gram
 from landscape.errors import ConfigError, LayoutError
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
 from landscape.training.descent import Combination, descend
@@ -63,7 +63,7 @@ class SimplicialComplex:
 
 
 def fit_simplex(
-    objective: Objective,
+    surface: Trainable,
     minima: Tensor,
     connecting: int = 1,
     recipe: Recipe | None = None,
@@ -76,7 +76,7 @@ def fit_simplex(
     """Train connecting points one after the other.
 
     Args:
-        objective: the height; a network's risk or an analytic potential.
+        surface: the height; a network's risk or an analytic potential.
         minima: `[m, P]`, which stay where they are.
         connecting: number of connecting points.
         recipe: SGD's settings for each of them.
@@ -101,7 +101,7 @@ def fit_simplex(
         corner = _Corner(count, number)
         volume = _Volume(volume_weight, count, number + 1) if volume_weight else None
         vertices[: count + number + 1] = descend(
-            objective,
+            surface,
             vertices[: count + number + 1],
             Combination(corner, corner, volume),
             recipe,

@@ -23,7 +23,7 @@ from landscape.problems.code import code_fingerprints
 from landscape.problems.models import MODELS
 from landscape.problems.registry import Problem, build_problem
 from landscape.risk.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint

@@ -18,7 +18,7 @@ from landscape.curvature.lanczos import Extremes, lanczos
 from landscape.curvature.restriction import Product, Restriction
 from landscape.curvature.trace import hutch_plus_plus
 from landscape.errors import Interrupted, NonFiniteError
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Surface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.seeds import mixed_seed
 from landscape.sweeps.grid import Place
@@ -55,12 +55,12 @@ class CurvatureWalk:
     point whose left neighbour it does not remember, so that a resumed run finds the same (on a CPU to the bit).
 
     Args:
-        objective: the height whose Hessian it is.
+        surface: the height whose Hessian it is.
         search: what is looked for.
     """
 
-    def __init__(self, objective: Objective, search: Search) -> None:
-        self._objective, self._search = objective, search
+    def __init__(self, surface: Surface, search: Search) -> None:
+        self._surface, self._search = surface, search
         self._restriction = Restriction(search.chosen)
         self._last: tuple[Place, Extremes | None] | None = None
 
@@ -98,7 +98,8 @@ class CurvatureWalk:
         told = dict.fromkeys(("max_eig", "min_eig", "ratio", "max_eig_residual", "min_eig_residual"), float("nan"))
         told |= dict.fromkeys(("trace", "trace_error"), float("nan")) if trace else {}
         theta = theta_at(place)
-        with self._objective.curvature(theta, chosen=self._search.chosen) as hessian_times:
+        with self._surface.at(theta) as here:
+            hessian_times = here.hessian(self._search.chosen)
 
             def counted(vector: Tensor) -> Tensor:
                 nonlocal taken

@@ -76,7 +76,7 @@ class Interpolated:
         moved = self._base + coordinates.to(self._changes.dtype) @ self._changes
         space.statistics.copy_(torch.where(_variances(space), moved.clamp_min(0), moved))
         if self._others:
-            space.set_others({name: _combined(values, coordinates) for name, values in self._others.items()})
+            space.others.write({name: _combined(values, coordinates) for name, values in self._others.items()})
 
 
 def _combined(values: Tensor, coordinates: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import copy
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -31,12 +31,12 @@ class BatchMap(Protocol):
     def __call__(self, vector: Sequence[Tensor], *, again: bool) -> None: ...
 
 
+Matrix = Literal["hessian", "gauss_newton"]
+
 _SHARE_OF_MEMORY = 4
 
 
-def hessian_products(
-    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
-) -> "Products":
+def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None) -> "Products":
     """Products with the Hessian of the mean loss where the space's network stands.
 
     Args:
@@ -44,7 +44,6 @@ def hessian_products(
         loss: its loss.
         shares: the batches.
         chosen: see `Products`.
-        keep: keep the gradient's graph for the next product.
 
     Returns:
         A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
@@ -62,11 +61,11 @@ def hessian_products(
 
         return add
 
-    return Products(space, shares, linearise, chosen, keep=keep)
+    return Products(space, shares, linearise, chosen)
 
 
 def gauss_newton_products(
-    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None, *, keep: bool = True
+    space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None
 ) -> "Products":
     """Products with the generalised Gauss-Newton matrix JᵀBJ of the mean loss where the space's network stands.
 
@@ -78,7 +77,6 @@ def gauss_newton_products(
         loss: its loss, which calls the network once and depends on the parameters through its outputs alone.
         shares: the batches.
         chosen: see `Products`.
-        keep: keep the graphs for the next product.
 
     Returns:
         A function from `[P]` to a new `[P]`; it raises ProblemError if the loss is not of that kind, or cannot be
@@ -104,11 +102,13 @@ def gauss_newton_products(
 
         return add
 
-    return Products(space, shares, linearise, chosen, keep=keep)
+    return Products(space, shares, linearise, chosen)
 
 
 class Products:
     """A linear map from `[P]` to `[P]` that is a sum over batches.
+
+    The batches' maps are kept from one product to the next, as far as a quarter of the free memory goes.
 
     Args:
         space: whose gradient buffer takes the sum.
@@ -117,7 +117,6 @@ class Products:
             0, whatever the vector, and costs nothing. By default all.
         linearise: makes a batch's map from the batch and its share; for the first batch it also checks that there is
             one, and adds the names of the network's own differentiable operations to the third argument.
-        keep: keep these maps, as far as a quarter of the free memory goes.
     """
 
     def __init__(
@@ -126,15 +125,13 @@ class Products:
         shares: Shares,
         linearise: Callable[[Batch, float, set[str] | None], BatchMap],
         chosen: Tensor | None = None,
-        *,
-        keep: bool = True,
     ) -> None:
         self._space, self._shares, self._linearise = space, shares, linearise
         self._segments = _chosen_segments(space, chosen)
         self._kept: dict[int, BatchMap] = {}
         self._checked, self._counts = False, True
         self.custom_operations: set[str] = set()
-        self._room: float = _free_bytes(space.device) // _SHARE_OF_MEMORY if keep else 0
+        self._room: float = _free_bytes(space.device) // _SHARE_OF_MEMORY
 
     def __call__(self, vector: Tensor) -> Tensor:
         """The product with a vector `[P]`, a new `[P]`."""
@@ -150,6 +147,10 @@ class Products:
             with _naming_what_does_not_differentiate_twice():
                 add(views, again=number in self._kept)
         return total.clone()
+
+    def forget(self) -> None:
+        """Keep none of the batches' maps any longer."""
+        self._kept.clear()
 
     def _linearised(self, batch: Batch, share: float) -> tuple[BatchMap, float]:
         """A batch's map, and the bytes that it keeps; infinite where they cannot be counted, under `torch.func`."""
@@ -180,6 +181,12 @@ class Products:
         finally:
             for parameter in others:
                 parameter.requires_grad_()
+
+
+PRODUCTS: Mapping[Matrix, Callable[..., Products]] = {
+    "hessian": hessian_products,
+    "gauss_newton": gauss_newton_products,
+}
 
 
 def _chosen_segments(space: ParameterSpace, chosen: Tensor | None) -> list[int]:

@@ -8,7 +8,6 @@ and a backward pass leaves the gradient in one `[P]`.
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from landscape.errors import LayoutError, NonFiniteError, PlaceError, ProblemError
+from landscape.errors import LayoutError, NonFiniteError, ProblemError
 from landscape.problems.copying import copied, unwrapped
-from landscape.space.buffers import NotedBuffers, OtherBuffers
+from landscape.space.buffers import OtherBuffers
+from landscape.space.placement import Placement
 from landscape.storage.layouts import COUNTER, first_of, is_bookkeeping, layout_differences, unmarked
 
 Trainable = str | Callable[[str, nn.Parameter], bool]
@@ -120,9 +120,8 @@ class ParameterSpace:
         self._parameters = self._bind_parameters([name for names, _ in fixed for name in names])
         self._norms: list[Any] = [m for m in self._network.modules() if _keeps_statistics(m)]
         self._statistics = self._bind_statistics()
-        self._others = OtherBuffers(self._network, self._norms)
-        self._placed: tuple[object, Tensor, NotedBuffers] | None = None
-        self._held = False
+        self.others = OtherBuffers(self._network, self._norms)
+        self.placement = Placement(self._theta, self._statistics, self.others)
 
     # ------------------------------------------------------------------ the network at a point
 
@@ -166,82 +165,8 @@ class ParameterSpace:
             LayoutError: θ has another shape.
             PlaceError: the network is held where it is.
         """
-        self.require_free()
-        if theta.shape != self._theta.shape:
-            raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
-        self._placed = None
-        with torch.no_grad():
-            self._theta.copy_(theta)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the network where it is: whatever would move it raises an error meanwhile."""
-        self.require_free()
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-
-    def require_free(self) -> None:
-        """Check that the network may move.
-
-        Raises:
-            PlaceError: it is held, since products with a Hessian are being taken.
-        """
-        if self._held:
-            raise PlaceError(
-                "the network is held at one point, where products with its Hessian are being taken; ask for other "
-                "values before or after that, or of another ParameterSpace."
-            )
-
-    @contextmanager
-    def excursion(self) -> Iterator[None]:
-        """Let the network go elsewhere meanwhile, and bring it back with the buffers that belong to its point."""
-        placed, theta = self._placed, self._theta.clone()
-        try:
-            yield
-        finally:
-            self.move_to(theta)
-            self._placed = placed
-            if placed is not None:
-                self.is_placed(placed[0], theta)
-
-    def note_placed(self, key: object, kept: NotedBuffers) -> None:
-        """Remember for whom statistics and other buffers, as they are now, belong to the present point.
-
-        Args:
-            key: who put them there.
-            kept: what the other buffers were restored to before; it is remembered itself where they have not changed.
-        """
-        others = kept if self._others.holds(kept) else self._others.noted()
-        self._placed = key, self._statistics.clone(), others
-
-    def is_placed(self, key: object, theta: Tensor) -> bool:
-        """Whether the network is at θ `[P]` with its buffers; these are put back if others wrote to them."""
-        if self._placed is None or self._placed[0] != key or not torch.equal(theta, self._theta):
-            return False
-        if not torch.equal(self._placed[1], self._statistics):
-            self._statistics.copy_(self._placed[1])
-        self._others.restore(self._placed[2])
-        return True
-
-    def note_others(self) -> NotedBuffers:
-        """What the buffers beside running statistics hold now, to be put back by `restore_others`."""
-        return self._others.noted()
-
-    def restore_others(self, noted: NotedBuffers, *, here: bool = False) -> None:
-        """Put back what buffers beside running statistics held, wherever a network has changed them since.
-
-        Args:
-            noted: what they held.
-            here: prefer what belongs to the present point, if somebody has placed the network.
-        """
-        self._others.restore(self._placed[2] if here and self._placed else noted)
-
-    def set_others(self, values: Mapping[str, Tensor]) -> None:
-        """Write to buffers beside running statistics, by name."""
-        self._others.write(values)
+        self.placement.occupancy.require_free()
+        self.placement.move_to(theta)
 
     def require_fixed(self) -> None:
         """Check that a training has left the parameters alone that are not trainable.
@@ -312,8 +237,8 @@ class ParameterSpace:
             for alias in segment.aliases:
                 if alias in state and not torch.equal(state[alias], state[segment.name]):
                     raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
-        self.require_free()
-        self._placed = None
+        self.placement.occupancy.require_free()
+        self.placement.forget()
         self._take_fixed(state)
         with torch.no_grad():
             for name, tensor in self._tensors().items():
@@ -401,8 +326,8 @@ class ParameterSpace:
         Raises:
             PlaceError: the network is held where it is.
         """
-        self.require_free()
-        self._placed = None
+        self.placement.occupancy.require_free()
+        self.placement.forget()
         for name, buffer in self._network.named_buffers():
             buffer.copy_(buffers[name])
 
@@ -415,7 +340,7 @@ class ParameterSpace:
             Their values `[n, *shape]` by name, of their own types.
         """
         found = {}
-        for name in self._others.by_name:
+        for name in self.others.by_name:
             values = [state[name] for state in map(self.named, states) if name in state]
             if name.endswith(COUNTER) or len(values) < len(states):
                 continue

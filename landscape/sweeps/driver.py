@@ -1,4 +1,4 @@
-"""Measure an objective over a grid of coordinates: resumable, with progress, in any order the same."""
+"""Measure a surface over a grid of coordinates: resumable, with progress, in any order the same."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from landscape.errors import ConfigError, Interrupted
-from landscape.risk.objective import Measurement, Objective
+from landscape.risk.surface import Measurement, Surface
 from landscape.runtime.interrupts import Stop, stoppable
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.slices import Slice
@@ -30,7 +30,7 @@ class Strategy(Protocol):
         ...
 
 
-class Gauge(Protocol):
+class Metric(Protocol):
     """Measures more than the loss at the points of a grid."""
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
@@ -55,12 +55,12 @@ class Everywhere:
 
 
 def sweep(
-    objective: Objective,
+    surface: Surface,
     where: Slice,
     axes: Mapping[str, Array],
     *,
     strategy: Strategy | None = None,
-    gauges: Mapping[str, Gauge] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     examples: bool = False,
     writer: ResultWriter | None = None,
     name: str = "",
@@ -69,11 +69,11 @@ def sweep(
     """Measure loss and accuracy of every split over a grid.
 
     Args:
-        objective: what is measured.
+        surface: what is measured.
         where: the map from coordinates to θ; it is called with the axes' names.
         axes: values of each coordinate, in the order of the arrays' dimensions (`{"y": …, "x": …}` gives `[iy, ix]`).
         strategy: which points; by default every one.
-        gauges: what else to measure at each point; a name, if it has one, is put before those of its quantities, with
+        metrics: what else to measure at each point; a name, if it has one, is put before those of its quantities, with
             an underscore between them: `own` and `r2` give `own_r2`.
         examples: also keep what each example says: `train_losses` and `train_right`, `[it, N]` or `[iy, ix, N]`, in
             float32.
@@ -107,7 +107,7 @@ def sweep(
             with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
                 for index in map(tuple, np.argwhere(wanted & ~done)):
                     try:
-                        found = _measured(objective, gauges or {}, examples, index, theta_at, stop)
+                        found = _measured(surface, metrics or {}, examples, index, theta_at, stop)
                     except Interrupted:  # inside a point, which is not kept
                         if writer and done.any():
                             writer.update(name, current, flush=True)
@@ -132,25 +132,26 @@ def sweep(
 
 
 def _measured(
-    objective: Objective,
-    gauges: Mapping[str, Gauge],
+    surface: Surface,
+    metrics: Mapping[str, Metric],
     examples: bool,
     place: Place,
     theta_at: Callable[[Place], Tensor],
     stop: Stop,
 ) -> dict[str, float | Array]:
-    """Losses and accuracies at a point, and what the gauges say of it."""
-    measured = objective.measure(theta_at(place))
+    """Losses and accuracies at a point, and what the metrics say of it."""
+    with surface.at(theta_at(place)) as here:
+        measured = here.measure()
     found: dict[str, float | Array] = {**quantities(measured)}
     if examples:
         for split, m in measured.items():
-            each = {"losses": m.losses} | ({} if m.right is None else {"right": m.right})
-            found |= {name_of(name, split): values.float().cpu().numpy() for name, values in each.items()}
-    for name, gauge in gauges.items():
-        own = {_joined(name, quantity): value for quantity, value in gauge(place, theta_at, stop).items()}
+            each = {"losses": m.losses, "right": m.right}
+            found |= {name_of(n, split): v.float().cpu().numpy() for n, v in each.items() if v is not None}
+    for name, metric in metrics.items():
+        own = {_joined(name, quantity): value for quantity, value in metric(place, theta_at, stop).items()}
         if taken := own.keys() & found.keys():
             raise ConfigError(
-                f"the gauge {name!r} gives {min(taken)}, which is measured already; give it another name."
+                f"the metric {name!r} gives {min(taken)}, which is measured already; give it another name."
             )
         found |= own
     return found

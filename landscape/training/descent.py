@@ -23,7 +23,7 @@ from torch import Tensor
 
 from landscape.errors import DivergedError
 from landscape.problems.splits import chunks
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.interrupts import stoppable
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed, reseed
@@ -78,7 +78,7 @@ class Family(Protocol):
         """What a resume must share, beside recipe and seed, of a descent that starts from `points`."""
         ...
 
-    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+    def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         """The tensors beside `points` that steps follow from, before the first of so many an epoch."""
         ...
 
@@ -184,7 +184,7 @@ class Combination:
             "penalty": described(self.penalty),
         }
 
-    def rest(self, objective: Objective, points: Tensor, steps: int) -> dict[str, Tensor]:
+    def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         return {
             "velocity": torch.zeros_like(points[self.span.free]),
             "met": torch.zeros(steps, dtype=torch.float64, device=points.device),
@@ -238,7 +238,7 @@ class _Combining:
 
 
 def descend(
-    objective: Objective,
+    surface: Trainable,
     points: Tensor,
     family: Family,
     recipe: Recipe,
@@ -250,10 +250,10 @@ def descend(
     description: str = "training",
     in_place: bool = False,
 ) -> Descent:
-    """Minimise the mean of the objective over the family.
+    """Minimise the mean of the surface over the family.
 
     Args:
-        objective: the height.
+        surface: the height.
         points: control points `[k, P]` to start from.
         family: where gradients are taken, and how they move the points.
         recipe: SGD's settings; weight decay acts on θ.
@@ -272,14 +272,14 @@ def descend(
     """
     if keeping:
         keeping = keeping.bound(recipe=asdict(recipe), seed=seed, **family.identity(points))
-    state = keeping.load(objective) if keeping else None
+    state = keeping.load(surface) if keeping else None
     if state is None:
         moving = points.detach() if in_place else points.detach().clone()
-        state = begin_state(objective, moving, family, recipe)
+        state = begin_state(surface, moving, family, recipe)
     elif in_place:
         state.tensors["points"] = points.copy_(state.tensors["points"])
     take_steps(
-        objective,
+        surface,
         state,
         family,
         recipe,
@@ -292,15 +292,15 @@ def descend(
     return Descent(state.tensors["points"], state.tensors["losses"].cpu())
 
 
-def begin_state(objective: Objective, points: Tensor, family: Family, recipe: Recipe) -> State:
+def begin_state(surface: Trainable, points: Tensor, family: Family, recipe: Recipe) -> State:
     """A descent before its first step; `points` `[k, P]` are those that it moves."""
-    steps = len(chunks(objective.examples, recipe.batch_size))
+    steps = len(chunks(surface.examples, recipe.batch_size))
     losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
-    return State({"points": points, "losses": losses, **family.rest(objective, points, steps)})
+    return State({"points": points, "losses": losses, **family.rest(surface, points, steps)})
 
 
 def take_steps(
-    objective: Objective,
+    surface: Trainable,
     state: State,
     family: Family,
     recipe: Recipe,
@@ -314,7 +314,7 @@ def take_steps(
     """Take the steps of a recipe that are not done yet, keep the state on the way, and stop where a signal asks for it.
 
     Args:
-        objective: the height; its processes stop together.
+        surface: the height; its processes stop together.
         state: where the descent stands, which is changed; see `begin_state`.
         family: as in `descend`, like everything else.
         recipe: SGD's settings.
@@ -328,12 +328,12 @@ def take_steps(
         Interrupted: a signal came; the state is on disk if there is a `keeping`.
         DivergedError: the loss became NaN or infinite.
     """
-    runs = chunks(objective.examples, recipe.batch_size)
+    runs = chunks(surface.examples, recipe.batch_size)
     steps, total = len(runs), len(runs) * recipe.epochs
-    with stoppable() as stop, _isolated(objective.device), report(description, total, state.step) as progress:
-        watch = Watch(keeping, stop, objective, total)
+    with stoppable() as stop, _isolated(surface.device), report(description, total, state.step) as progress:
+        watch = Watch(keeping, stop, surface, total)
         for epoch in range(state.step // steps, recipe.epochs):
-            for _ in _epoch(objective, state, family, recipe, seed, epoch, runs):
+            for _ in _epoch(surface, state, family, recipe, seed, epoch, runs):
                 progress.advance()
                 if state.step % steps == 0:
                     progress.advance(0, f"loss {_finite_loss(state, epoch):.4f}")
@@ -344,21 +344,21 @@ def take_steps(
 
 
 def _epoch(
-    objective: Objective, state: State, family: Family, recipe: Recipe, seed: int, epoch: int, runs: Sequence[slice]
+    surface: Trainable, state: State, family: Family, recipe: Recipe, seed: int, epoch: int, runs: Sequence[slice]
 ) -> Iterator[None]:
     """Take the steps of an epoch that are not done yet, one at each iteration, and count them in the state."""
     tensors, first = state.tensors, state.step % len(runs)
     owners = family.owners(tensors["points"])
     generators = [torch.Generator().manual_seed(mixed_seed(seed, epoch, *owner)) for owner in owners]
-    orders = [torch.randperm(objective.examples, generator=g).to(objective.device) for g in generators]
+    orders = [torch.randperm(surface.examples, generator=g).to(surface.device) for g in generators]
     indices = [order[run] for run in runs[first:] for order in orders]
-    shares = [(run.stop - run.start) / objective.examples for run in runs]
+    shares = [(run.stop - run.start) / surface.examples for run in runs]
     theta = torch.empty_like(tensors["points"][0])
     moves = family.begin(Epoch(tensors, theta, recipe, shares, generators[0]))
-    batches = objective.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
+    batches = surface.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
 
     def slope(index: int, *owner: int) -> tuple[Tensor, Tensor]:
-        reseed(objective.device, seed, epoch, index, *owner)
+        reseed(surface.device, seed, epoch, index, *owner)
         loss, gradient = next(batches)
         return loss, gradient.add_(theta, alpha=recipe.weight_decay)
 

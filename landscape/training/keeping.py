@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from landscape.errors import CheckpointError, Interrupted
-from landscape.risk.objective import Objective
+from landscape.risk.surface import Trainable
 from landscape.runtime.interrupts import Stop
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
 from landscape.storage.store import require_same_provenance
@@ -60,19 +60,19 @@ class Keeping:
         """The same, with more that a resume must share."""
         return replace(self, provenance={**self.provenance, **own})
 
-    def save(self, state: State, objective: Objective) -> None:
-        """Write the state, and what the fit changes in the objective.
+    def save(self, state: State, surface: Trainable) -> None:
+        """Write the state, and what the fit changes in the surface.
 
         Raises:
             StorageError: the file cannot be written.
         """
         if not self.writes:
             return
-        tensors = state.tensors | {_BUFFER + name: buffer for name, buffer in objective.buffers().items()}
+        tensors = state.tensors | {_BUFFER + name: buffer for name, buffer in surface.buffers().items()}
         save_tensors(self.path, tensors, {"step": state.step, **state.facts, "provenance": dict(self.provenance)})
 
-    def load(self, objective: Objective) -> State | None:
-        """The state to go on from, on the objective's device; None where there is none, or none is asked for.
+    def load(self, surface: Trainable) -> State | None:
+        """The state to go on from, on the surface's device; None where there is none, or none is asked for.
 
         Raises:
             CheckpointError: the file is damaged, or holds something else.
@@ -84,8 +84,8 @@ class Keeping:
         if "step" not in kept.metadata:
             raise CheckpointError(f"{self.path} holds no state of a fit; remove it and start again.")
         require_same_provenance(self.path, kept.metadata["provenance"], self.provenance)
-        tensors = {name: tensor.to(objective.device) for name, tensor in kept.state.items()}
-        objective.load_buffers({n.removeprefix(_BUFFER): t for n, t in tensors.items() if n.startswith(_BUFFER)})
+        tensors = {name: tensor.to(surface.device) for name, tensor in kept.state.items()}
+        surface.load_buffers({n.removeprefix(_BUFFER): t for n, t in tensors.items() if n.startswith(_BUFFER)})
         facts = {name: value for name, value in kept.metadata.items() if name not in {"step", "provenance"}}
         return State(
             {n: t for n, t in tensors.items() if not n.startswith(_BUFFER)}, step=kept.metadata["step"], facts=facts
@@ -103,12 +103,12 @@ class Watch:
     Args:
         keeping: where; None keeps nothing.
         stop: whether a signal came.
-        objective: what is descended; its processes stop together.
+        surface: what is descended; its processes stop together.
         total: steps of the whole run.
     """
 
-    def __init__(self, keeping: Keeping | None, stop: Stop, objective: Objective, total: int) -> None:
-        self._keeping, self._stop, self._objective, self._total = keeping, stop, objective, total
+    def __init__(self, keeping: Keeping | None, stop: Stop, surface: Trainable, total: int) -> None:
+        self._keeping, self._stop, self._surface, self._total = keeping, stop, surface, total
         self._saved = monotonic()
 
     def look(self, state: State) -> None:
@@ -117,7 +117,7 @@ class Watch:
         Raises:
             Interrupted: a signal came; the state is on disk if there is a `keeping`.
         """
-        stopped = self._objective.ranks.any(self._stop.requested, self._objective.device)
+        stopped = self._surface.ranks.any(self._stop.requested, self._surface.device)
         if self._keeping and (stopped or monotonic() - self._saved > self._keeping.seconds):
             self.save(state)
         if stopped:
@@ -127,5 +127,5 @@ class Watch:
     def save(self, state: State) -> None:
         """Save now."""
         if self._keeping:
-            self._keeping.save(state, self._objective)
+            self._keeping.save(state, self._surface)
             self._saved = monotonic()

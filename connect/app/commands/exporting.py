@@ -31,7 +31,8 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
 def _export(config: ExportConfig, out: FilePath) -> None:
     saved = open_path(config)
     network = saved.path.module(config.t)
-    measured = saved.risk.measure(saved.path(config.t))
+    with saved.risk.at(saved.path(config.t)) as here:
+        measured = here.measure()
     figures = {
         f"{split}_{quantity}": getattr(measured[split], quantity) if split in measured else float("nan")
         for split in ("train", "test")

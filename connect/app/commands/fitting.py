@@ -15,12 +15,12 @@ from connect.app.config import FitConfig
 from connect.measures.planes import DIMENSIONS, measure_plane
 from connect.measures.profiles import lengths, profile
 from connect.paths.fitting import require_joinable
-from connect.paths.path import MOVED_BUFFERS, Path, load_path, path_of, save_path
+from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path, path_of, save_path
 from landscape.app.checkpoints import load_network
 from landscape.app.devices import choose_device
 from landscape.app.setting import Setting, open_setting
 from landscape.errors import ConfigError, Interrupted
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint, read_metadata, require_same_layout
@@ -146,7 +146,7 @@ class _Fitting:
         file = self._out / PATH
         if not (self._config.resume and file.exists()):
             return None
-        path = load_path(file, setting.space, risk.module)
+        path = load_path(file, setting.space, builder(risk))
         require_same_provenance(file, path.provenance, provenance)
         return path
 

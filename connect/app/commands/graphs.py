@@ -22,6 +22,7 @@ from connect.minima.saddles import centrality, minimax_saddles, ordered_passes, 
 from connect.paths.geometry import gram
 from connect.paths.path import load_path
 from landscape.app.checkpoints import load_network
+from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.summaries import wrote
 from landscape.app.setting import open_setting
 from landscape.curvature.lanczos import lanczos
@@ -222,7 +223,8 @@ class _Mapping:
     def _measured(self, name: str) -> dict[str, Any]:
         """The attributes of a minimum."""
         checkpoint, theta = self._minima[name], self._theta(name)
-        figures_here = quantities(self._risk.measure(theta))
+        with self._risk.at(theta) as here:
+            figures_here = quantities(here.measure())
         loss = figures_here[f"{self._risk.splits[0]}_loss"]
         if not np.isfinite(loss):
             raise ProblemError(f"{checkpoint.path}: its {self._risk.splits[0]} loss is {loss}, so nothing can join it.")
@@ -242,12 +244,9 @@ class _Mapping:
 
     def _sharpness(self, theta: torch.Tensor) -> float:
         """The largest eigenvalue of the Hessian of the first split."""
-        risk = self._risk.on(self._risk.splits[:1])
-        if self._config.samples:
-            risk = risk.on_sample(self._config.samples)
-        with risk.curvature(theta) as product:
-            start = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(self._config.seed))
-            found = lanczos(product, start.to(theta), bottom=0)
+        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(self._config.seed)).to(theta)
+        with sampled(self._config.samples, self._risk).at(theta) as here:
+            found = lanczos(here.hessian(), start, bottom=0)
         if not found.converged:
             raise ProblemError(
                 f"the largest eigenvalue was not found in {found.products} products; leave out --sharpness, or look at "
@@ -258,11 +257,14 @@ class _Mapping:
     def _predict(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
         self._voted = split = "test" if "test" in self._risk.splits else self._risk.splits[0]
-        risk = self._risk.on([split]).on_sample(min(_SAMPLE, self._risk.size(split)))
-        try:
-            found = [risk.predict(theta, split) for theta in self._thetas]
-        except ProblemError:
-            return [], torch.empty(0)
+        risk = self._risk.select(splits=[split], sample=min(_SAMPLE, self._risk.size(split)))
+        found = []
+        for theta in self._thetas:
+            with risk.at(theta) as here:
+                try:
+                    found.append(here.predict(split))
+                except ProblemError:
+                    return [], torch.empty(0)
         return [prediction.log_probabilities.cpu() for prediction in found], found[0].labels.cpu()
 
     def _theta(self, name: Hashable) -> torch.Tensor:

@@ -19,7 +19,7 @@ from connect.paths.finding import find_path
 from connect.paths.path import Path, load_path, save_path
 from landscape.app.setting import Setting
 from landscape.errors import DivergedError
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter
 from landscape.storage.files import remove_partials
 from landscape.storage.results import Result, Sweep

@@ -11,7 +11,7 @@ from connect.app.commands.summaries import ProfileSummary, told
 from connect.app.config import ProfileConfig
 from connect.measures.planes import measure_plane
 from connect.measures.profiles import lengths, profile
-from landscape.app.commands.curvatures import curvature_figures, curvature_gauges, curvature_provenance
+from landscape.app.commands.curvatures import curvature_figures, curvature_metrics, curvature_provenance
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.storage.results import Result
@@ -51,7 +51,7 @@ def _profiled(
     )
     mapped = replace(config, tolerance=config.curvature_tolerance)
     provenance = {**saved.provenance, **curvature_provenance(mapped, saved.risk)}
-    gauges = curvature_gauges(mapped, saved.risk, config.seed)
+    metrics = curvature_metrics(mapped, saved.risk, config.seed)
     begun = Result("profile", {}, provenance=provenance, facts=lengths(saved.path))
     writer = ResultWriter(out, begun, resume=config.resume)
     measured = profile(
@@ -59,7 +59,7 @@ def _profiled(
         saved.risk,
         np.linspace(0, 1, config.points),
         tolerance=config.tolerance,
-        gauges=gauges,
+        metrics=metrics,
         writer=writer,
         report=report,
     )

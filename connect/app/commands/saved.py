@@ -6,12 +6,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from connect.app.config import SavedPathOptions
-from connect.paths.path import MOVED_BUFFERS, Path, load_path
+from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.setting import Setting, open_setting
 from landscape.errors import CheckpointError, ConfigError
 from landscape.risk.batchnorm import Recomputed
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint
 
@@ -82,7 +82,7 @@ def open_path(
         **risk.evaluation(),
         **settings,
     )
-    return SavedPath(replace(path, build=risk.module), setting, risk, provenance)
+    return SavedPath(replace(path, build=builder(risk)), setting, risk, provenance)
 
 
 def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from connect.paths.simplices import SimplicialComplex, fit_simplex, require_span
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
 from landscape.app.setting import Setting, open_setting
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
 from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing

@@ -8,12 +8,12 @@ import numpy as np
 
 from landscape.app.config import MapOptions
 from landscape.curvature.walk import CurvatureWalk, Search
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk, SelectedRisk
 from landscape.storage.quantities import SECOND_SAMPLE
 from landscape.storage.results import Array, Sweep
 
 
-def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
+def curvature_metrics(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
     """What measures the curvature of a risk's first split along with its loss; nothing where it is not asked for.
 
     Args:
@@ -36,9 +36,9 @@ def curvature_gauges(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) ->
     return {name: CurvatureWalk(sample, search) for name, sample in samples.items()}
 
 
-def sampled(samples: int | None, risk: EmpiricalRisk, part: int = 0) -> EmpiricalRisk:
+def sampled(samples: int | None, risk: SelectedRisk, part: int = 0) -> SelectedRisk:
     """The risk over a sample of its first split, or over all of it."""
-    return risk.on_sample(samples, part) if samples else risk
+    return risk.select(sample=samples, part=part) if samples else risk
 
 
 def curvature_provenance(options: MapOptions, risk: EmpiricalRisk) -> dict[str, Any]:

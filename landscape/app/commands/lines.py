@@ -11,7 +11,7 @@ from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
-    curvature_gauges,
+    curvature_metrics,
     curvature_provenance,
 )
 from landscape.app.commands.pictures import draw
@@ -79,7 +79,7 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     statistics = setting.policy(config, networks)
     risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
     where, how = _slice(config, setting, networks)
-    gauges = curvature_gauges(config, risk, config.seed)
+    metrics = curvature_metrics(config, risk, config.seed)
     provenance = setting.provenance(
         checkpoints,
         range=values,
@@ -100,7 +100,7 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     writer = ResultWriter(out, begun, resume=config.resume)
     writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, networks.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
-    measured = sweep(risk, where, axes, gauges=gauges, writer=writer, report=report)
+    measured = sweep(risk, where, axes, metrics=metrics, writer=writer, report=report)
     outputs.commit()
     low, high = loss_range([measured])
     return LineSummary(

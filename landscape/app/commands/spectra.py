@@ -23,7 +23,7 @@ from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Product, Restriction
 from landscape.curvature.trace import hutch_plus_plus, layer_traces
 from landscape.errors import Interrupted
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import SelectedRisk
 from landscape.runtime.interrupts import stoppable
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
@@ -103,8 +103,8 @@ def _spectrum(config: HessianConfig, outputs: Outputs, report: Reporter) -> Hess
     theta, space = networks.thetas[0], setting.space
     statistics = setting.policy(config, networks)
     restriction = Restriction(space.select(config.parameters))
-    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
-    risk = sampled(config.samples, risk)
+    whole = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
+    risk = sampled(config.samples, whole)
     provenance = setting.provenance(
         {"checkpoint": checkpoint},
         matrix=config.matrix,
@@ -159,7 +159,7 @@ class _Stages:
     """Pieces of work with products of one Hessian, each of which is stored when it is done."""
 
     config: HessianConfig
-    risk: EmpiricalRisk
+    risk: SelectedRisk
     theta: Tensor
     restriction: Restriction
     writer: ResultWriter
@@ -178,8 +178,9 @@ class _Stages:
         with (
             stoppable() as stop,
             self.report(name, products) as progress,
-            self.risk.curvature(self.theta, chosen=self.restriction.chosen, matrix=self.config.matrix) as matrix_times,
+            self.risk.at(self.theta) as here,
         ):
+            matrix_times = here.hessian(self.restriction.chosen, self.config.matrix)
 
             def product(vector: Tensor) -> Tensor:
                 nonlocal taken

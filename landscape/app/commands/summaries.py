@@ -13,7 +13,7 @@ from landscape.storage.results import Sweep
 if TYPE_CHECKING:  # drawing says what it wrote without torch
     from torch import Tensor
 
-    from landscape.risk.objective import EmpiricalRisk
+    from landscape.risk.empirical import EmpiricalRisk
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,5 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 def at_point(risk: "EmpiricalRisk", theta: "Tensor") -> dict[str, dict[str, float]]:
     """Loss and accuracy of every split at a point."""
-    return {
-        name: {"loss": m.loss, "accuracy": m.accuracy} for name, m in risk.on(risk.all_splits).measure(theta).items()
-    }
+    with risk.select(splits=risk.all_splits).at(theta) as here:
+        return {name: {"loss": m.loss, "accuracy": m.accuracy} for name, m in here.measure().items()}

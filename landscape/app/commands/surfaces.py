@@ -13,7 +13,7 @@ from landscape.app.checkpoints import load_as, load_network
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
-    curvature_gauges,
+    curvature_metrics,
     curvature_provenance,
     sampled,
 )
@@ -24,7 +24,7 @@ from landscape.app.setting import Networks, Setting, open_setting
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Restriction
 from landscape.errors import ConfigError
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.direction_files import read_directions, write_directions
 from landscape.space.parameters import ParameterSpace
@@ -36,7 +36,7 @@ from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
 from landscape.storage.results import Array, Result, Sweep, interpolated
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.adaptive import Refined
-from landscape.sweeps.driver import Gauge, sweep
+from landscape.sweeps.driver import Metric, sweep
 from landscape.sweeps.grid import axes_around, parse_axis
 
 
@@ -93,7 +93,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     networks = setting.load_all([centre, *rest])
     statistics = setting.policy(config, networks)
     risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
-    gauged = curvature_gauges(config, risk, config.seed)
+    metrics = curvature_metrics(config, risk, config.seed)
     planes, eigenvalues = _planes(config, setting, risk, networks)
     plane = next(iter(planes.values()))
     projections = _projections(config, plane, setting, networks, marked)
@@ -128,7 +128,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         _save_axes(outputs.at(config.save_axes), config, setting, plane)
     writer.note({"at_a": at_point(risk, networks.thetas[0])})
     strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
-    measured = [_measure(risk, drawn, gauged, axes, strategy, writer, name, report) for name, drawn in planes.items()]
+    measured = [_measure(risk, drawn, metrics, axes, strategy, writer, name, report) for name, drawn in planes.items()]
     outputs.commit()
     sweeps = [swept for swept, _ in measured]
     low, high = loss_range(sweeps)
@@ -149,7 +149,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
 def _measure(
     risk: EmpiricalRisk,
     plane: Plane,
-    gauges: Mapping[str, Gauge],
+    metrics: Mapping[str, Metric],
     axes: Mapping[str, Array],
     strategy: Refined | None,
     writer: ResultWriter,
@@ -157,7 +157,7 @@ def _measure(
     report: Reporter,
 ) -> tuple[Sweep, float | None]:
     """Measure one plane; with a strategy, also note the interpolated surface and the error that it may have."""
-    measured = sweep(risk, plane, axes, strategy=strategy, gauges=gauges, writer=writer, name=name, report=report)
+    measured = sweep(risk, plane, axes, strategy=strategy, metrics=metrics, writer=writer, name=name, report=report)
     if strategy is None:
         return measured, None
     whole, error = strategy.complete(measured)
@@ -206,9 +206,9 @@ def _eigenvectors(
     restriction = Restriction(risk.space.select(config.parameters))
     start = restriction.random(torch.Generator().manual_seed(config.seed), theta)
     top = 2 if config.axes == "top-eigenvectors" else 1
-    with sampled(config.samples, risk).curvature(theta, chosen=restriction.chosen) as product:
+    with sampled(config.samples, risk).at(theta) as here:
         found = lanczos(
-            restriction.block(product),
+            restriction.block(here.hessian(restriction.chosen)),
             start,
             top=top,
             bottom=2 - top,

@@ -14,7 +14,7 @@ from landscape.app.commands.summaries import wrote
 from landscape.app.config import TrainConfig
 from landscape.app.problems import recipe_section
 from landscape.app.setting import Setting, open_setting
-from landscape.risk.objective import EmpiricalRisk
+from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
 from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
@@ -107,7 +107,8 @@ def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSumm
     )
     theta = descent.points[0]
     risk.adopt_training()
-    measured = risk.measure(theta)
+    with risk.at(theta) as here:
+        measured = here.measure()
     figures = {
         f"{split}_{quantity}": float("nan") if split not in measured else getattr(measured[split], quantity)
         for split in ("train", "test")

@@ -12,10 +12,12 @@ from connect import Bezier, Path, measure_ensemble, profile
 from connect.measures.ensembles import mean_disagreement, score
 from connect.measures.similarity import Likeness, average, disagreement, divergence
 from connect.measures.ways import along
+from connect.paths.path import builder
 from landscape import EmpiricalRisk, Interrupted, ParameterSpace, Problem, Result, ResultWriter
 from landscape.errors import ProblemError
 from landscape.risk.predictions import calibration_error, linear_cka
 from tests.oracles import Signalling, problem_of
+from tests.points import measure_at, module_at, predict_at
 
 
 def bent(name="buffers", spread=0.5):
@@ -24,7 +26,7 @@ def bent(name="buffers", spread=0.5):
     space = ParameterSpace(problem.model)
     risk = EmpiricalRisk(space, problem, batch_size=8)
     noise = spread * torch.randn(3, space.dimension, generator=torch.Generator().manual_seed(3))
-    return Path(space.theta + noise, Bezier(3), build=risk.module), risk, problem
+    return Path(space.theta + noise, Bezier(3), build=builder(risk)), risk, problem
 
 
 def predicted(path, t, problem):
@@ -62,7 +64,7 @@ def test_ends_and_averages_of_weights_are_scored_as_the_networks_that_they_are()
 
     def nll(theta):
         with torch.no_grad():
-            return float(F.cross_entropy(risk.module(theta)(problem.data.splits["test"].tensors[0]), labels))
+            return float(F.cross_entropy(module_at(risk, theta)(problem.data.splits["test"].tensors[0]), labels))
 
     assert scores["end a"]["nll"] == pytest.approx(nll(path(0.0)), rel=1e-5)
     assert scores["end b"]["nll"] == pytest.approx(nll(path(1.0)), rel=1e-5)
@@ -142,7 +144,7 @@ def test_likeness_to_the_ends_against_its_definitions():
         assert told[f"disagreement_{name}"] == pytest.approx(float((here.argmax(1) != end.argmax(1)).double().mean()))
         kl = float((end * (end.log() - here.log())).sum(dim=1).mean())
         assert told[f"kl_{name}"] == pytest.approx(kl, rel=1e-4)
-        features = [risk.predict(at, "test", features=True).features for at in (theta, path(t))]
+        features = [predict_at(risk, at, "test", features=True).features for at in (theta, path(t))]
         assert told[f"cka_{name}"] == pytest.approx(linear_cka(*features))
     at_a = Likeness(risk, path(0.0), path(1.0), "test")(0, lambda _: path(0.0), None)
     assert at_a["disagreement_a"] == 0
@@ -154,9 +156,9 @@ def test_a_profile_holds_what_the_risk_says_at_each_place():
     path, risk, _ = bent()
     result = profile(path, risk, [0.0, 0.3, 1.0], tolerance=math.inf)
     measured = result.sweeps["path"]
-    calibrated = risk.calibrated()
+    calibrated = risk.select(calibrated=True)
     for i, t in enumerate(measured["t"]):
-        for split, found in calibrated.measure(path(t)).items():
+        for split, found in measure_at(calibrated, path(t)).items():
             assert measured[f"{split}_nll"][i] == pytest.approx(found.nll, rel=1e-6)
             assert measured[f"{split}_calibration_error"][i] == pytest.approx(found.calibration_error, rel=1e-6)
             np.testing.assert_allclose(measured[f"{split}_losses"][i], found.losses.numpy(), rtol=1e-5)

@@ -421,12 +421,12 @@ def minima_of(function, box):
 
 def bands(function, minima, rate):
     """Join minima by elastic bands whose peaks climb; the pass is the highest of its images."""
-    objective = Potential(function, 2)
+    surface = Potential(function, 2)
     recipe = Recipe(epochs=300, lr=rate, momentum=0.5, weight_decay=0.0, schedule="linear")
 
     def join(a, b, upper):
         band = Band(images=11, climb="all", settle=0.3)
-        points = find_path(objective, minima[int(a)], minima[int(b)], band, recipe).points
+        points = find_path(surface, minima[int(a)], minima[int(b)], band, recipe).points
         return {"saddle": float(torch.vmap(function)(points).max())}
 
     return join

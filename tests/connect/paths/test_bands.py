@@ -87,10 +87,10 @@ def test_water_that_rises_on_a_fine_grid_joins_the_holes_at_the_pass():
 @pytest.mark.parametrize("name", SURFACES)
 def test_descent_ends_in_the_minima(name):
     known = surface(name)
-    objective = Potential(known.function, known.minima.shape[1])
+    potential = Potential(known.function, known.minima.shape[1])
     for minimum in known.minima:
         start = minimum + 0.1 * torch.ones_like(minimum)
-        found = descend(objective, start[None], Combination(SinglePoint()), plain(epochs=300, lr=known.rate)).points[0]
+        found = descend(potential, start[None], Combination(SinglePoint()), plain(epochs=300, lr=known.rate)).points[0]
         assert float(known.function(found)) == pytest.approx(float(known.function(minimum)), abs=TOLERANCE)
         assert float((found - minimum).norm()) < 0.01
 

@@ -29,6 +29,7 @@ from landscape.errors import ConfigError, ProvenanceError
 from landscape.problems.splits import StreamedSplit
 from landscape.training.descent import Stratified
 from tests.oracles import Signalling, problem_of
+from tests.points import value_at
 
 CPU = torch.device("cpu")
 
@@ -279,12 +280,12 @@ def test_the_network_at_t_is_the_objective_there(name):
         assert not network.training
         with torch.no_grad():
             loss = torch.nn.functional.cross_entropy(network(inputs), labels)
-        assert float(loss) == pytest.approx(float(risk.value(path(t))), abs=1e-5)
-    before = float(risk.value(path(0.3)))
+        assert float(loss) == pytest.approx(float(value_at(risk, path(t))), abs=1e-5)
+    before = float(value_at(risk, path(0.3)))
     one, other = path.module(0.3), path.module(0.6)
     next(one.parameters()).data.zero_()
     assert next(other.parameters()).abs().sum() > 0
-    assert float(risk.value(path(0.3))) == before
+    assert float(value_at(risk, path(0.3))) == before
 
 
 def test_networks_outside_and_networks_of_potentials_are_refused():
@@ -369,14 +370,14 @@ def test_who_looks_between_epochs_sees_the_network_in_evaluation_mode(name):
 
     def look(epoch, points):
         assert not risk.space.network.training
-        seen.append((points[1].clone(), float(risk.value(points[1]))))
+        seen.append((points[1].clone(), float(value_at(risk, points[1]))))
 
     start = torch.stack([a, torch.lerp(a, b, 0.5), b])
     points = descend(risk, start, Combination(Middle()), RECIPE, after_epoch=look).points
     assert len(seen) == RECIPE.epochs
     for theta, value in seen:
         risk.space.load_buffers(pair(name)[0].space.buffers())
-        assert float(pair(name)[0].value(theta)) == pytest.approx(value, rel=1e-5)
+        assert float(value_at(pair(name)[0], theta)) == pytest.approx(value, rel=1e-5)
     assert torch.equal(points, find_path(*pair(name), Bezier(3), RECIPE).points)
 
 

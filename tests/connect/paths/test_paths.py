@@ -12,6 +12,7 @@ from connect.measures.ways import along
 from landscape import EmpiricalRisk, ParameterSpace, Potential, Recipe, save_tensors
 from landscape.errors import CheckpointError, ConfigError, LayoutError
 from tests.oracles import as_double, muller_brown, networks, problem_of
+from tests.points import measure_at, value_at
 
 
 @pytest.mark.parametrize("curve", [Bezier(3), Bezier(5), PolygonalChain(4)])
@@ -39,7 +40,7 @@ def test_the_gradient_of_the_control_points_against_finite_differences(curve):
     assert torch.equal(moved[-1], b)
 
     def height(points):
-        return float(risk.value(weights @ points))
+        return float(value_at(risk, weights @ points))
 
     step = 1e-5
     for i in range(1, curve.control_points - 1):
@@ -164,7 +165,7 @@ def test_the_ends_of_a_profile_are_the_ends_of_the_path():
     result = profile(Path(points, Bezier(3)), risk, [0.0, 0.25, 1.0])
     for way in ("path", "straight"):
         for index, end in ((0, points[0]), (-1, points[-1])):
-            for split, measured in risk.measure(end).items():
+            for split, measured in measure_at(risk, end).items():
                 assert result.sweeps[way].values[f"{split}_loss"][index] == pytest.approx(measured.loss, abs=1e-6)
     figures = summarise(result)
     whole = along(result, "path")

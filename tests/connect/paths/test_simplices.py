@@ -12,6 +12,7 @@ from connect.paths.simplices import _Corner, _Volume
 from landscape import EmpiricalRisk, Interrupted, Keeping, ParameterSpace, Potential, Recipe
 from landscape.errors import ConfigError, LayoutError
 from tests.oracles import Signalling, problem_of
+from tests.points import value_at
 
 
 def corners(count, dimension=6, seed=0):
@@ -81,8 +82,8 @@ def test_connecting_points_lie_low_and_span_a_volume():
     recipe = Recipe(epochs=800, lr=0.02, momentum=0.5, weight_decay=0.0, schedule="linear")
     found = fit_simplex(ring, minima, 1, recipe, volume_weight=1e-3)
     assert torch.equal(found.vertices[:2], minima)
-    inside = [float(ring.value(found(shares))) for shares in found.sample(200)]
-    straight = [float(ring.value(torch.lerp(*minima, t))) for t in np.linspace(0, 1, 200).tolist()]
+    inside = [float(value_at(ring, found(shares))) for shares in found.sample(200)]
+    straight = [float(value_at(ring, torch.lerp(*minima, t))) for t in np.linspace(0, 1, 200).tolist()]
     assert max(inside) < 0.5 * max(straight)
     larger = fit_simplex(ring, minima, 1, recipe, volume_weight=0.05)
     assert larger.log_volume() > found.log_volume()

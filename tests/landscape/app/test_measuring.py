@@ -23,6 +23,7 @@ from landscape.space.direction_files import read_directions
 from landscape.storage.locks import claimed
 from landscape.storage.outputs import OutputFiles, writing
 from tests.oracles import Signalling
+from tests.points import measure_at
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [8], "batch_norm": true}', "--data", "digits"]
 
@@ -57,7 +58,7 @@ class Terrain:
         self.risk = EmpiricalRisk(self.space, problem, statistics=Frozen(self.space.statistics), batch_size=500)
 
     def at(self, theta):
-        return {f"{name}_loss": m.loss for name, m in self.risk.measure(theta).items()}
+        return {f"{name}_loss": m.loss for name, m in measure_at(self.risk, theta).items()}
 
 
 def thetas(terrain, folder):

@@ -28,6 +28,7 @@ from landscape.curvature.restriction import Restriction
 from landscape.errors import NonFiniteError, ProblemError
 from landscape.risk.products import _Count
 from tests.oracles import Convolutions, Signalling, Tied
+from tests.points import gradient_at, product_at
 
 SIZE = 300
 
@@ -166,7 +167,8 @@ def networks():
 def dense(risk, theta):
     """The Hessian, column by column."""
     space = risk.space
-    with risk.curvature(theta) as product:
+    with risk.at(theta) as here:
+        product = here.hessian()
         return torch.stack([product(unit) for unit in torch.eye(space.dimension, dtype=space.dtype)])
 
 
@@ -199,7 +201,8 @@ def test_products_and_ends_are_those_of_the_dense_hessian(name, dtype, accuracy)
     exact_inputs = inputs.double() if inputs.is_floating_point() else inputs
     exact = plain_hessian(model.double(), exact_inputs, labels, space, theta.double())
     vector = torch.randn(space.dimension, generator=torch.Generator().manual_seed(2), dtype=dtype)
-    with risk.curvature(theta) as product:
+    with risk.at(theta) as here:
+        product = here.hessian()
         found, again = product(vector), product(vector)
         assert torch.equal(found, again)
         error = (found.double() - exact @ vector.double()).norm() / (exact @ vector.double()).norm()
@@ -218,7 +221,8 @@ def test_products_do_not_depend_on_the_batch_size_or_on_what_is_kept(monkeypatch
     products = []
     for batch_size, room in ((11, 10**9), (4, 10**9), (4, 0), (1, 50_000)):
         monkeypatch.setattr("landscape.risk.products._free_bytes", lambda device, room=room: room)
-        with EmpiricalRisk(space, problem, batch_size=batch_size).curvature(theta) as product:
+        with EmpiricalRisk(space, problem, batch_size=batch_size).at(theta) as here:
+            product = here.hessian()
             product(torch.randn_like(vector))
             products.append(product(vector))
     for other in products[1:]:
@@ -228,7 +232,8 @@ def test_products_do_not_depend_on_the_batch_size_or_on_what_is_kept(monkeypatch
 def test_curvilinear_potentials_have_products_too():
     surface = Potential(lambda theta: (theta**4).sum(), 3)
     theta, vector = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([1.0, -1.0, 2.0]).double()
-    with surface.curvature(theta) as product:
+    with surface.at(theta) as here:
+        product = here.hessian()
         torch.testing.assert_close(product(vector), 12 * theta**2 * vector)
 
 
@@ -255,7 +260,7 @@ def test_an_operation_without_a_second_derivative_is_named():
     model = Stubborn()
     risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (torch.randn(4, 5), torch.arange(4) % 3)}))
     with pytest.raises(ProblemError, match="cannot be differentiated twice"):
-        risk.hessian_product(risk.space.theta.clone(), torch.ones(risk.dimension))
+        product_at(risk, risk.space.theta.clone(), torch.ones(risk.dimension))
 
 
 def test_an_aten_operation_without_a_second_derivative_is_named():
@@ -276,7 +281,7 @@ def test_an_aten_operation_without_a_second_derivative_is_named():
     )
     risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=4)
     with pytest.raises(ProblemError, match=r"cannot be differentiated twice: .*ctc"):
-        risk.hessian_product(risk.space.theta.clone(), torch.ones(risk.dimension))
+        product_at(risk, risk.space.theta.clone(), torch.ones(risk.dimension))
 
 
 def test_parameters_are_chosen_by_kind_or_name():
@@ -292,9 +297,9 @@ def test_samples_are_fixed_and_disjoint():
     inputs = torch.arange(40.0).view(20, 2)
     model = nn.Linear(2, 2)
     risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (inputs, torch.zeros(20).long())}))
-    parts = [risk.on_sample(8, part)._splits["train"].tensors[0][:, 0].tolist() for part in (0, 1)]
+    parts = [risk.select(sample=8, part=part)._selection.first.tensors[0][:, 0].tolist() for part in (0, 1)]
     assert len({*parts[0], *parts[1]}) == 16
-    assert risk.on_sample(8)._splits["train"].tensors[0][:, 0].tolist() == parts[0]
+    assert risk.select(sample=8)._selection.first.tensors[0][:, 0].tolist() == parts[0]
     assert risk.examples == 20
 
 
@@ -323,7 +328,7 @@ def test_the_hessian_command_finds_what_the_dense_hessian_has(ask, checkpoint, t
     space = ParameterSpace(problem.model, dtype=torch.float64)
     theta = space.load(load_checkpoint(checkpoint).state)
     data = {"train": tuple(t.double() if t.is_floating_point() else t for t in problem.data.splits["train"].tensors)}
-    risk = EmpiricalRisk(space, Problem.of(problem.model, data), batch_size=50).on_sample(100)
+    risk = EmpiricalRisk(space, Problem.of(problem.model, data), batch_size=50).select(sample=100)
     weights = space.select("weights")
     whole = dense(risk, theta)
     exact = whole[weights][:, weights]
@@ -436,7 +441,8 @@ def test_gauss_newton_products_are_those_of_the_dense_matrix(name):
     theta = risk.space.theta.clone()
     exact = gauss_newton(model, inputs, labels, risk.space, theta)
     vector = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    with risk.curvature(theta, matrix="gauss_newton") as product:
+    with risk.at(theta) as here:
+        product = here.hessian(matrix="gauss_newton")
         found, again = product(vector), product(vector)
         smallest = lanczos(product, vector, tolerance=1e-6).bottom
     torch.testing.assert_close(found, exact @ vector, rtol=1e-10, atol=1e-12)
@@ -478,7 +484,8 @@ def test_of_several_outputs_those_count_that_the_loss_uses():
     theta = risk.space.theta.clone()
     exact = gauss_newton(plain, inputs, labels, ParameterSpace(plain, dtype=torch.float64), theta)
     vector = torch.randn(risk.dimension, dtype=torch.float64)
-    with risk.curvature(theta, matrix="gauss_newton") as product:
+    with risk.at(theta) as here:
+        product = here.hessian(matrix="gauss_newton")
         torch.testing.assert_close(product(vector), exact @ vector, rtol=1e-10, atol=1e-12)
 
 
@@ -497,8 +504,8 @@ def test_products_with_a_recurrent_network_are_those_of_the_dense_hessian():
     theta = risk.space.theta.clone()
     vector = torch.randn(risk.dimension, dtype=torch.float64)
     step = 1e-5 * vector
-    expected = (risk.gradient(theta + step) - risk.gradient(theta - step)) / 2e-5
-    torch.testing.assert_close(risk.hessian_product(theta, vector), expected, rtol=1e-6, atol=1e-8)
+    expected = (gradient_at(risk, theta + step) - gradient_at(risk, theta - step)) / 2e-5
+    torch.testing.assert_close(product_at(risk, theta, vector), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_the_graphs_of_one_point_are_gone_at_the_next(monkeypatch):
@@ -516,7 +523,8 @@ def test_the_graphs_of_one_point_are_gone_at_the_next(monkeypatch):
     monkeypatch.setattr(_Count, "add", noting)
     gc.disable()
     try:
-        with risk.curvature(theta) as product:
+        with risk.at(theta) as here:
+            product = here.hessian()
             product(torch.ones_like(theta))
             assert any(tensor() is not None for tensor in kept)
         del product
@@ -531,11 +539,13 @@ def test_only_the_chosen_parameters_take_part():
     exact = plain_hessian(model, inputs, labels, risk.space, theta)
     vector = torch.randn(risk.dimension, dtype=torch.float64) * weights
     for matrix in ("hessian", "gauss_newton"):
-        with risk.curvature(theta, matrix=matrix) as product:
+        with risk.at(theta) as here:
+            product = here.hessian(matrix=matrix)
             whole = product(vector)
-        with risk.curvature(theta, chosen=weights, matrix=matrix) as product:
+        with risk.at(theta) as here:
+            product = here.hessian(chosen=weights, matrix=matrix)
             torch.testing.assert_close(product(vector), whole * weights, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(risk.hessian_product(theta, vector), exact @ vector, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(product_at(risk, theta, vector), exact @ vector, rtol=1e-10, atol=1e-12)
 
 
 def test_a_basis_is_rotated_in_its_own_memory():
@@ -561,12 +571,9 @@ def test_a_loss_without_a_gauss_newton_matrix_is_refused(loss, message):
     problem = Problem.of(model, {"train": (inputs, torch.arange(11) % 3)}, loss)
     risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=4)
     theta = risk.space.theta.clone()
-    with (
-        pytest.raises(ProblemError, match=message),
-        risk.curvature(theta, matrix="gauss_newton") as product,
-    ):
-        product(torch.ones_like(theta))
-    risk.hessian_product(theta, torch.ones_like(theta))
+    with pytest.raises(ProblemError, match=message), risk.at(theta) as here:
+        here.hessian(matrix="gauss_newton")
+    product_at(risk, theta, torch.ones_like(theta))
 
 
 @pytest.mark.parametrize("name", ["mlp", "convolutions"])
@@ -586,7 +593,8 @@ def test_products_are_those_of_curvlinops(name, matrix):
         vector = torch.randn(risk.dimension, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         parts = risk.space.unflatten(vector)
         theirs = operator @ [parts[key] for key in named]
-    with risk.curvature(theta, matrix=matrix) as product:
+    with risk.at(theta) as here:
+        product = here.hessian(matrix=matrix)
         ours = risk.space.unflatten(product(vector))
     for key, other in zip(named, theirs, strict=True):
         torch.testing.assert_close(ours[key], other, rtol=1e-9, atol=1e-11)

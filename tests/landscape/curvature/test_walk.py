@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 from itertools import pairwise
 from itertools import product as pairs
 
@@ -38,6 +39,7 @@ from landscape.runtime.interrupts import Stop
 from landscape.space.direction_files import read_directions
 from landscape.space.planes import random_plane
 from tests.oracles import Signalling
+from tests.points import product_at, value_at
 
 SIZE = 40
 AXES = {"y": np.linspace(-1, 1, 3), "x": np.linspace(-1, 1, 5)}
@@ -73,7 +75,7 @@ def dense(potential, theta):
 def test_the_ends_at_every_point_are_those_of_the_dense_hessian(tolerance):
     potential, where = rugged(), plane()
     walk = CurvatureWalk(potential, search(tolerance=tolerance, trace_products=2 * SIZE))
-    found = sweep(potential, where, AXES, gauges={"": walk})
+    found = sweep(potential, where, AXES, metrics={"": walk})
     for place in np.ndindex(3, 5):
         values = torch.linalg.eigvalsh(dense(potential, on(where)(place)))
         for name, exact in (("max_eig", values[-1]), ("min_eig", values[0])):
@@ -88,7 +90,7 @@ def test_the_ends_at_every_point_are_those_of_the_dense_hessian(tolerance):
 def test_a_start_from_the_neighbour_saves_products():
     potential, where = rugged(), plane()
     axes = {"y": AXES["y"], "x": np.linspace(-0.1, 0.1, 9)}
-    steps = sweep(potential, where, axes, gauges={"": CurvatureWalk(potential, search(tolerance=1e-8))})["steps"]
+    steps = sweep(potential, where, axes, metrics={"": CurvatureWalk(potential, search(tolerance=1e-8))})["steps"]
     assert steps[:, 1:].mean() < 0.95 * steps[:, 0].mean()
 
 
@@ -175,11 +177,19 @@ class Signalled(Potential):
 
     products, stop_at = 0, -1
 
-    def hessian_product(self, theta, vector):
-        self.products += 1
-        if self.products == self.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().hessian_product(theta, vector)
+    @contextmanager
+    def at(self, theta):
+        with super().at(theta) as here:
+            hessian_times = here.hessian()
+
+            def product(vector):
+                self.products += 1
+                if self.products == self.stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return hessian_times(vector)
+
+            here.hessian = lambda chosen: product
+            yield here
 
 
 @pytest.mark.parametrize("stop_at", [3, 100])
@@ -189,11 +199,11 @@ def test_a_signal_inside_a_point_keeps_the_points_before_it(tmp_path, stop_at):
     cut.stop_at = stop_at
     begun = Result("surface", {})
     with pytest.raises(Interrupted, match="stopped after"):
-        sweep(cut, where, AXES, gauges={"": CurvatureWalk(cut, search())}, writer=ResultWriter(path, begun))
+        sweep(cut, where, AXES, metrics={"": CurvatureWalk(cut, search())}, writer=ResultWriter(path, begun))
     assert path.exists() == (stop_at == 100)
     walk = CurvatureWalk(smooth, search())
-    resumed = sweep(smooth, where, AXES, gauges={"": walk}, writer=ResultWriter(path, begun, resume=True))
-    whole = sweep(smooth, where, AXES, gauges={"": CurvatureWalk(smooth, search())})
+    resumed = sweep(smooth, where, AXES, metrics={"": walk}, writer=ResultWriter(path, begun, resume=True))
+    whole = sweep(smooth, where, AXES, metrics={"": CurvatureWalk(smooth, search())})
     for name in whole.values:
         np.testing.assert_array_equal(resumed[name], whole[name])
         np.testing.assert_array_equal(load_result(path).sweep[name], whole[name])
@@ -211,7 +221,7 @@ def test_a_point_without_a_finite_hessian_is_data_and_its_neighbour_is_right():
         potential,
         lambda t: origin + t * unit,
         {"t": np.array([0.0, 0.5, 0.1])},
-        gauges={"": CurvatureWalk(potential, search())},
+        metrics={"": CurvatureWalk(potential, search())},
     )
     assert np.isnan(found["max_eig"]).tolist() == [False, True, False]
     assert found.done.all()
@@ -231,9 +241,9 @@ def test_curvature_along_an_axis_is_the_second_difference_of_the_surface():
     theta = space.theta.clone()
     direction = normalise(random_direction(space, 3), theta, space)
     h = 1e-4
-    losses = [float(risk.value(theta + step * direction)) for step in (-h, 0.0, h)]
+    losses = [float(value_at(risk, theta + step * direction)) for step in (-h, 0.0, h)]
     second = (losses[0] - 2 * losses[1] + losses[2]) / h**2
-    assert float(direction @ risk.hessian_product(theta, direction)) == pytest.approx(second, rel=1e-5)
+    assert float(direction @ product_at(risk, theta, direction)) == pytest.approx(second, rel=1e-5)
 
 
 def test_every_rayleigh_quotient_lies_between_the_ends():
@@ -242,7 +252,8 @@ def test_every_rayleigh_quotient_lies_between_the_ends():
     walk = CurvatureWalk(risk, Search(space.select("all"), 1e-6))
     found = walk((0,), lambda place: theta, Stop())
     quotients = []
-    with risk.curvature(theta) as product:
+    with risk.at(theta) as here:
+        product = here.hessian()
         for seed, shift in pairs(range(10), (0.0, found["max_eig"])):
             vector = random_direction(space, seed)
             for _ in range(60):  # towards the largest, or the smallest
@@ -279,12 +290,15 @@ def exact_risk(file, samples, part=0):
     space = ParameterSpace(problem.model, dtype=torch.float64)
     theta = space.load(load_checkpoint(file).state)
     data = {"train": tuple(t.double() if t.is_floating_point() else t for t in problem.data.splits["train"].tensors)}
-    return EmpiricalRisk(space, Problem.of(problem.model, data), batch_size=samples).on_sample(samples, part), theta
+    return EmpiricalRisk(space, Problem.of(problem.model, data), batch_size=samples).select(
+        sample=samples, part=part
+    ), theta
 
 
 def exact_ends(risk, theta):
     weights = risk.space.select("weights")
-    with risk.curvature(theta) as product:
+    with risk.at(theta) as here:
+        product = here.hessian()
         rows = torch.stack([product(unit) for unit in torch.eye(risk.dimension, dtype=theta.dtype)[weights]])
     values = torch.linalg.eigvalsh(rows[:, weights])
     return float(values[-1]), float(values[0])
@@ -380,7 +394,7 @@ def test_axes_along_eigenvectors_bend_as_their_eigenvalues_say(ask, minima, tmp_
         read_directions(tmp_path / "axes.h5", ParameterSpace(problem.model)), told, strict=True
     ):
         assert float(direction.norm()) == pytest.approx(1, rel=1e-5)
-        quotient = float(direction.double() @ risk.hessian_product(theta, direction.double()))
+        quotient = float(direction.double() @ product_at(risk, theta, direction.double()))
         assert quotient == pytest.approx(value, rel=1e-3)
 
 

@@ -9,6 +9,7 @@ from landscape import Combination, EmpiricalRisk, ParameterSpace, Problem, Recip
 from landscape.errors import ConfigError, ProblemError
 from landscape.problems.augmentation import augment, crop, flip, named_augmentations
 from tests.oracles import networks, problem_of
+from tests.points import gradient_at, measure_at
 
 
 def images(count=40, side=16, channels=3):
@@ -96,7 +97,7 @@ def test_a_fit_sees_changed_images_and_a_measurement_the_originals():
     changed = sum(tuple(row.flatten().tolist()) not in places for row in first)
     assert changed > 30
     seen.clear()
-    risk.measure(space.theta.clone())
+    measure_at(risk, space.theta.clone())
     assert torch.equal(seen[-1], x)
     seen.clear()
     descend(risk, space.theta[None].clone(), Combination(SinglePoint()), recipe, seed=4)
@@ -116,7 +117,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(name, parts):
     (whole,) = [(loss.clone(), g.clone()) for loss, g in risk.batch_gradient(theta, [slice(0, 23)])]
     (split,) = [(loss.clone(), g.clone()) for loss, g in risk.batch_gradient(theta, [slice(0, 23)], accumulate=parts)]
     torch.testing.assert_close(split, whole)
-    torch.testing.assert_close(whole[1], risk.gradient(theta))
+    torch.testing.assert_close(whole[1], gradient_at(risk, theta))
 
 
 def test_training_in_bf16_keeps_control_points_in_float32_and_takes_other_steps():

@@ -7,6 +7,7 @@ from torch import nn
 from landscape import EmpiricalRisk, Frozen, Interpolated, ParameterSpace, Problem, Recomputed
 from landscape.problems.splits import TensorSplit
 from tests.oracles import networks, problem_of
+from tests.points import measure_at, value_at
 
 
 def recomputed(name, batch_size):
@@ -29,7 +30,7 @@ def test_one_batch_gives_what_torch_gives_in_training_mode(name):
             module.train()
             module.momentum = 1.0
     reference(inputs)
-    risk.value(theta)
+    value_at(risk, theta)
     torch.testing.assert_close(space.statistics, space.statistics_of(reference.state_dict()))
 
 
@@ -37,7 +38,7 @@ def test_batches_are_pooled_to_the_statistics_of_all_inputs():
     """For the first layer, whose inputs no batch norm changes, the pooled statistics are exact whatever the batches."""
     risk, space, theta = recomputed("buffers", 4)
     inputs, _ = networks()["buffers"][1]
-    risk.value(theta)
+    value_at(risk, theta)
     module = space.module(theta)
     outputs = module.first(inputs[:, module.order])
     torch.testing.assert_close(module.norm.running_mean, outputs.mean(dim=0))
@@ -66,7 +67,7 @@ def test_a_layer_that_runs_twice_sees_both_inputs():
 def test_dropout_stays_off_and_counters_stay_put():
     risk, space, theta = recomputed("convolutions", 8)
     counters = {n: b for n, b in space.buffers().items() if n.endswith("num_batches_tracked")}
-    assert risk.measure(theta)["train"].loss == risk.measure(theta)["train"].loss
+    assert measure_at(risk, theta)["train"].loss == measure_at(risk, theta)["train"].loss
     assert all(torch.equal(space.buffers()[name], counter) for name, counter in counters.items())
     assert not any(module.training for module in space.network.modules())
     assert all(norm.momentum == 0.1 for norm in space.norms)
@@ -79,9 +80,11 @@ def test_statistics_follow_the_weights_under_recomputation_only():
     for segment in space.segments:
         if segment.name.startswith("first."):
             segment.view(scaled).mul_(3.0)
-    assert float(risk.value(scaled)) == pytest.approx(float(risk.value(theta)), abs=1e-4)
-    risk.statistics = Frozen(space.statistics_of(problem_of("buffers").model.state_dict()))
-    assert abs(float(risk.value(scaled)) - float(risk.value(theta))) > 1e-3
+    assert float(value_at(risk, scaled)) == pytest.approx(float(value_at(risk, theta)), abs=1e-4)
+    problem = problem_of("buffers")
+    statistics = Frozen(space.statistics_of(problem.model.state_dict()))
+    frozen = EmpiricalRisk(space, problem, statistics=statistics, batch_size=5)
+    assert abs(float(value_at(frozen, scaled)) - float(value_at(frozen, theta))) > 1e-3
 
 
 def test_interpolation_is_exact_at_the_known_points_and_linear_between():
@@ -120,10 +123,10 @@ def test_interpolation_between_points_on_a_line_stays_between_their_statistics()
 
 def test_one_bad_point_does_not_spoil_the_next():
     risk, _, theta = recomputed("buffers", 8)
-    before = float(risk.value(theta))
-    risk.value(1e25 * theta)
+    before = float(value_at(risk, theta))
+    value_at(risk, 1e25 * theta)
     assert not torch.isfinite(risk.space.statistics).all()
-    assert float(risk.value(theta)) == before
+    assert float(value_at(risk, theta)) == before
 
 
 def test_the_order_of_the_data_matters_little():

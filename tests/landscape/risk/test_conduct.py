@@ -12,7 +12,6 @@ from landscape import (
     Frozen,
     Interpolated,
     ParameterSpace,
-    Potential,
     Problem,
     Recipe,
     Recomputed,
@@ -24,10 +23,11 @@ from landscape import (
     normalise,
 )
 from landscape.curvature.lanczos import tridiagonal
-from landscape.errors import ConfigError, LayoutError, PlaceError, ProblemError
+from landscape.errors import ConfigError, PlaceError, ProblemError
 from landscape.plots.figures import describe
 from landscape.risk.predictions import class_scores
 from tests import unusual
+from tests.points import gradient_at, measure_at, module_at, predict_at, product_at, value_at
 
 
 def data(count=12):
@@ -47,12 +47,12 @@ def test_training_leaves_no_trace_in_a_measurement():
     model = unusual.Scaled()
     risk = risk_of(model)
     theta = risk.space.theta.clone()
-    before = float(risk.value(theta))
+    before = float(value_at(risk, theta))
     for _ in risk.batch_gradient(theta.clone(), [torch.arange(6), torch.arange(6, 12)]):
         pass
     trained = risk.buffers()["mean"]
     assert not torch.equal(trained, model.mean)
-    assert float(risk.value(theta)) == before
+    assert float(value_at(risk, theta)) == before
     assert torch.equal(risk.buffers()["mean"], trained)  # a resume still goes on with those of the training
 
 
@@ -66,7 +66,7 @@ def test_a_second_half_of_a_training_goes_on_with_the_buffers_of_the_first():
         for part in ([torch.arange(6)], [torch.arange(6, 12)]):
             gradients += [gradient.clone() for _, gradient in risk.batch_gradient(theta, part)]
             if measures:
-                risk.measure(theta + 1)
+                measure_at(risk, theta + 1)
         return torch.stack(gradients)
 
     assert torch.equal(trained(True), trained(False))
@@ -77,11 +77,11 @@ def test_what_training_left_can_be_taken_over():
     theta = risk.space.theta.clone()
     list(risk.batch_gradient(theta, [torch.arange(12)]))
     risk.adopt_training()
-    module = risk.module(theta)
+    module = module_at(risk, theta)
     assert torch.equal(module.mean, risk.buffers()["mean"])
     x, y = data()
     with torch.no_grad():
-        assert float(risk.value(theta)) == pytest.approx(float(F.cross_entropy(module(x), y)), rel=1e-6)
+        assert float(value_at(risk, theta)) == pytest.approx(float(F.cross_entropy(module(x), y)), rel=1e-6)
 
 
 def test_a_frozen_parameter_that_training_changes_is_told_of():
@@ -104,9 +104,9 @@ def test_a_frozen_parameter_that_training_changes_is_told_of():
 def test_statistics_that_somebody_wrote_to_are_put_back():
     risk = risk_of(unusual.plain(), examples=unusual.images()[0])
     theta = risk.space.theta.clone()
-    before = float(risk.value(theta))
+    before = float(value_at(risk, theta))
     risk.space.statistics.mul_(2.0)
-    assert float(risk.value(theta)) == before
+    assert float(value_at(risk, theta)) == before
 
 
 def test_interpolated_buffers_are_those_of_the_ends_at_the_ends():
@@ -131,21 +131,23 @@ def test_two_risks_on_one_space_each_keep_their_own_buffers():
     moving = Interpolated(points, torch.empty(2, 0), {"mean": torch.stack([torch.zeros(4), torch.ones(4)])})
     moved = EmpiricalRisk(space, problem, statistics=moving, batch_size=6)
     still = EmpiricalRisk(space, problem, batch_size=6)
-    first = float(moved.value(points[1])), float(still.value(points[1]))
+    first = float(value_at(moved, points[1])), float(value_at(still, points[1]))
     assert first[0] != first[1]
-    assert (float(moved.value(points[1])), float(still.value(points[1]))) == first
-    assert float(moved.value(points[1].clone())) == first[0]
+    assert (float(value_at(moved, points[1])), float(value_at(still, points[1]))) == first
+    assert float(value_at(moved, points[1].clone())) == first[0]
 
 
-def test_products_that_are_not_kept_begin_with_the_same_buffers():
+def test_products_that_are_not_kept_begin_with_the_same_buffers(monkeypatch):
+    monkeypatch.setattr("landscape.risk.products._free_bytes", lambda device: 0)
     risk = risk_of(unusual.Counting())
     theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
-    expected = risk.hessian_product(theta, v)
-    with risk.curvature(theta, once=True) as product:
+    expected = product_at(risk, theta, v)
+    with risk.at(theta) as here:
+        product = here.hessian()
         for _ in range(3):
             assert torch.equal(product(v), expected)
     step = 1e-2
-    slope = (risk.gradient(theta + step * v) - risk.gradient(theta - step * v)) / (2 * step)
+    slope = (gradient_at(risk, theta + step * v) - gradient_at(risk, theta - step * v)) / (2 * step)
     torch.testing.assert_close(expected, slope, rtol=1e-2, atol=1e-4)
 
 
@@ -162,46 +164,63 @@ def test_statistics_are_gathered_once_for_a_point_whatever_is_checked_there():
     recomputed = Counted(problem.data.splits["train"], problem.loss)
     risk = EmpiricalRisk(ParameterSpace(model), problem, statistics=recomputed, batch_size=48)
     theta = risk.space.theta.clone()
-    first = risk.hessian_product(theta, torch.ones(risk.dimension))
+    first = product_at(risk, theta, torch.ones(risk.dimension))
     assert recomputed.places == 1
-    assert torch.equal(risk.hessian_product(theta, torch.ones(risk.dimension)), first)
-    risk.value(theta)
+    assert torch.equal(product_at(risk, theta, torch.ones(risk.dimension)), first)
+    value_at(risk, theta)
     assert recomputed.places == 1
 
 
 # ---------------------------------------------------------------------- one place at a time
 
 
-def test_nothing_else_is_asked_of_a_network_while_products_are_taken():
+def test_a_network_is_at_one_point_at_a_time():
     risk = risk_of(unusual.two_layers())
     theta, v = risk.space.theta.clone(), torch.ones(risk.dimension)
-    right = risk.hessian_product(theta, v)
+    right = product_at(risk, theta, v)
     asked = [
-        lambda: risk.value(theta + 1),
-        lambda: risk.measure(theta),
-        lambda: risk.gradient(theta),
+        lambda: value_at(risk, theta + 1),
+        lambda: measure_at(risk.select(splits=["train"], sample=3), theta),
         lambda: next(risk.batch_gradient(theta, [torch.arange(3)])),
         lambda: risk.load_buffers(risk.buffers()),
         lambda: risk.space.load(risk.space.state_dict(theta)),
-        lambda: risk.hessian_product(theta, v),
+        lambda: risk.space.move_to(theta),
     ]
-    with risk.curvature(theta) as product:
+    with risk.at(theta) as here:
+        product = here.hessian()
         for ask in asked:
             with pytest.raises(PlaceError, match="held at one point"):
                 ask()
         torch.testing.assert_close(product(v), right)
-    assert float(risk.value(theta + 1)) != float(risk.value(theta))
+    assert float(value_at(risk, theta + 1)) != float(value_at(risk, theta))
 
 
-@pytest.mark.parametrize("shape", [(1,), (), (3, 1)])
-def test_a_point_of_another_shape_is_refused(shape):
-    risk = risk_of(nn.Linear(4, 3))
-    hill = Potential(lambda p: p.square().sum(), 2)
-    asked = [surface.value for surface in (risk, hill)] + [surface.gradient for surface in (risk, hill)]
-    asked += [lambda theta, surface=surface: surface.hessian_product(theta, theta) for surface in (risk, hill)]
-    for ask in asked:
-        with pytest.raises(LayoutError, match="expected"):
-            ask(torch.ones(shape))
+def test_no_point_is_opened_between_two_batches_of_training():
+    risk = risk_of(unusual.two_layers())
+    theta = risk.space.theta.clone()
+    batches = risk.batch_gradient(theta, [torch.arange(3), torch.arange(3, 6)])
+    next(batches)
+    with pytest.raises(PlaceError, match="a batch of training"):
+        value_at(risk, theta)
+    batches.close()
+    value_at(risk, theta)
+
+
+def test_a_point_answers_everything_in_any_order():
+    """Under bf16 losses are measured with other statistics than derivatives, and neither disturbs the other."""
+    model = unusual.plain()
+    problem = Problem.of(model, {"train": unusual.images()[0]})
+    recomputed = Recomputed(problem.data.splits["train"], problem.loss)
+    risk = EmpiricalRisk(ParameterSpace(model), problem, statistics=recomputed, batch_size=24, precision="bf16")
+    theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
+    expected = float(value_at(risk, theta)), gradient_at(risk, theta), product_at(risk, theta, v)
+    with risk.at(theta) as here:
+        product = here.hessian()
+        for _ in range(2):
+            assert torch.equal(product(v), expected[2])
+            assert float(here.value()) == here.measure()["train"].loss == expected[0]
+            assert torch.equal(product(v), expected[2])
+            assert torch.equal(here.gradient(), expected[1])
 
 
 # ---------------------------------------------------------------------- inputs, draws, derivatives
@@ -220,7 +239,7 @@ def test_inputs_that_are_changed_in_some_batches_only_are_told_of():
             return self.last(x)
 
     risk = risk_of(Sometimes())
-    asked = (risk.value(risk.space.theta.clone()) for _ in range(30))
+    asked = (value_at(risk, risk.space.theta.clone()) for _ in range(30))
     with pytest.raises(ProblemError, match="in place, but only in some batches"):
         list(asked)
 
@@ -234,7 +253,7 @@ def test_labels_that_a_loss_changes_stay_what_they_were():
     x, y = data()
     risk = risk_of(nn.Linear(4, 3), shifting, (x, y))
     theta = risk.space.theta.clone()
-    values = [float(risk.value(theta)) for _ in range(3)]
+    values = [float(value_at(risk, theta)) for _ in range(3)]
     assert values[0] == values[1] == values[2]
     assert torch.equal(y, torch.arange(12) % 3)
 
@@ -255,14 +274,14 @@ def test_what_is_drawn_follows_from_the_batch_and_leaves_the_generators_alone():
     risk = risk_of(Drawing())
     theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first = float(risk.value(theta)), risk.gradient(theta), risk.hessian_product(theta, v)
-    risk.measure(theta + 1)
-    again = float(risk.value(theta)), risk.gradient(theta), risk.hessian_product(theta, v)
+    first = float(value_at(risk, theta)), gradient_at(risk, theta), product_at(risk, theta, v)
+    measure_at(risk, theta + 1)
+    again = float(value_at(risk, theta)), gradient_at(risk, theta), product_at(risk, theta, v)
     assert first[0] == again[0]
     assert torch.equal(first[1], again[1])
     assert torch.equal(first[2], again[2])
     step = 1e-2
-    slope = (risk.value(theta + step * v) - risk.value(theta - step * v)) / (2 * step)
+    slope = (value_at(risk, theta + step * v) - value_at(risk, theta - step * v)) / (2 * step)
     assert float(first[1] @ v) == pytest.approx(float(slope), rel=1e-3)
     assert torch.equal(states[0], torch.get_rng_state())
     assert np.array_equal(states[1], np.random.get_state()[1])
@@ -328,7 +347,7 @@ def test_a_base_of_the_same_type_as_what_is_trained_is_cast_with_it():
     model[0].requires_grad_(False)
     risk = risk_of(model)
     assert {p.dtype for p in risk.space.network.parameters()} == {torch.float32}
-    assert np.isfinite(float(risk.value(risk.space.theta.clone())))
+    assert np.isfinite(float(value_at(risk, risk.space.theta.clone())))
 
 
 @pytest.mark.parametrize("kind", ["double network", "flag", "checkpoint"])
@@ -374,8 +393,8 @@ def test_curvature_under_bf16_is_that_of_full_precision():
         space = ParameterSpace(model)
         risk = EmpiricalRisk(space, problem, statistics=recomputed, batch_size=48, precision=precision)
         theta = space.theta.clone()
-        risk.value(theta)
-        products.append((risk.hessian_product(theta, torch.ones(risk.dimension)), risk.gradient(theta)))
+        value_at(risk, theta)
+        products.append((product_at(risk, theta, torch.ones(risk.dimension)), gradient_at(risk, theta)))
     assert torch.equal(products[0][0], products[1][0])
     assert torch.equal(products[0][1], products[1][1])
 
@@ -411,12 +430,12 @@ def test_likelihood_of_a_loss_that_runs_the_network_twice_is_unknown():
         return F.cross_entropy(model(x), y, reduction="none") + F.cross_entropy(model(x.flip(0)), y, reduction="none")
 
     risk = risk_of(nn.Linear(4, 3), mixed)
-    measured = risk.calibrated().measure(risk.space.theta.clone())["train"]
+    measured = measure_at(risk.select(calibrated=True), risk.space.theta.clone())["train"]
     assert np.isnan(measured.nll)
     assert np.isnan(measured.calibration_error)
     assert np.isfinite(measured.loss)
     with pytest.raises(ProblemError, match="more than once"):
-        risk.predict(risk.space.theta.clone(), "train")
+        predict_at(risk, risk.space.theta.clone(), "train")
 
 
 @pytest.mark.parametrize(("positions", "classes"), [(5, 7), (5, 5)])
@@ -440,9 +459,9 @@ def test_soft_labels_have_an_accuracy():
     model = nn.Linear(4, 3)
     hard, mild = risk_of(model, examples=(x, y)), risk_of(model, examples=(x, soft))
     theta = hard.space.theta.clone()
-    assert mild.measure(theta)["train"].accuracy == hard.measure(theta)["train"].accuracy
+    assert measure_at(mild, theta)["train"].accuracy == measure_at(hard, theta)["train"].accuracy
     with torch.no_grad():
-        assert float(mild.value(theta)) == pytest.approx(float(F.cross_entropy(model(x), soft)))
+        assert float(value_at(mild, theta)) == pytest.approx(float(F.cross_entropy(model(x), soft)))
 
 
 def test_statistics_of_a_frozen_policy_are_a_copy():

@@ -294,7 +294,7 @@ def banded(ranks):
     Without batch norm: with it, what is lost to rounding grows tenfold in seven steps of a band so small.
     """
     risk, a, b = setting(False, ranks)
-    risk = EmpiricalRisk(risk.space, Problem.of(Pictures(False), dict(risk._splits)), ranks=ranks)
+    risk = EmpiricalRisk(risk.space, Problem.of(Pictures(False), dict(risk._selection.data)), ranks=ranks)
     growth = GrowingBand(3, 7, parse_cycles("2x2@0.1,1x2@0.05"), sag=0.02)
     recipe = Recipe(batch_size=BATCH, augment="flip")
     path = find_path(risk, a, b, growth, recipe, seed=7)

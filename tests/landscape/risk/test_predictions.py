@@ -15,6 +15,7 @@ from landscape import EmpiricalRisk, ParameterSpace, Problem, Recomputed
 from landscape.errors import ProblemError
 from landscape.risk.predictions import calibration_error, class_scores, linear_cka, negative_log_likelihood, watching
 from tests.oracles import networks, problem_of
+from tests.points import measure_at, module_at, predict_at
 
 
 def naive_calibration_error(confidence, right):
@@ -156,9 +157,9 @@ def test_predictions_are_those_of_the_network(name, split):
     """Batches of eight out of 23 and 9 examples; batch norm is folded on the way."""
     risk, problem = risk_of(name)
     theta = risk.space.theta + 0.1 * torch.randn(risk.dimension, generator=torch.Generator().manual_seed(0))
-    found = risk.predict(theta, split, features=True)
+    found = predict_at(risk, theta, split, features=True)
     inputs, labels = problem.data.splits[split].tensors
-    network = risk.module(theta)
+    network = module_at(risk, theta)
     with torch.no_grad(), watching(network, features=True) as seen:
         expected = network(inputs).log_softmax(dim=1)
     torch.testing.assert_close(found.log_probabilities, expected)
@@ -170,10 +171,10 @@ def test_predictions_are_those_of_the_network(name, split):
 def test_likelihood_and_calibration_are_measured_when_asked_for():
     risk, _ = risk_of("buffers")
     theta = risk.space.theta.clone()
-    plain, calibrated = risk.measure(theta)["train"], risk.calibrated().measure(theta)["train"]
+    plain, calibrated = measure_at(risk, theta)["train"], measure_at(risk.select(calibrated=True), theta)["train"]
     assert math.isnan(plain.nll)
     assert math.isnan(plain.calibration_error)
-    found = risk.predict(theta, "train")
+    found = predict_at(risk, theta, "train")
     confidence, chosen = found.log_probabilities.max(dim=1)
     assert calibrated.nll == pytest.approx(negative_log_likelihood(found.log_probabilities, found.labels), rel=1e-6)
     assert calibrated.nll == pytest.approx(calibrated.loss, rel=1e-5)  # as the loss is cross entropy
@@ -188,12 +189,12 @@ def test_a_regression_has_losses_alone():
     problem = Problem.of(
         model, {"train": data}, loss=lambda network, batch: (network(batch[0]) - batch[1]).square()[:, 0]
     )
-    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=8).calibrated()
-    measured = risk.measure(risk.space.theta.clone())["train"]
+    risk = EmpiricalRisk(ParameterSpace(model), problem, batch_size=8).select(calibrated=True)
+    measured = measure_at(risk, risk.space.theta.clone())["train"]
     assert math.isnan(measured.nll)
     assert measured.loss > 0
     with pytest.raises(ProblemError, match="not scores"):
-        risk.predict(risk.space.theta.clone(), "train")
+        predict_at(risk, risk.space.theta.clone(), "train")
 
 
 def test_statistics_of_one_point_are_taken_once_and_those_of_another_anew():
@@ -214,17 +215,17 @@ def test_statistics_of_one_point_are_taken_once_and_those_of_another_anew():
 
     risk = EmpiricalRisk(space, problem, batch_size=8, statistics=Counting())
     theta = space.theta.clone()
-    first = risk.measure(theta)["train"].loss
-    risk.predict(theta, "test")
-    risk.on(["test"]).measure(theta)
+    first = measure_at(risk, theta)["train"].loss
+    predict_at(risk, theta, "test")
+    measure_at(risk.select(splits=["test"]), theta)
     assert len(passes) == 1
-    risk.measure(theta + 0.1)
+    measure_at(risk, theta + 0.1)
     assert len(passes) == 2
-    assert risk.measure(theta)["train"].loss == first
+    assert measure_at(risk, theta)["train"].loss == first
     assert len(passes) == 3
     for _ in risk.batch_gradient(theta, [slice(0, 23)]):
         pass
-    assert risk.measure(theta)["train"].loss == first
+    assert measure_at(risk, theta)["train"].loss == first
     assert len(passes) == 4
 
 
@@ -239,6 +240,6 @@ def test_positions_without_a_label_count_in_no_figure():
         ParameterSpace(model), Problem.of(model, {"train": (x[..., :3], labels[:, :3])}), batch_size=4
     )
     theta = risk.space.theta.clone()
-    masked, plain = (r.calibrated().measure(theta)["train"] for r in (risk, short))
+    masked, plain = (measure_at(r.select(calibrated=True), theta)["train"] for r in (risk, short))
     for name in ("loss", "accuracy", "nll", "calibration_error"):
         assert getattr(masked, name) == pytest.approx(getattr(plain, name), rel=1e-6)

@@ -21,6 +21,7 @@ from landscape.errors import ConfigError
 from landscape.runtime.seeds import unrelated_seeds
 from landscape.space.planes import Scaling, plane_towards, principal_plane, random_plane
 from landscape.sweeps.grid import axes_around, parse_axis
+from tests.points import value_at
 
 
 def test_a_filter_without_length_gets_nothing():
@@ -66,7 +67,7 @@ def test_scaling_a_convolution_and_its_batch_norm_leaves_the_surface():
         theta = space.theta.clone()
         u, v = (normalise(random_direction(space, seed), theta, space) for seed in (1, 2))
         plane = Plane(theta, u, v)
-        surfaces.append([float(risk.value(plane(x=x, y=y))) for x in (-0.7, 0, 0.5) for y in (-0.2, 0, 1)])
+        surfaces.append([float(value_at(risk, plane(x=x, y=y))) for x in (-0.7, 0, 0.5) for y in (-0.2, 0, 1)])
     assert surfaces[0] == pytest.approx(surfaces[1], rel=1e-4)
 
 

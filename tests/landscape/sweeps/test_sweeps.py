@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -37,21 +38,23 @@ class Counting(Potential):
     calls = 0
     stop_at = -1
 
-    def measure(self, theta):
+    @contextmanager
+    def at(self, theta):
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().measure(theta)
+        with super().at(theta) as here:
+            yield here
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 28])
 def test_an_interrupted_sweep_goes_on_and_ends_the_same(tmp_path, stop_at):
     path = tmp_path / "s.h5"
-    objective = Counting(field, 2, torch.float32)
-    objective.stop_at = stop_at
+    surface = Counting(field, 2, torch.float32)
+    surface.stop_at = stop_at
     begun = Result("surface", {}, provenance={"seed": 1})
     with pytest.raises(Interrupted, match=rf"after {stop_at} of 28 points.*--resume"):
-        sweep(objective, plane(), AXES, writer=ResultWriter(path, begun))
+        sweep(surface, plane(), AXES, writer=ResultWriter(path, begun))
     assert load_result(path).sweep.done.sum() == stop_at
     again = Counting(field, 2, torch.float32)
     measured = sweep(again, plane(), AXES, writer=ResultWriter(path, begun, resume=True))
@@ -156,21 +159,23 @@ def test_a_disk_that_is_full_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
 
 
-def test_a_gauges_name_and_its_quantities_are_joined_by_an_underscore():
-    def gauge(place, theta_at, stop):
+def test_a_metrics_name_and_its_quantities_are_joined_by_an_underscore():
+    def metric(place, theta_at, stop):
         return {"r2": float(sum(place))}
 
-    measured = sweep(Potential(field, 2, torch.float32), plane(), AXES, gauges={"": gauge, "own": gauge, "2nd_": gauge})
+    measured = sweep(
+        Potential(field, 2, torch.float32), plane(), AXES, metrics={"": metric, "own": metric, "2nd_": metric}
+    )
     assert set(measured.values) == {"potential_loss", "r2", "own_r2", "2nd_r2"}
     assert np.array_equal(measured["own_r2"], np.add.outer(np.arange(4.0), np.arange(7.0)))
 
 
-def test_a_gauge_does_not_replace_what_is_measured():
-    def gauge(place, theta_at, stop):
+def test_a_metric_does_not_replace_what_is_measured():
+    def metric(place, theta_at, stop):
         return {"loss": 0.0}
 
-    with pytest.raises(ConfigError, match="the gauge 'potential' gives potential_loss, which is measured already"):
-        sweep(Potential(field, 2, torch.float32), plane(), AXES, gauges={"potential": gauge})
+    with pytest.raises(ConfigError, match="the metric 'potential' gives potential_loss, which is measured already"):
+        sweep(Potential(field, 2, torch.float32), plane(), AXES, metrics={"potential": metric})
 
 
 @pytest.mark.parametrize("name", ["a*b.h5", "*.h5", "[1]?.h5", "{x}.h5", "**[!a]*.h5"])

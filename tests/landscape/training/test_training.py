@@ -145,7 +145,7 @@ def test_seeds_of_different_numbers_differ_even_by_zeros_at_their_end():
 
 def test_a_sample_of_the_training_split_can_be_descended():
     risk, start = setting("plain")
-    small = risk.on(["train"]).on_sample(5)
+    small = risk.select(splits=["train"], sample=5)
     assert small.examples == 5
     descend(small, start, Combination(SinglePoint()), Recipe(epochs=2, batch_size=2))
     assert risk.examples > 5

@@ -1,0 +1,126 @@
+"""What is found out about a network and its loss by running a few examples, each once."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from landscape.problems.losses import Loss, per_example
+from landscape.problems.splits import Batch, Split, leaf_tensors
+from landscape.risk.conduct import Conduct, depends_on_batch, observed, require_own
+from landscape.risk.consistency import require_consistent
+from landscape.risk.folding import Fold, changes_nothing, find_folds, folded
+from landscape.risk.gradients import add_gradient
+from landscape.risk.precision import full_precision
+from landscape.risk.products import PRODUCTS, Matrix
+from landscape.space.parameters import ParameterSpace
+
+_FEW = 16
+
+_log = logging.getLogger(__name__)
+
+
+class Findings:
+    """How a network and its loss behave.
+
+    Args:
+        space: the network.
+        loss: its loss.
+        split: whose first examples are run.
+        original: the network that the space's is a copy of.
+
+    Attributes:
+        conduct: how the loss is to be run.
+        depends_on_batch: whether losses depend on how many examples are run at once.
+        kept: what the buffers beside running statistics hold while losses are evaluated.
+
+    Raises:
+        ProblemError: the loss fails, or the network uses parameters of the original.
+    """
+
+    def __init__(self, space: ParameterSpace, loss: Loss, split: Split, original: nn.Module) -> None:
+        self._space, self._loss, self._split = space, loss, split
+        self._folds: list[Fold] | None = None
+        self._consistent: set[Matrix] = set()
+        self.kept = space.others.noted()
+        with full_precision():
+            self.conduct = self._conduct(original)
+            self.depends_on_batch = self._depends_on_batch()
+
+    def folding(self) -> AbstractContextManager[None]:
+        """Fold batch norm while θ and the statistics stay; what can be folded is found on the first call."""
+        if self._folds is None:
+            self._folds = self._foldable()
+        return folded(self._folds)
+
+    def require_consistent(self, chosen: Tensor | None, matrix: Matrix) -> None:
+        """Compare products on a few examples with each other, and with differences of gradients.
+
+        Args:
+            chosen: the parameters that the matrix is about, boolean `[P]`.
+            matrix: which one; each is looked at once.
+
+        Raises:
+            ProblemError: they are wrong.
+        """
+        if matrix in self._consistent:
+            return
+        space, others, theta = self._space, self._space.others.noted(), self._space.theta.clone()
+
+        def few() -> Iterator[tuple[Batch, float]]:
+            space.others.restore(others)
+            with self.conduct.drawing(space.device):
+                self.conduct.begin_batch(0, space.device)
+                yield self._few(), 1.0
+
+        def gradient(at: Tensor) -> Tensor:
+            space.placement.move_to(at)
+            total = space.gradient.zero_()
+            for batch, share in few():
+                add_gradient(space, self._loss, batch, share)
+            return total.clone()
+
+        with space.placement.excursion():
+            product = PRODUCTS[matrix](space, self._loss, few, chosen)
+            require_consistent(product, theta, chosen, gradient if matrix == "hessian" else None)
+        self._consistent.add(matrix)
+
+    def _few(self) -> Batch:
+        """A copy of a few examples."""
+        (batch,) = self._split.batches([torch.arange(min(_FEW, len(self._split)), device=self._space.device)])
+        return batch
+
+    def _conduct(self, original: nn.Module) -> Conduct:
+        space, few = self._space, self._few()
+        conduct = observed(self._loss, space.network, few)
+        space.others.restore(self.kept)
+        with conduct.evaluating(space.device):
+            require_own(self._loss, space.network, few, original, [segment.name for segment in space.segments])
+        space.others.restore(self.kept)
+        return conduct
+
+    def _depends_on_batch(self) -> bool:
+        few = self._few()
+        several = len(next(leaf_tensors(few))) > 1
+        depends = several and depends_on_batch(self._loss, self._space.network, few, self.conduct)
+        self._space.others.restore(self.kept)
+        return depends
+
+    def _foldable(self) -> list[Fold]:
+        """What can be folded, if the losses of a few examples agree."""
+        space, conduct = self._space, self.conduct
+
+        def losses() -> Tensor:
+            space.placement.restore_others(self.kept)
+            conduct.begin_batch(0, space.device)
+            return per_example(self._loss, space.network, self._few())[0].detach()
+
+        with full_precision(), conduct.evaluating(space.device):
+            folds = find_folds(space.network, losses)
+            if folds and not changes_nothing(folds, losses):
+                _log.debug("batch norm is not folded into convolutions: the losses of a few examples change with it")
+                folds = []
+            space.placement.restore_others(self.kept)
+        return folds

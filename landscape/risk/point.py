@@ -1,0 +1,92 @@
+"""A network at one point θ: what `EmpiricalRisk.at` opens."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from landscape.problems.losses import class_dimension
+from landscape.risk.evaluation import Evaluation
+from landscape.risk.observers import Confidence, Predictions
+from landscape.risk.precision import Precision
+from landscape.risk.predictions import Prediction, watching
+from landscape.risk.products import Matrix, Products
+from landscape.risk.selection import Selection
+from landscape.risk.surface import Measurement
+
+
+class RiskPoint:
+    """Answers what is asked of a network at the point where it is kept; see `NetworkPoint`.
+
+    Losses are evaluated in the precision that was asked for, with running statistics that were gathered in it; exact
+    derivatives and `module` take statistics that were gathered in full precision. Each are gathered when they are
+    first needed.
+
+    Args:
+        evaluation: runs the network.
+        selection: on what.
+        require_open: raises PlaceError once the point has ended.
+    """
+
+    def __init__(self, evaluation: Evaluation, selection: Selection, require_open: Callable[[], None]) -> None:
+        self._evaluation, self._selection, self._require_open = evaluation, selection, require_open
+        self._settled: Precision | None = None
+        self._products: list[Products] = []
+        self._only_products = False
+
+    def value(self) -> Tensor:
+        self._settle(self._evaluation.precision)
+        return self._evaluation.losses(self._selection.first)[0].mean()
+
+    def measure(self) -> Mapping[str, Measurement]:
+        return {name: self._measurement(name) for name in self._selection.splits}
+
+    def _measurement(self, split: str) -> Measurement:
+        self._settle(self._evaluation.precision)
+        confidence = Confidence(class_dimension(self._evaluation.loss)) if self._selection.calibrated else None
+        losses, right = self._evaluation.losses(self._selection.data[split], confidence)
+        accuracy = float("nan") if right is None else float(right.mean())
+        calibration = confidence.summary() if confidence else {}
+        return Measurement(float(losses.mean()), accuracy, losses, right, **calibration)
+
+    def predict(self, split: str, *, features: bool = False) -> Prediction:
+        examples = self._selection.split(split)
+        self._settle(self._evaluation.precision)
+        with watching(self._evaluation.space.network, features=features) as seen:
+            predictions = Predictions(seen, class_dimension(self._evaluation.loss))
+            self._evaluation.losses(examples, predictions)
+        return predictions.prediction()
+
+    def module(self) -> nn.Module:
+        self._settle("fp32")
+        return self._evaluation.space.module(self._evaluation.space.theta)
+
+    def gradient(self) -> Tensor:
+        self._settle("fp32")
+        return self._evaluation.gradient(self._selection.first)
+
+    def hessian(self, chosen: Tensor | None = None, matrix: Matrix = "hessian") -> Callable[[Tensor], Tensor]:
+        self._settle("fp32")
+        products = self._evaluation.products(self._selection.first, chosen, matrix)
+        self._products.append(products)
+
+        def product(vector: Tensor) -> Tensor:
+            self._require_open()
+            if not self._only_products:  # checking statistics waits for the device
+                self._settle("fp32")
+                self._only_products = True
+            with self._evaluation.twice_differentiable():
+                return products(vector)
+
+        return product
+
+    def forget_products(self) -> None:
+        """Keep no graphs of the network any longer."""
+        for products in self._products:
+            products.forget()
+
+    def _settle(self, precision: Precision) -> None:
+        self._require_open()
+        if precision != self._settled:  # graphs that are kept hold the other statistics
+            self.forget_products()
+        self._evaluation.settle(precision)
+        self._settled, self._only_products = precision, False

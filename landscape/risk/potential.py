@@ -1,0 +1,91 @@
+"""An analytic surface, on which every algorithm is proven right."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from landscape.errors import LayoutError
+from landscape.problems.splits import Index
+from landscape.risk.ranks import Ranks
+from landscape.risk.surface import Measurement
+from landscape.space.placement import Occupancy
+
+
+class Potential:
+    """A function of θ as a surface, which stochastic descent takes for that of one example.
+
+    Args:
+        function: maps θ `[P]` to a scalar, by differentiable torch operations.
+        dimension: P.
+        dtype: of θ.
+    """
+
+    device = torch.device("cpu")
+    examples = 1
+    ranks = Ranks()
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], dimension: int, dtype: torch.dtype = torch.float64
+    ) -> None:
+        self.dimension, self.dtype = dimension, dtype
+        self._function, self._occupancy = function, Occupancy()
+
+    @contextmanager
+    def at(self, theta: Tensor) -> Iterator["PotentialPoint"]:
+        """The point θ `[P]`; see `Surface.at`."""
+        if theta.shape != (self.dimension,):
+            raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
+        with self._occupancy.taken() as turn:
+            yield PotentialPoint(self._function, theta.detach().clone(), turn.require)
+
+    def batch_gradient(
+        self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Value and gradient, again for each batch."""
+        for _ in indices:
+            with self.at(theta) as here:
+                yield here.value(), here.gradient()
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """There are none."""
+
+
+class PotentialPoint:
+    """A potential at one θ; see `Point`.
+
+    Args:
+        function: the height.
+        theta: the point `[P]`.
+        require_open: raises PlaceError once the point has ended.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], theta: Tensor, require_open: Callable[[], None]) -> None:
+        self._function, self._theta, self._require_open = function, theta, require_open
+
+    def value(self) -> Tensor:
+        self._require_open()
+        with torch.no_grad():
+            return self._function(self._theta).double()
+
+    def measure(self) -> Mapping[str, Measurement]:
+        return {"potential": Measurement(float(self.value()))}
+
+    def gradient(self) -> Tensor:
+        self._require_open()
+        theta = self._theta.detach().requires_grad_()
+        return torch.autograd.grad(self._function(theta), theta)[0].clone()  # it may be one number, expanded
+
+    def hessian(self, chosen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        def product(vector: Tensor) -> Tensor:
+            self._require_open()
+            result: Tensor = torch.autograd.functional.hvp(self._function, self._theta, vector)[1]
+            return result
+
+        self._require_open()
+        return product

@@ -1,0 +1,201 @@
+"""A height over R^P: what every algorithm of this project sees.
+
+`Potential` is an analytic surface and `EmpiricalRisk` the loss of a network on data; whatever walks on the one can be
+proven right on the other. A surface is asked for nothing but a point: `with surface.at(theta) as here:`.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from landscape.problems.splits import Index
+from landscape.risk.predictions import Prediction
+from landscape.risk.products import Matrix
+from landscape.risk.ranks import Ranks
+from landscape.space.parameters import ParameterSpace
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one split says of one point.
+
+    Attributes:
+        loss: mean over the examples, each weighing the same.
+        accuracy: mean of how right each example is, in [0, 1]; NaN where the loss does not say.
+        losses: each example's loss `[N]`, float64; None where the height is exact, not a mean over examples.
+        right: how right each example is `[N]`, float64; None where the loss does not say.
+        nll: mean negative log-likelihood of the labels; NaN where it was not asked for, or the network does not
+            classify.
+        calibration_error: expected calibration error in [0, 1]; NaN likewise.
+    """
+
+    loss: float
+    accuracy: float = float("nan")
+    losses: Tensor | None = None
+    right: Tensor | None = None
+    nll: float = float("nan")
+    calibration_error: float = float("nan")
+
+
+class Point(Protocol):
+    """A surface at one θ, exact over all examples; it is valid as long as the `with` of `Surface.at` lasts.
+
+    Everything raises PlaceError after that, the products too.
+    """
+
+    def value(self) -> Tensor:
+        """The height, a float64 scalar on the device; of the first split, where there are several."""
+        ...
+
+    def measure(self) -> Mapping[str, Measurement]:
+        """Loss, accuracy and per-example losses of each split."""
+        ...
+
+    def gradient(self) -> Tensor:
+        """The gradient of `value`, a new `[P]`."""
+        ...
+
+    def hessian(self, chosen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """The Hessian of `value` as a function that maps a vector `[P]` to the product, a new `[P]`.
+
+        Args:
+            chosen: the parameters that the Hessian is about, boolean `[P]`; the product is of no interest elsewhere.
+        """
+        ...
+
+
+class Surface(Protocol):
+    """A height over R^P that is differentiable twice."""
+
+    @property
+    def dimension(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where θ lies."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of θ."""
+        ...
+
+    def at(self, theta: Tensor) -> AbstractContextManager[Point]:
+        """The point θ `[P]`, which a later change of θ does not move.
+
+        Raises:
+            LayoutError: θ has another shape.
+            PlaceError: another point is open, here or on a surface over the same network.
+        """
+        ...
+
+
+class Trainable(Surface, Protocol):
+    """A surface for stochastic descent."""
+
+    @property
+    def examples(self) -> int:
+        """How many there are to train on."""
+        ...
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that share each batch."""
+        ...
+
+    def batch_gradient(
+        self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """For each batch of training examples, in training mode: the mean loss, and its gradient at what θ holds then.
+
+        Between two batches the caller may change θ `[P]` in place. The gradient `[P]` may be changed too, and is valid
+        until the next batch. No point can be opened until the generator is exhausted or closed.
+
+        Args:
+            theta: the point.
+            indices: the examples of each batch; the processes of `ranks` share them.
+            augment: random changes of images, such as `crop,flip`.
+            accumulate: parts that a batch is run in.
+        """
+        ...
+
+    def buffers(self) -> Mapping[str, Tensor]:
+        """What a descent changes beside θ, such as running statistics; copies on the CPU."""
+        ...
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Put back what `buffers` gave."""
+        ...
+
+
+class NetworkPoint(Point, Protocol):
+    """A network at one θ."""
+
+    def hessian(self, chosen: Tensor | None = None, matrix: Matrix = "hessian") -> Callable[[Tensor], Tensor]:
+        """As `Point.hessian`; "gauss_newton" gives that matrix instead.
+
+        Args:
+            chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; the product is 0
+                elsewhere, and takes the less time the fewer they are. By default all.
+            matrix: which one; see `products`.
+
+        Raises:
+            ProblemError: the loss cannot be differentiated twice, or products are wrong.
+        """
+        ...
+
+    def predict(self, split: str, *, features: bool = False) -> Prediction:
+        """What the network predicts for a split.
+
+        Args:
+            split: the examples.
+            features: also what its last layer with weights is given.
+
+        Raises:
+            ProblemError: its outputs are not scores of classes for integer labels.
+        """
+        ...
+
+    def module(self) -> nn.Module:
+        """An independent network, with the statistics that belong here, in evaluation mode."""
+        ...
+
+
+@runtime_checkable
+class NetworkSurface(Surface, Protocol):
+    """A surface whose points are networks that are measured on splits of data."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The parameter space that it is a function on."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are measured; heights and derivatives are those of the first."""
+        ...
+
+    def size(self, split: str) -> int:
+        """The number of examples of a split."""
+        ...
+
+    def select(
+        self,
+        *,
+        splits: Sequence[str] | None = None,
+        sample: int | None = None,
+        part: int = 0,
+        calibrated: bool | None = None,
+    ) -> "NetworkSurface":
+        """The same surface, measured on something else; what is not named stays as it is."""
+        ...
+
+    def at(self, theta: Tensor) -> AbstractContextManager[NetworkPoint]:
+        """The network at θ `[P]`; see `Surface.at`."""
+        ...
