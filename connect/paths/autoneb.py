@@ -107,19 +107,9 @@ class GrowingBand:
         keeping: Keeping | None = None,
         report: Reporter = silent,
     ) -> Path:
-        """Let a band slide down, and insert images where it sags.
+        """Let the band slide down, and insert images where it sags.
 
-        Args:
-            surface: the height; a network's risk or an analytic potential.
-            path: what `begin` made.
-            recipe: batch size, momentum (the heavy ball's), weight decay and augmentation; epochs and rates are those
-                of the cycles.
-            seed: of the orders of examples, of augmentation and of dropout.
-            keeping: where the state is kept on the way, so that the fit can be resumed.
-            report: a progress reporter.
-
-        Raises:
-            Interrupted: stopped by a signal.
+        Of the recipe, epochs and rates are those of the cycles, and momentum is the heavy ball's.
         """
         if keeping:
             keeping = keeping.bound(growth=asdict(self), recipe=asdict(recipe), seed=seed, **path.provenance)

@@ -36,7 +36,7 @@ class PathMethod(Protocol):
         keeping: Keeping | None = None,
         report: Reporter = silent,
     ) -> Path:
-        """Train what `begin` made, whose control points are moved where they lie; see `find_path`."""
+        """Train what `begin` made, whose control points are moved where they lie; as in `find_path`."""
         ...
 
 

@@ -89,23 +89,13 @@ class CurveFit:
         keeping: Keeping | None = None,
         report: Reporter = silent,
     ) -> Path:
-        """Train the control points of a curve where they lie, for networks so large that no second copy fits.
+        """Train the control points where they lie; weight decay acts on θ(t).
 
         Beside the activations of a batch this holds (2·free + fixed + 3)·P floats, the control points included; a
         penalty on length adds free·P.
-
-        Args:
-            surface: the height; a network's risk or an analytic potential.
-            path: what `begin` made.
-            recipe: SGD's settings; weight decay acts on θ(t).
-            seed: of the order of examples, of t, of augmentation and of dropout.
-            keeping: where the state is kept on the way, so that the fit can be resumed.
-            report: a progress reporter.
-
-        Raises:
-            Interrupted: stopped by a signal.
         """
-        penalty = _shortness(path.points, self.length_weight) if self.length_weight else None
+        distance = float((path.points[-1] - path.points[0]).norm())
+        penalty = Shortness(self.length_weight, distance) if self.length_weight else None
         descent = descend(
             surface,
             path.points,
@@ -117,10 +107,6 @@ class CurveFit:
             in_place=True,
         )
         return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
-
-
-def _shortness(points: Tensor, weight: float) -> Shortness:
-    return Shortness(weight, float((points[-1] - points[0]).norm()))
 
 
 DEFAULT_METHOD = CurveFit()

@@ -70,19 +70,10 @@ class Band:
         keeping: Keeping | None = None,
         report: Reporter = silent,
     ) -> Path:
-        """Let a band slide down; its images are moved where they lie.
+        """Let the band slide down; its images are moved where they lie.
 
-        Args:
-            surface: the height; a network's risk or an analytic potential.
-            path: what `begin` made.
-            recipe: SGD's settings; in an epoch each image sees every example once, in an order of its own. Momentum is
-                that of the heavy ball, whatever `nesterov` says.
-            seed: of the orders of examples, of augmentation and of dropout.
-            keeping: where the state is kept on the way, so that the fit can be resumed.
-            report: a progress reporter.
-
-        Raises:
-            Interrupted: stopped by a signal.
+        In an epoch each image sees every example once, in an order of its own. Momentum is that of the heavy ball,
+        whatever `recipe.nesterov` says.
         """
         descent = descend(
             surface,

@@ -311,23 +311,7 @@ def take_steps(
     report: Reporter = silent,
     description: str = "training",
 ) -> None:
-    """Take the steps of a recipe that are not done yet, keep the state on the way, and stop where a signal asks for it.
-
-    Args:
-        surface: the height; its processes stop together.
-        state: where the descent stands, which is changed; see `begin_state`.
-        family: as in `descend`, like everything else.
-        recipe: SGD's settings.
-        seed: of random choices.
-        keeping: where the state is kept.
-        after_epoch: called with the number of finished epochs and the control points.
-        report: a progress reporter.
-        description: of the work.
-
-    Raises:
-        Interrupted: a signal came; the state is on disk if there is a `keeping`.
-        DivergedError: the loss became NaN or infinite.
-    """
+    """Take the steps of a descent that are not done yet; all but `state`, which is changed, is as in `descend`."""
     runs = chunks(surface.examples, recipe.batch_size)
     steps, total = len(runs), len(runs) * recipe.epochs
     with stoppable() as stop, _isolated(surface.device), report(description, total, state.step) as progress:
