@@ -15,12 +15,12 @@ from .app.config import SimplexConfig as SimplexConfig
 from .measures.barriers import Estimate as Estimate
 from .measures.ensembles import measure_ensemble as measure_ensemble
 from .measures.planes import measure_plane as measure_plane
-from .measures.profiles import Along as Along
-from .measures.profiles import Thresholds as Thresholds
-from .measures.profiles import Verdict as Verdict
-from .measures.profiles import judge as judge
 from .measures.profiles import profile as profile
-from .measures.profiles import summarise as summarise
+from .measures.summaries import PathSummary as PathSummary
+from .measures.summaries import Thresholds as Thresholds
+from .measures.summaries import Verdict as Verdict
+from .measures.summaries import judge as judge
+from .measures.summaries import summarise as summarise
 from .minima.embedding import embed as embed
 from .minima.exploring import explore as explore
 from .minima.graph import MinimaGraph as MinimaGraph

@@ -36,7 +36,7 @@ Contrasts = Callable[[Array, Array, Array, Array], Array]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a way: the maximum over t of a contrast, or of the least of several.
+    """A figure of a path: the maximum over t of a contrast, or of the least of several.
 
     Attributes:
         contrasts: linear in the values, so that the contrast of means is the mean of the examples' contrasts.
@@ -49,7 +49,7 @@ class Measure:
     bound: float = np.inf
 
     def along(self, t: Array, values: Array) -> Array:
-        """The contrasts along a way `[c, …, n]`, from values `[…, n]`."""
+        """The contrasts along a path `[c, …, n]`, from values `[…, n]`."""
         with np.errstate(invalid="ignore"):  # an infinite loss less itself
             return self.contrasts(t, values, values[..., :1], values[..., -1:])
 
@@ -136,6 +136,10 @@ class Estimate:
     low: float
     high: float
     carriers: float = float("nan")
+
+    def flat(self, name: str) -> dict[str, float]:
+        """The value and the ends of the interval under names of their own."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclass(frozen=True, eq=False)

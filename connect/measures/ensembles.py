@@ -18,6 +18,7 @@ from landscape.risk.predictions import calibration_error, negative_log_likelihoo
 from landscape.risk.surface import NetworkSurface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.progress import Reporter, silent
+from landscape.storage.quantities import name_of
 from landscape.storage.results import Array, Result, Sweep
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.driver import sweep
@@ -183,6 +184,6 @@ def _table(joined: Sequence[Tensor], labels: Tensor, t: Array) -> Sweep:
     together = [score(average(list(joined[: i + 1])), labels) for i in range(len(joined))]
     values: dict[str, Array] = {"t": t}
     for name in ("accuracy", "nll", "calibration_error"):
-        values[f"member_{name}"] = np.array([getattr(one, name) for one in own])
+        values[name_of(name, "member")] = np.array([getattr(one, name) for one in own])
         values[name] = np.array([getattr(one, name) for one in together])
     return Sweep({"count": np.arange(1.0, len(joined) + 1)}, values, np.ones(len(joined), dtype=bool))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.measures.ways import WAYS, along
+from connect.measures.summaries import PATHS, measured_path
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError
 from landscape.risk.surface import NetworkSurface
@@ -43,10 +43,10 @@ def measure_plane(
     resume: bool = False,
     report: Reporter = silent,
 ) -> None:
-    """Measure the loss on the plane of a path, and write it with both ways on it.
+    """Measure the loss on the plane of a path, and write it with both paths on it.
 
-    The result's sweep "" holds the grid, "interpolated" a finer grid that also knows what was measured along both ways.
-    Of a path that does not lie in the plane a further sweep "path" holds the plane's own heights under it.
+    The result's sweep "" holds the grid, "interpolated" a finer grid that also knows what was measured along both
+    paths. Of a path that does not lie in the plane a further sweep "path" holds the plane's own heights under it.
 
     Args:
         path: the path.
@@ -63,7 +63,7 @@ def measure_plane(
         Interrupted: a signal came; what was measured is on disk.
     """
     plane = plane_of(path, risk)
-    split = along(measured, "path").splits[0]
+    split = measured_path(measured, "path").splits[0]
     trace = _trace(plane, path, np.linspace(0, 1, _TRACED))
     farthest = float(trace.distances.max())
     controls = project(plane, path.points)
@@ -87,7 +87,7 @@ def measure_plane(
     axes = frame(np.concatenate([marks["path"], controls.coordinates]), points)
     on_split = risk.select(splits=[split])
     grid = sweep(on_split, plane, axes, writer=writer, report=report)
-    beside = [_in_plane(plane, path, measured, way) for way in WAYS]
+    beside = [_in_plane(plane, path, measured, name) for name in PATHS]
     if farthest > _IN_PLANE * path.distance():
         beside.append(_under(plane, path, on_split, points, writer, report))
     coordinates = np.concatenate([places for places, _ in beside])
@@ -137,13 +137,13 @@ def _trace(plane: Plane, path: Path, t: Array) -> Projection:
     return project(plane, path.points, path.curve.coefficients(torch.from_numpy(t)))
 
 
-def _in_plane(plane: Plane, path: Path, measured: Result, way: str) -> tuple[Array, Sweep]:
-    """What the profile holds of the points of one way that lie in the plane, the two ends first."""
-    known = along(measured, way)
-    place = _trace(plane, path if way == "path" else straight_line(path), known["t"])
+def _in_plane(plane: Plane, path: Path, measured: Result, name: str) -> tuple[Array, Sweep]:
+    """What the profile holds of the points of one path that lie in the plane, the two ends first."""
+    known = measured_path(measured, name)
+    place = _trace(plane, path if name == "path" else straight_line(path), known["t"])
     inside = np.flatnonzero(place.distances <= _IN_PLANE * path.distance())
     order = [*inside[[0, -1]], *inside[1:-1]] if len(inside) > 1 else inside
-    values = {name: array[order] for name, array in known.values.items()}
+    values = {quantity: array[order] for quantity, array in known.values.items()}
     return place.coordinates[order], Sweep({"t": known["t"][order]}, values, known.done[order])
 
 
@@ -162,5 +162,5 @@ def _under(
 
 
 def _quantity(known: Sweep, name: str) -> Array:
-    """A quantity along a way; NaN where it was not measured there."""
+    """A quantity along a path; NaN where it was not measured there."""
     return np.asarray(known.values.get(name, np.full(known.shape, np.nan)))

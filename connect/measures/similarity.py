@@ -1,4 +1,4 @@
-"""How much a network on the way is still like the two ends: in what it predicts, and in what it represents."""
+"""How much a network on the path is still like the two ends: in what it predicts, and in what it represents."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """What each further member brings to an ensemble."""
 
-from collections.abc import Callable
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,13 +7,10 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.plots.figures import describe
 from landscape.plots.rendering import COLOURS, new_figure
-from landscape.storage.results import Array, Result
+from landscape.storage.quantities import QUANTITIES
+from landscape.storage.results import Result, Sweep
 
-_PANELS: dict[str, tuple[str, Callable[[Array], Array]]] = {
-    "accuracy": ("error (%)", lambda values: 100 * (1 - values)),
-    "nll": ("negative log-likelihood", lambda values: values),
-    "calibration_error": ("calibration error (%)", lambda values: 100 * values),
-}
+_PANELS = ("error", "nll", "calibration_error")
 _REFERENCES = {
     "ensemble of the ends": ("#009E73", "--"),
     "weight average of the members": ("#CC79A7", "-."),
@@ -50,29 +45,28 @@ def draw_members(axes: Axes, result: Result, quantity: str) -> list[object]:
     Args:
         axes: where to draw.
         result: of kind "ensemble".
-        quantity: "accuracy", "nll" or "calibration_error".
+        quantity: "error", "nll" or "calibration_error".
 
     Returns:
         The lines.
     """
-    label, shown = _PANELS[quantity]
-    sweep = result.sweeps["members"]
+    sweep, shown = result.sweeps["members"], QUANTITIES[quantity]
     count = sweep["count"]
-    together, alone = shown(sweep[quantity]), shown(sweep[f"member_{quantity}"])
+    together, alone = (shown.factor * sweep[quantity, of] for of in ("", "member"))
     lines: list[object] = []
     lines += axes.plot(count, together, "o-", color=COLOURS["path"], label="ensemble of the members so far")
     lines += axes.plot(count, alone, "x", color="0.45", label="the member that joins, alone")
     worst = _FAR * max(together.max(), alone.max())
     beyond = []
     for name, (colour, style) in _REFERENCES.items():
-        value = shown(result.facts["scores"][name][quantity])
+        value = shown.factor * float(Sweep({}, result.facts["scores"][name], np.array(True))[quantity])
         if value > worst:
             beyond.append(f"{name}: {value:.3g}")
         height = value if value <= worst else float("nan")
         lines += axes.plot(count[[0, -1]], np.full(2, height), style, color=colour, label=name)
     if beyond:
         axes.set_title("\n".join(beyond), fontsize=7, color="0.35")
-    axes.set(xlabel="members", ylabel=label, ylim=(0, None))
+    axes.set(xlabel="members", ylabel=shown.label_with_unit, ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     return lines

@@ -1,5 +1,6 @@
 """The pictures of a path: the profile along it, and the plane that it lies in."""
 
+import textwrap
 from collections.abc import Callable
 
 import numpy as np
@@ -8,15 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from connect.measures.barriers import doubt
-from connect.measures.ways import WAYS, along
+from connect.measures.summaries import PATHS, PathSummary, measured_path
 from landscape.plots.curvature import draw_eigenvalues
 from landscape.plots.figures import curvature_note, describe
 from landscape.plots.rendering import COLOURS, new_figure
 from landscape.plots.surface import draw_contours, draw_measured
+from landscape.storage.quantities import QUANTITIES, name_of
 from landscape.storage.results import Result
 
 _PLANE_WIDTH, _LEAST_HEIGHT = 4.6, 0.7
-_IN_PLANE = 1e-3
+_IN_PLANE, _LABEL_WIDTH = 1e-3, 16
 _NAMES = {"path": "learned path", "straight": "straight line"}
 
 
@@ -26,14 +28,13 @@ def profile_figure(result: Result) -> Figure:
     Args:
         result: of kind "profile".
     """
-    path = along(result, "path")
-    has_error = any(f"{split}_accuracy" in path.values for split in path.splits)
+    path = measured_path(result, "path")
     rows: list[Callable[[Axes], object]] = [lambda axes: _draw_losses(axes, result)]
-    if has_error:
+    if any(("error", split) in path for split in path.splits):
         rows.append(lambda axes: draw_profile(axes, result, "error"))
-    if "disagreement_a" in path.values:
+    if ("disagreement", "a") in path:
         rows.append(lambda axes: draw_disagreement(axes, result))
-    if "max_eig" in path.values:
+    if "max_eig" in path:
         rows.append(lambda axes: draw_curvature(axes, result))
     figure = new_figure(5.6, 1.6 + 1.8 * len(rows))
     panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
@@ -51,56 +52,54 @@ def profile_figure(result: Result) -> Figure:
 
 def _draw_losses(axes: Axes, result: Result) -> None:
     draw_profile(axes, result, "loss")
-    ways = [along(result, way) for way in WAYS]
-    if all((measured[f"{split}_loss"] > 0).all() for measured in ways for split in measured.splits):
+    measured = {name: measured_path(result, name) for name in PATHS}
+    if all((each["loss", split] > 0).all() for each in measured.values() for split in each.splits):
         axes.set_yscale("log")
-    for way in WAYS:
-        known, measured = result.facts.get(way), along(result, way)
-        if known:
-            loss = measured[f"{known['split']}_loss"]
-            at = np.argmin(np.abs(measured["t"] - known["t_max"]))
-            axes.plot(measured["t"][at], loss[at], "v", color=COLOURS[way], markersize=6, clip_on=False)
+    for name, each in measured.items():
+        if name in result.facts:
+            summary = PathSummary.from_flat(result.facts[name])
+            at = np.argmin(np.abs(each["t"] - summary.t_max))
+            loss = each["loss", summary.split]
+            axes.plot(each["t"][at], loss[at], "v", color=COLOURS[name], markersize=6, clip_on=False)
 
 
 def _barrier_notes(result: Result) -> list[str]:
     """The barriers with their intervals, what those cover, and where that is not promised."""
-    told = []
-    for way, name in _NAMES.items():
-        known = result.facts.get(way)
-        if not known or not np.isfinite(known["barrier"]):
+    notes = []
+    for name, words in _NAMES.items():
+        barrier = PathSummary.from_flat(result.facts.get(name, {})).barrier
+        if not np.isfinite(barrier.value):
             continue
-        low, high, carriers = (known.get(key, np.nan) for key in ("barrier_low", "barrier_high", "barrier_carriers"))
-        note = f"barrier of the {name} {known['barrier']:.3g}"
-        if np.isnan(low):
+        note = f"barrier of the {words} {barrier.value:.3g}"
+        if np.isnan(barrier.low):
             note += " (what other examples would say is not known)"
-        elif np.isfinite(carriers) or low < known["barrier"]:
-            note += f" (95 % of second samples: {low:.3g} to {high:.3g})"
-        told.append(note)
-        if doubt(carriers):
-            told.append(f"not promised: {doubt(carriers)} the interval of the {name}")
-    return told
+        elif np.isfinite(barrier.carriers) or barrier.low < barrier.value:
+            note += f" (95 % of second samples: {barrier.low:.3g} to {barrier.high:.3g})"
+        notes.append(note)
+        if doubt(barrier.carriers):
+            notes.append(f"not promised: {doubt(barrier.carriers)} the interval of the {words}")
+    return notes
 
 
 def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
-    """One quantity along both ways; the training split is solid, the others are dashed.
+    """One quantity along both paths; the training split is solid, the others are dashed.
 
     Args:
         axes: where to draw.
         result: of kind "profile".
-        quantity: "loss", or "error" in per cent.
+        quantity: "loss" or "error".
 
     Returns:
         The lines.
     """
     lines: list[object] = []
-    for way, name in _NAMES.items():
-        measured = along(result, way)
+    for name, words in _NAMES.items():
+        measured = measured_path(result, name)
         for split in measured.splits:
-            values = measured.values[f"{split}_{'loss' if quantity == 'loss' else 'accuracy'}"]
-            shown = values if quantity == "loss" else 100 * (1 - values)
+            shown = QUANTITIES[quantity].factor * measured[quantity, split]
             style = "-" if split == measured.splits[0] else "--"
-            lines += axes.plot(measured.axes["t"], shown, style, color=COLOURS[way], label=f"{name}, {split}")
-    axes.set_ylabel("loss" if quantity == "loss" else "error (%)")
+            lines += axes.plot(measured["t"], shown, style, color=COLOURS[name], label=f"{words}, {split}")
+    axes.set_ylabel(QUANTITIES[quantity].label_with_unit)
     return lines
 
 
@@ -115,19 +114,20 @@ def draw_disagreement(axes: Axes, result: Result) -> list[object]:
         The lines.
     """
     lines: list[object] = []
-    for way, name in _NAMES.items():
-        measured = along(result, way)
+    quantity = QUANTITIES["disagreement"]
+    for name, words in _NAMES.items():
+        measured = measured_path(result, name)
         for end, style in (("a", "-"), ("b", ":")):
-            shown = 100 * measured[f"disagreement_{end}"]
-            label = f"{name}, from {end.upper()}"
-            lines += axes.plot(measured["t"], shown, style, color=COLOURS[way], label=label)
-    axes.set_ylabel("predictions that\ndiffer (%)")
+            shown = quantity.factor * measured["disagreement", end]
+            label = f"{words}, from {end.upper()}"
+            lines += axes.plot(measured["t"], shown, style, color=COLOURS[name], label=label)
+    axes.set_ylabel(textwrap.fill(quantity.label_with_unit, _LABEL_WIDTH))
     axes.legend(fontsize=7, loc="upper left")
     return lines
 
 
 def draw_curvature(axes: Axes, result: Result) -> list[object]:
-    """The Hessian's ends and trace along both ways: solid, dashed and dotted, in the ways' colours.
+    """The Hessian's ends and trace along both paths: solid, dashed and dotted, in the paths' colours.
 
     Args:
         axes: where to draw.
@@ -138,13 +138,13 @@ def draw_curvature(axes: Axes, result: Result) -> list[object]:
     """
     return [
         line
-        for way, name in _NAMES.items()
-        for line in draw_eigenvalues(axes, result.sweeps[way], colour=COLOURS[way], name=name)
+        for name, words in _NAMES.items()
+        for line in draw_eigenvalues(axes, result.sweeps[name], colour=COLOURS[name], name=words)
     ]
 
 
 def plane_figure(result: Result) -> Figure:
-    """Contours of the loss over a plane, with both ways on it, and dots where the grid was measured.
+    """Contours of the loss over a plane, with both paths on it, and dots where the grid was measured.
 
     The plane goes through the control points where there are three. Of more, the figure shows the projections, and says
     how far the path and the farthest control point lie off the plane.
@@ -159,12 +159,12 @@ def plane_figure(result: Result) -> Figure:
     figure = new_figure(_PLANE_WIDTH + 1.6, max(_LEAST_HEIGHT, height) + 1.4)
     figure.set_layout_engine("compressed")
     axes = figure.add_subplot()
-    draw_contours(axes, shown, f"{split}_loss", f"{split} loss")
+    draw_contours(axes, shown, name_of("loss", split))
     draw_measured(axes, result.sweep)
-    for way, name in _NAMES.items():
-        label = f"{name}, projected" if way == "path" and _path_distance(result) else name
-        axes.plot(*result.marks[way].T, color="white", linewidth=3.5)
-        axes.plot(*result.marks[way].T, color=COLOURS[way], linewidth=2, label=label)
+    for name, words in _NAMES.items():
+        label = f"{words}, projected" if name == "path" and _path_distance(result) else words
+        axes.plot(*result.marks[name].T, color="white", linewidth=3.5)
+        axes.plot(*result.marks[name].T, color=COLOURS[name], linewidth=2, label=label)
     axes.plot(*result.marks["control points"].T, "s", color="white", markeredgecolor="black", label="control points")
     for end in ("a", "b"):
         axes.plot(*result.marks[end].T, "o", color="white", markeredgecolor="black", markersize=8)

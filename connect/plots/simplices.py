@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from landscape.plots.figures import describe
 from landscape.plots.rendering import COLOURS, new_figure
+from landscape.storage.quantities import name_of, variable
 from landscape.storage.results import Result
 
 
@@ -18,8 +19,9 @@ def simplex_figure(result: Result) -> Figure:
         result: of kind "simplex".
     """
     inside = result.sweeps["inside"]
-    quantities = [f"{split}_loss" for split in inside.splits]
-    quantities += [f"{split}_error" for split in inside.splits if f"{split}_accuracy" in inside.values]
+    quantities = [
+        name_of(name, split) for name in ("loss", "error") for split in inside.splits if (name, split) in inside
+    ]
     figure = new_figure(1.2 + 2.1 * len(quantities), 3.4)
     panels: Any = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities, strict=True):
@@ -43,9 +45,8 @@ def draw_inside(axes: Axes, result: Result, quantity: str) -> list[object]:
     Returns:
         The marks.
     """
-    error = quantity.endswith("_error")
-    factor = 100 if error else 1
-    inside, vertices = (factor * result.sweeps[name][quantity] for name in ("inside", "vertices"))
+    shown = variable(quantity)
+    inside, vertices = (shown.quantity.factor * result.sweeps[name][quantity] for name in ("inside", "vertices"))
     aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(inside))
     minima = result.facts["minima"]
     marks: list[object] = []
@@ -53,9 +54,8 @@ def draw_inside(axes: Axes, result: Result, quantity: str) -> list[object]:
     marks += axes.plot(np.full(minima, 0.5), vertices[:minima], "D", color=COLOURS["straight"], label="minima")
     others = vertices[minima:]
     marks += axes.plot(np.full(len(others), 0.5), others, "s", color="black", label="connecting points")
-    split = quantity.rpartition("_")[0]
-    axes.set(xticks=[], xlim=(-0.5, 0.75), title=split, ylabel="error (%)" if error else "loss")
-    if error:
+    axes.set(xticks=[], xlim=(-0.5, 0.75), title=shown.of, ylabel=shown.quantity.label_with_unit)
+    if shown.quantity.name == "error":
         axes.set_ylim(bottom=0)
     elif (inside > 0).all() and (vertices > 0).all():
         axes.set_yscale("log")

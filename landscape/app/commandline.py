@@ -244,6 +244,8 @@ def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
 
 def _jsonable(value: Any) -> Any:
     """Plain values for JSON, which has no NaN: such figures become null."""
+    if hasattr(value, "flat"):  # figures with names of their own
+        return _jsonable(value.flat())
     if is_dataclass(value):
         return {field.name: _jsonable(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,31 @@ class Result:
         derived = {interpolated(name) for name in self.sweeps}
         return {name: sweep for name, sweep in self.sweeps.items() if name not in derived}
 
+    def rounds(self, name: str) -> dict[str, Sweep]:
+        """A sweep over t and those of its refinement, in order, by their names; see `round_name`."""
+        numbers = takewhile(lambda number: round_name(name, number) in self.sweeps, count())
+        return {round_name(name, number): self.sweeps[round_name(name, number)] for number in numbers}
+
+    def join_rounds(self, name: str) -> Sweep:
+        """All that was measured of a sweep over t and in the rounds of its refinement, ordered by t, each t once.
+
+        It has the quantities of the first round; those that were measured there alone, such as curvature, are NaN at
+        the other t.
+
+        Raises:
+            ResultError: there is no such sweep.
+        """
+        rounds = list(self.rounds(name).values())
+        if not rounds:
+            raise ResultError(f"the result has no sweep {name!r}, but {', '.join(self.sweeps) or 'none yet'}.")
+        t, order = np.unique(np.concatenate([each["t"] for each in rounds]), return_index=True)
+        values = {}
+        for quantity, first in rounds[0].values.items():
+            missing = [np.full((len(each.done), *first.shape[1:]), np.nan, first.dtype) for each in rounds]
+            parts = [each.values.get(quantity, none) for each, none in zip(rounds, missing, strict=True)]
+            values[quantity] = np.concatenate(parts)[order]
+        return Sweep({"t": t}, values, np.concatenate([each.done for each in rounds])[order])
+
     @property
     def done(self) -> Array:
         """Which points of the only sweep are measured."""
@@ -172,6 +198,11 @@ def heights_at(sweep: Sweep, heights: Array, points: Array) -> Array:
     at = RegularGridInterpolator((sweep["y"], sweep["x"]), heights, bounds_error=False)
     found: Array = at(points[:, ::-1])
     return found
+
+
+def round_name(name: str, number: int) -> str:
+    """The name of the sweep that holds a round of refinement of another; round 0 is that itself."""
+    return f"{name} {number}" if number else name
 
 
 def interpolated(name: str) -> str:

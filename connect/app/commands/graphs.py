@@ -30,6 +30,7 @@ from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES, Checkpoint, require_same_layout
 from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.quantities import name_of
 from landscape.storage.store import require_same_provenance
 from landscape.sweeps.driver import quantities
 
@@ -225,7 +226,7 @@ class _Mapping:
         checkpoint, theta = self._minima[name], self._theta(name)
         with self._risk.at(theta) as here:
             figures_here = quantities(here.measure())
-        loss = figures_here[f"{self._risk.splits[0]}_loss"]
+        loss = figures_here[name_of("loss", self._risk.splits[0])]
         if not np.isfinite(loss):
             raise ProblemError(f"{checkpoint.path}: its {self._risk.splits[0]} loss is {loss}, so nothing can join it.")
         recipe = checkpoint.metadata.get("recipe", {})

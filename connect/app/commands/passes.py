@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from connect.app.commands.finding import Finder
 from connect.app.config import GraphConfig
-from connect.measures.profiles import Along, figures, lengths, measure_way
-from connect.measures.ways import joined
+from connect.measures.profiles import lengths, measure_path
+from connect.measures.summaries import PathSummary, summarise_path
 from connect.paths.curves import PolygonalChain
 from connect.paths.finding import find_path
 from connect.paths.path import Path, load_path, save_path
@@ -78,8 +77,8 @@ class Passes:
         provenance = {**self._provenance, "checkpoints": dict(prints)}
         straight = Path(ends, PolygonalChain(2), {**provenance, "curve": _STRAIGHT})
         writer = self._writer(stem.with_suffix(".h5"), straight)
-        line = figures(joined(list(self._rounds(straight, "straight", writer).values())), 1.0)
-        if line.saddle_loss <= lower + config.tolerance:
+        line = summarise_path(self._measured(straight, "straight", writer), 1.0)
+        if line.saddle_loss.value <= lower + config.tolerance:
             return self._straight(stem, straight, line, writer.result) | {"accepted": config.tolerance}
         try:
             path = self._found(stem, ends, provenance)
@@ -88,13 +87,13 @@ class Passes:
             return self._straight(stem, straight, line, writer.result) | told
         if path.curve == straight.curve:  # a run before this one found the path higher
             return self._straight(stem, straight, line, writer.result)
-        rounds = self._rounds(path, "path", writer)
-        way = figures(joined(list(rounds.values())), path.length() / path.distance())
-        if way.saddle_loss <= line.saddle_loss or (np.isfinite(way.saddle_loss) and not np.isfinite(line.saddle_loss)):
+        summary = summarise_path(self._measured(path, "path", writer), path.length() / path.distance())
+        saddle, straight_saddle = summary.saddle_loss.value, line.saddle_loss.value
+        if saddle <= straight_saddle or (np.isfinite(saddle) and not np.isfinite(straight_saddle)):
             found = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
-                **lengths(path), "path": asdict(way), "straight": asdict(line)
+                **lengths(path), "path": summary.flat(), "straight": line.flat()
             })  # fmt: skip
-            return self._settled(stem, path, way, found, config.curve)
+            return self._settled(stem, path, summary, found, config.curve)
         return self._straight(stem, straight, line, writer.result)
 
     def clean(self) -> None:
@@ -115,9 +114,9 @@ class Passes:
     def _bracket(self) -> float:
         return min(_BRACKET, _CLOSEST * self._config.tolerance)
 
-    def _rounds(self, way: Path, name: str, writer: ResultWriter) -> dict[str, Sweep]:
-        return measure_way(
-            way,
+    def _measured(self, path: Path, name: str, writer: ResultWriter) -> Sweep:
+        measure_path(
+            path,
             self._risk,
             np.linspace(0, 1, self._config.points),
             name=name,
@@ -125,6 +124,7 @@ class Passes:
             writer=writer,
             report=self._report,
         )
+        return writer.result.join_rounds(name)
 
     def _found(self, stem: FilePath, ends: Tensor, provenance: Mapping[str, Any]) -> Path:
         """A trained path: from its file when a stopped run had finished it; the straight line when that lay lower."""
@@ -159,23 +159,23 @@ class Passes:
         keeping.discard()
         return path
 
-    def _straight(self, stem: FilePath, straight: Path, line: Along, measured: Result) -> dict[str, Any]:
+    def _straight(self, stem: FilePath, straight: Path, line: PathSummary, measured: Result) -> dict[str, Any]:
         """Settle for the straight line, which its profile then holds alone; whether a path was tried is in its file."""
-        sweeps = {name: sweep for name, sweep in measured.sweeps.items() if name.startswith("straight")}
-        kept = Result("profile", sweeps, provenance=measured.provenance, facts={
-            **lengths(straight), "path": asdict(line), "straight": asdict(line)
+        kept = Result("profile", measured.rounds("straight"), provenance=measured.provenance, facts={
+            **lengths(straight), "path": line.flat(), "straight": line.flat()
         })  # fmt: skip
-        provenance = {**straight.provenance, "tried": line.excess > self._config.tolerance}
+        provenance = {**straight.provenance, "tried": line.excess.value > self._config.tolerance}
         return self._settled(stem, Path(straight.points, straight.curve, provenance), line, kept, _STRAIGHT)
 
-    def _settled(self, stem: FilePath, path: Path, way: Along, measured: Result, how: str) -> dict[str, Any]:
+    def _settled(self, stem: FilePath, path: Path, summary: PathSummary, measured: Result, how: str) -> dict[str, Any]:
         """Write what was found, and say what is known of it."""
         save_result(stem.with_suffix(".h5"), measured)
         self._save(stem.with_suffix(".safetensors"), path)
         place = f"{PASSES}/{stem.name}"
+        figures = summary.flat()
         return {
-            "saddle": way.saddle_loss,
-            **{name: getattr(way, name) for name in _FIGURES},
+            "saddle": figures["saddle_loss"],
+            **{name: figures[name] for name in _FIGURES},
             "length": path.length(),
             "how": how,
             "path": f"{place}.safetensors",

@@ -1,10 +1,11 @@
 """What the commands that measure a path say when they are done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from connect.app.config import VerdictOptions
-from connect.measures.profiles import Along, Thresholds, judge, summarise
+from connect.measures.summaries import PathSummary, Thresholds, judge, summarise
 from landscape.app.commands.curvatures import CurvatureFigures
 from landscape.app.commands.summaries import wrote
 from landscape.storage.results import Result
@@ -33,8 +34,8 @@ class FitSummary:
         files: what was written.
     """
 
-    path: Along
-    straight: Along
+    path: PathSummary
+    straight: PathSummary
     verdict: str
     reason: str
     files: Sequence[str]
@@ -44,10 +45,10 @@ class FitSummary:
         return "\n".join([*self._rows(), wrote(self.files)])
 
     def _rows(self) -> list[str]:
-        ways = (self.path, self.straight)
+        columns = (self.path.flat(), self.straight.flat())
         lines = [f"{'':26}{'path':>18}{'straight':>18}"]
         for label, names, form in _ROWS:
-            shown = [_cell(way, names, form) for way in ways]
+            shown = [_cell(figures, names, form) for figures in columns]
             if any("nan" not in cell for cell in shown):
                 named = label.format(split=self.path.split, error_split=self.path.error_split)
                 lines.append(f"{named:26}" + "".join(f"{cell:>18}" for cell in shown))
@@ -65,12 +66,10 @@ class ProfileSummary(FitSummary, CurvatureFigures):
 
 def told(result: Result, options: VerdictOptions) -> dict[str, object]:
     """The figures of a profile and the verdict, as the summaries hold them."""
-    ways = summarise(result)
-    verdict = judge(ways, Thresholds(options.max_barrier, options.max_error_barrier))
-    return {**ways, "verdict": verdict.words, "reason": verdict.reason}
+    paths = summarise(result)
+    verdict = judge(paths, Thresholds(options.max_barrier, options.max_error_barrier))
+    return {**paths, "verdict": verdict.words, "reason": verdict.reason}
 
 
-def _cell(way: Along, names: str | tuple[str, str], form: str) -> str:
-    if isinstance(names, str):
-        return f"{getattr(way, names):{form}}"
-    return " – ".join(f"{getattr(way, name):{form}}" for name in names)
+def _cell(figures: Mapping[str, Any], names: str | tuple[str, str], form: str) -> str:
+    return " – ".join(f"{figures[name]:{form}}" for name in ([names] if isinstance(names, str) else names))

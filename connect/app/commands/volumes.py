@@ -171,8 +171,8 @@ def _measured(
         sweeps[name] = sweep(risk, at, axes, writer=writer, name=name, report=report)
     outputs.commit()
     split = sweeps["inside"].splits[0]
-    losses = {name: measured[f"{split}_loss"] for name, measured in sweeps.items()}
-    accuracy = sweeps["inside"].values.get("test_accuracy", np.array([np.nan]))
+    losses = {name: measured["loss", split] for name, measured in sweeps.items()}
+    accuracy = sweeps["inside"]["accuracy", "test"] if ("accuracy", "test") in sweeps["inside"] else np.array([np.nan])
     return SimplexSummary(
         split=split,
         vertex_loss=float(losses["vertices"].max()),

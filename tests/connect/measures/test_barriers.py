@@ -16,6 +16,7 @@ from scipy.stats import bootstrap, chisquare, nbinom
 from benchmarks import interval_coverage
 from connect import Path, PolygonalChain, Thresholds, profile, summarise
 from connect.measures.barriers import (
+    Estimate,
     barrier,
     bracket,
     error_barrier,
@@ -25,10 +26,10 @@ from connect.measures.barriers import (
     resampled,
     upper_bounds,
 )
-from connect.measures.profiles import Along, figures, judge, measure_way
-from connect.measures.ways import joined
+from connect.measures.profiles import measure_path
+from connect.measures.summaries import PathSummary, judge, summarise_path
 from connect.plots.figures import profile_figure
-from landscape import Potential, Sweep
+from landscape import Potential, Result, Sweep
 from landscape.errors import ConfigError
 
 T = np.linspace(0, 1, 5)
@@ -214,9 +215,9 @@ def test_a_sample_without_errors_is_not_certain():
         losses = np.random.default_rng(0).normal(0.1, 0.01, size=(5, count))
         right = np.ones((5, count), dtype=bool)
         values = {"test_loss": losses.mean(axis=1), "test_losses": losses, "test_accuracy": right.mean(axis=1)}
-        found = figures(Sweep({"t": T}, {**values, "test_right": right}, np.ones(5, dtype=bool)), 1.0)
-        assert found.error_barrier == found.error_barrier_low == 0
-        assert found.error_barrier_high == pytest.approx(5 / count)
+        found = summarise_path(Sweep({"t": T}, {**values, "test_right": right}, np.ones(5, dtype=bool)), 1.0)
+        assert found.error_barrier.value == found.error_barrier.low == 0
+        assert found.error_barrier.high == pytest.approx(5 / count)
         verdicts[count] = judge({"path": found, "straight": found})
         assert verdicts[count].words == "connected linearly"
     assert "may say otherwise" in verdicts[100].reason
@@ -232,18 +233,18 @@ def heavy(hard, count=200):
 
 def test_what_a_few_examples_carry_is_told():
     """Of a share p the spread has carriers N p (1-p) / (p³ + (1-p)³)."""
-    few, many = (figures(heavy(hard), 1.0) for hard in (4, 40))
+    few, many = (summarise_path(heavy(hard), 1.0) for hard in (4, 40))
     for found, p in ((few, 0.02), (many, 0.2)):
-        assert found.barrier_carriers == pytest.approx(200 * p * (1 - p) / (p**3 + (1 - p) ** 3))
+        assert found.barrier.carriers == pytest.approx(200 * p * (1 - p) / (p**3 + (1 - p) ** 3))
     assert "about 4 examples carry" in judge({"path": few, "straight": few}).reason
     assert "carry" not in judge({"path": many, "straight": many}).reason
 
 
 def test_losses_that_never_differ_promise_nothing_but_exact_heights_do():
-    same = figures(heavy(0), 1.0)
+    same = summarise_path(heavy(0), 1.0)
     assert "no example carries" in judge({"path": same, "straight": same}).reason
-    exact = figures(Sweep({"t": T}, {"potential_loss": 0 * T}, np.ones(5, dtype=bool)), 1.0)
-    assert math.isnan(exact.barrier_carriers)
+    exact = summarise_path(Sweep({"t": T}, {"potential_loss": 0 * T}, np.ones(5, dtype=bool)), 1.0)
+    assert math.isnan(exact.barrier.carriers)
     assert "carries" not in judge({"path": exact, "straight": exact}).reason
 
 
@@ -338,8 +339,8 @@ def test_the_ends_are_measured_whatever_is_asked_for(t):
     result = profile(path, hill, t, tolerance=0)
     measured = result.sweeps["path"]["t"]
     assert measured.tolist() == sorted({0.0, *(float(at) for at in t), 1.0})
-    assert summarise(result)["path"].barrier == pytest.approx(1 - math.exp(-6.25), abs=1e-6)
-    assert measure_way(path, hill, t, tolerance=0)["path"]["t"].tolist() == measured.tolist()
+    assert summarise(result)["path"].barrier.value == pytest.approx(1 - math.exp(-6.25), abs=1e-6)
+    assert measure_path(path, hill, t, tolerance=0)["path"]["t"].tolist() == measured.tolist()
 
 
 @pytest.mark.parametrize(
@@ -358,14 +359,15 @@ def test_the_ends_are_measured_whatever_is_asked_for(t):
 )
 def test_places_that_are_none_are_refused(t, told):
     hill, path = hill_and_path()
-    for measure in (profile, measure_way):
+    for measure in (profile, measure_path):
         with pytest.raises(ConfigError, match=told):
             measure(path, hill, t)
 
 
 def test_a_place_that_was_measured_twice_counts_once():
     rounds = [np.array([0, 0.5, 1]), np.array([0.5, 0.5, 0.7])]
-    found = joined([Sweep({"t": t}, {"train_loss": 2 * t}, np.ones(3, dtype=bool)) for t in rounds])
+    sweeps = [Sweep({"t": t}, {"train_loss": 2 * t}, np.ones(3, dtype=bool)) for t in rounds]
+    found = Result("profile", {"path": sweeps[0], "path 1": sweeps[1]}).join_rounds("path")
     assert found["t"].tolist() == [0, 0.5, 0.7, 1]
     assert found["train_loss"].tolist() == [0, 1, 1.4, 2]
     assert len(found.done) == 4
@@ -414,9 +416,9 @@ def test_two_places_say_nothing_of_what_is_between():
     ends = np.array([0.0, 1.0])
     assert bracket(ends, ends) == math.inf
     assert refinements(ends, ends, 1e-3, 5).tolist() == [0.5]
-    found = figures(Sweep({"t": ends}, {"train_loss": ends}, np.ones(2, dtype=bool)), 1.0)
-    assert found.barrier == 0
-    assert found.barrier_high == math.inf
+    found = summarise_path(Sweep({"t": ends}, {"train_loss": ends}, np.ones(2, dtype=bool)), 1.0)
+    assert found.barrier.value == 0
+    assert found.barrier.high == math.inf
     assert "may say otherwise" in judge({"path": found, "straight": found}).reason
 
 
@@ -447,10 +449,10 @@ def test_saddle_loss_and_barrier_have_brackets_of_their_own():
     t = np.linspace(0, 1, 6)
     loss = np.array([0.0, 1.4, 1.9, 2.9, 3.2, 3.0])
     above = loss - 3 * t
-    found = figures(Sweep({"t": t}, {"train_loss": loss}, np.ones(6, dtype=bool)), 1.0)
-    assert found.barrier_high - found.barrier == pytest.approx(bracket(t, above))
-    assert found.excess_high - found.excess == pytest.approx(bracket(t, loss))
-    assert found.saddle_loss_high - found.saddle_loss == pytest.approx(bracket(t, loss))
+    found = summarise_path(Sweep({"t": t}, {"train_loss": loss}, np.ones(6, dtype=bool)), 1.0)
+    assert found.barrier.high - found.barrier.value == pytest.approx(bracket(t, above))
+    assert found.excess.high - found.excess.value == pytest.approx(bracket(t, loss))
+    assert found.saddle_loss.high - found.saddle_loss.value == pytest.approx(bracket(t, loss))
     assert bracket(t, loss) != pytest.approx(bracket(t, above))
 
 
@@ -458,15 +460,21 @@ def test_saddle_loss_and_barrier_have_brackets_of_their_own():
 
 
 def way(height, error=0.0, error_split="test"):
-    """Figures of a way with a barrier whose intervals are a tenth to both sides."""
-    nan = math.nan
-    return Along(
-        split="train", max_loss=1.0, barrier=height, barrier_low=0.9 * height, barrier_high=1.1 * height,
-        excess=height, excess_low=height, excess_high=height,
-        saddle_loss=1.0, saddle_loss_low=1.0, saddle_loss_high=1.0, t_max=0.5,
-        error_split=error_split, error_barrier=error, error_barrier_low=0.9 * error, error_barrier_high=1.1 * error,
-        min_test_accuracy=nan, length_ratio=1.0, bracket=0.0, points=5,
-    )  # fmt: skip
+    """Figures of a path with a barrier whose intervals are a tenth to both sides."""
+    return PathSummary(
+        split="train",
+        max_loss=1.0,
+        barrier=Estimate(height, 0.9 * height, 1.1 * height),
+        excess=Estimate(height, height, height),
+        saddle_loss=Estimate(1.0, 1.0, 1.0),
+        t_max=0.5,
+        error_split=error_split,
+        error_barrier=Estimate(error, 0.9 * error, 1.1 * error),
+        min_test_accuracy=math.nan,
+        length_ratio=1.0,
+        bracket=0.0,
+        points=5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -496,3 +504,15 @@ def test_a_verdict_follows_its_thresholds_and_says_when_it_hangs_in_the_balance(
     assert "an interval holds its threshold" not in judge({"path": way(0.01), "straight": way(2.0)}).reason
     assert judge(ways, Thresholds(barrier=0.05)).words == "not found"
     assert judge(ways, Thresholds(barrier=3.0)).words == "connected linearly"
+
+
+def test_figures_come_back_from_a_file_with_what_an_earlier_version_left_out_not_known():
+    summary = way(0.095)
+    flat = summary.flat()
+    assert list(flat)[:5] == ["split", "max_loss", "barrier", "barrier_low", "barrier_high"]
+    assert PathSummary.from_flat(flat | {"barrier_carriers": 12.0}).barrier == replace(summary.barrier, carriers=12.0)
+    del flat["barrier_carriers"], flat["saddle_loss_high"]
+    older = PathSummary.from_flat(flat)
+    assert math.isnan(older.barrier.carriers)
+    assert math.isnan(older.saddle_loss.high)
+    assert older.excess.high == 0.095

@@ -11,7 +11,7 @@ from torch import nn
 from connect import Bezier, Path, measure_ensemble, profile
 from connect.measures.ensembles import mean_disagreement, score
 from connect.measures.similarity import Likeness, average, disagreement, divergence
-from connect.measures.ways import along
+from connect.measures.summaries import measured_path
 from connect.paths.path import builder
 from landscape import EmpiricalRisk, Interrupted, ParameterSpace, Problem, Result, ResultWriter
 from landscape.errors import ProblemError
@@ -126,7 +126,7 @@ def test_networks_that_do_not_classify_have_no_ensemble():
     risk = EmpiricalRisk(space, problem, batch_size=8)
     with pytest.raises(ProblemError, match="not scores"):
         measure_ensemble(path, risk, 3)
-    measured = along(profile(path, risk, [0.0, 0.5, 1.0]), "path")
+    measured = measured_path(profile(path, risk, [0.0, 0.5, 1.0]), "path")
     assert "disagreement_a" not in measured.values
     assert (measured["train_loss"] > 0).all()
 

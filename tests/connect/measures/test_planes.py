@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from connect import Bezier, FitConfig, fit
 from connect.app import cli as connect_cli
 from connect.measures.planes import frame
-from connect.measures.ways import along
+from connect.measures.summaries import measured_path
 from connect.plots.figures import plane_figure, profile_figure
 from landscape import Result, Sweep, TrainConfig, load_result, save_result, train
 from tests.oracles import Signalling
@@ -109,7 +109,7 @@ def on_plane(result, way, t):
 
 def largest_disagreement(plane, profile, way):
     """Of the colours along a way with what was measured there, as a share of the range of the colours."""
-    known = along(profile, way)
+    known = measured_path(profile, way)
     shown, spread = read(plane, on_plane(plane, way, known["t"]))
     off = np.abs(np.log(shown) - np.log(known["train_loss"])) / spread
     assert spread > np.log(10)

@@ -8,7 +8,7 @@ import torch
 
 from connect import Bezier, Path, PolygonalChain, find_path, load_path, profile, save_path, straight_line, summarise
 from connect.measures.barriers import barrier
-from connect.measures.ways import along
+from connect.measures.summaries import measured_path
 from landscape import EmpiricalRisk, ParameterSpace, Potential, Recipe, save_tensors
 from landscape.errors import CheckpointError, ConfigError, LayoutError
 from tests.oracles import as_double, muller_brown, networks, problem_of
@@ -83,7 +83,7 @@ def test_a_curve_follows_a_valley():
     figures = summarise(profile(path, ring))
     assert figures["straight"].max_loss == pytest.approx(0.5625, abs=1e-3)
     assert figures["straight"].length_ratio == 1
-    assert 0 <= figures["path"].barrier < 0.002
+    assert 0 <= figures["path"].barrier.value < 0.002
     assert figures["path"].length_ratio == pytest.approx(2 * math.pi / 3 / math.sqrt(3), abs=0.01)
     assert math.isnan(figures["path"].min_test_accuracy)
 
@@ -168,8 +168,8 @@ def test_the_ends_of_a_profile_are_the_ends_of_the_path():
             for split, measured in measure_at(risk, end).items():
                 assert result.sweeps[way].values[f"{split}_loss"][index] == pytest.approx(measured.loss, abs=1e-6)
     figures = summarise(result)
-    whole = along(result, "path")
-    assert figures["path"].max_loss == figures["path"].saddle_loss == whole["train_loss"].max()
+    whole = measured_path(result, "path")
+    assert figures["path"].max_loss == figures["path"].saddle_loss.value == whole["train_loss"].max()
     assert figures["path"].min_test_accuracy == whole["test_accuracy"].min()
     assert set(result.sweeps["path"]["t"]) <= set(whole["t"])
     assert (np.diff(whole["t"]) > 0).all()

@@ -1,0 +1,204 @@
+"""How high the wall between two minima is along a path, how sure that is, and whether they are connected.
+
+All of it follows from a profile alone, without the model or the data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from connect.measures.barriers import Estimate, SecondSamples, bracket, doubt, estimate, resampled
+from landscape.storage.results import Result, Sweep
+
+PATHS = ("path", "straight")  # the path and the linear path, as sweeps and facts of a profile are called
+_UNKNOWN, _PARTS = float("nan"), ("", "_low", "_high", "_carriers")
+
+
+@dataclass(frozen=True)
+class PathSummary:
+    """Figures of a path between two minima; each interval holds 95 of 100 second samples, see `Estimate`.
+
+    Attributes:
+        split: that the losses are of, the first that was measured.
+        max_loss: largest measured loss.
+        barrier: largest excess of the loss over the straight line between the losses of the ends; its interval includes
+            what may lie between the values of t.
+        excess: of the largest loss over the higher of the ends.
+        saddle_loss: the largest loss along the path.
+        t_max: where the barrier is.
+        error_split: that errors are of: test where it was measured, else the first; empty where there are none.
+        error_barrier: of the largest error over the mean of the ends, in [0, 1]; NaN where there are no errors. Errors
+            between the values of t are not reckoned with.
+        min_test_accuracy: smallest measured test accuracy, in [0, 1]; NaN where there is none.
+        length_ratio: length over that of the linear path.
+        bracket: how much higher the barrier may be between the values of t.
+        points: values of t that were measured.
+    """
+
+    split: str
+    max_loss: float
+    barrier: Estimate
+    excess: Estimate
+    saddle_loss: Estimate
+    t_max: float
+    error_split: str
+    error_barrier: Estimate
+    min_test_accuracy: float
+    length_ratio: float
+    bracket: float
+    points: int
+
+    def flat(self) -> dict[str, Any]:
+        """The figures as files and `--json` hold them: `barrier`, `barrier_low`, `barrier_high`, and so on."""
+        figures: dict[str, Any] = {}
+        for field in fields(self):
+            figure = getattr(self, field.name)
+            figures |= figure.flat(field.name) if isinstance(figure, Estimate) else {field.name: figure}
+        return figures | {"barrier_carriers": self.barrier.carriers}
+
+    @classmethod
+    def from_flat(cls, figures: Mapping[str, Any]) -> "PathSummary":
+        """The figures that a file holds; what an earlier version did not write is NaN."""
+        plain = {field.name: figures.get(field.name, _UNKNOWN) for field in fields(cls)}
+        estimates = {
+            field.name: Estimate(*(figures.get(f"{field.name}{part}", _UNKNOWN) for part in _PARTS))
+            for field in fields(cls)
+            if field.type is Estimate
+        }
+        return cls(**{**plain, **estimates})
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as connected.
+
+    Attributes:
+        barrier: largest barrier of the loss.
+        error_barrier: largest barrier of the error, in [0, 1]; 2 % is the usual bound of linear connectivity.
+    """
+
+    barrier: float = 0.1
+    error_barrier: float = 0.02
+
+    def met(self, path: PathSummary) -> bool:
+        """Whether a path is within them; where there are no errors the loss alone counts."""
+        return path.barrier.value <= self.barrier and not path.error_barrier.value > self.error_barrier
+
+    def sure(self, path: PathSummary) -> bool:
+        """Whether the intervals of a path are known and lie on one side of them; without errors, that of the loss."""
+        heights = ((path.barrier, self.barrier), (path.error_barrier, self.error_barrier))
+        return all(np.isnan(height.value) or height.high <= bound or height.low > bound for height, bound in heights)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two minima lie in one valley.
+
+    Attributes:
+        words: "connected linearly", "connected by a curve" or "not found".
+        reason: the figures that it rests on, and the thresholds.
+    """
+
+    words: str
+    reason: str
+
+
+def measured_path(result: Result, name: str) -> Sweep:
+    """All that was measured along a path, ordered by t.
+
+    Args:
+        result: of kind "profile".
+        name: "path", or "straight" for the linear path, which is both where no other was kept.
+    """
+    return result.join_rounds(name if name in result.sweeps else "straight")
+
+
+def summarise(result: Result) -> dict[str, PathSummary]:
+    """The figures of the path and of the linear path, by their names.
+
+    Args:
+        result: of kind "profile".
+    """
+    straight = result.facts["straight_length"]
+    ratios = {"path": result.facts["path_length"] / straight, "straight": 1.0}
+    return {name: summarise_path(measured_path(result, name), ratios[name]) for name in PATHS}
+
+
+def judge(paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None) -> Verdict:
+    """Say whether two minima lie in one valley.
+
+    Args:
+        paths: the figures of "path" and "straight"; see `summarise`.
+        thresholds: what counts.
+    """
+    thresholds = thresholds or Thresholds()
+    if thresholds.met(paths["straight"]):
+        words, path, place = "connected linearly", paths["straight"], "on the straight line"
+    elif thresholds.met(paths["path"]):
+        words, path, place = "connected by a curve", paths["path"], "along the path"
+    else:
+        words, path, place = "not found", paths["path"], "even along the path"
+    reason = (
+        f"{place} the {path.split} loss rises {path.barrier.value:.4f} above the line between its ends "
+        f"(at most {thresholds.barrier:g} counts as connected)"
+    )
+    if not np.isnan(path.error_barrier.value):
+        reason += (
+            f", and the {path.error_split} error {100 * path.error_barrier.value:.2f} % above the mean of the ends "
+            f"(at most {100 * thresholds.error_barrier:g} %)"
+        )
+    if not thresholds.sure(path):
+        reason += "; an interval holds its threshold or is not known, so other examples may say otherwise"
+    if carried := doubt(path.barrier.carriers):
+        reason += f"; {carried} the interval of that rise, too few to promise it"
+    return Verdict(words, reason)
+
+
+def summarise_path(measured: Sweep, length_ratio: float) -> PathSummary:
+    """The figures of one path.
+
+    Args:
+        measured: all that was measured along it, ordered by t; see `measured_path`.
+        length_ratio: its length over that of the linear path.
+
+    Raises:
+        ConfigError: it was not measured from 0 to 1.
+    """
+    t, split = measured["t"], measured.splits[0]
+    loss = measured["loss", split]
+    above = loss - ((1 - t) * loss[0] + t * loss[-1])
+    missed, missed_loss = bracket(t, above), bracket(t, loss)
+    samples = _samples(measured, "losses", split)
+    error_split = next((each for each in ("test", *measured.splits) if ("accuracy", each) in measured), "")
+    return PathSummary(
+        split=split,
+        max_loss=float(loss.max()),
+        barrier=estimate("barrier", t, loss, samples, missed),
+        excess=estimate("excess", t, loss, samples, missed_loss),
+        saddle_loss=estimate("saddle_loss", t, loss, samples, missed_loss),
+        t_max=float(t[np.argmax(above)]),
+        error_split=error_split,
+        error_barrier=_error_barrier(measured, error_split) if error_split else Estimate(*[_UNKNOWN] * 3),
+        min_test_accuracy=float(measured["accuracy", "test"].min()) if ("accuracy", "test") in measured else _UNKNOWN,
+        length_ratio=length_ratio,
+        bracket=missed,
+        points=len(t),
+    )
+
+
+def _error_barrier(measured: Sweep, split: str) -> Estimate:
+    return estimate("error_barrier", measured["t"], measured["error", split], _samples(measured, "right", split))
+
+
+def _samples(measured: Sweep, quantity: str, split: str) -> SecondSamples | None:
+    """Second samples of what each example says, of errors those of being wrong.
+
+    Returns:
+        None where that was not kept, or there are no examples.
+    """
+    if (quantity, split) not in measured:
+        return None
+    each = measured[quantity, split]
+    return resampled(1.0 - each if quantity == "right" else each)
