@@ -8,7 +8,7 @@ import pytest
 
 from connect.app import cli as connect_cli
 from landscape.app import cli as landscape_cli
-from landscape.app.options import declared_types
+from landscape.app.options import flags
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PROGRAMS = {"landscape": landscape_cli._COMMANDS, "connect": connect_cli._COMMANDS}
@@ -28,7 +28,7 @@ def test_there_are_commands_to_look_at():
 def test_every_command_and_flag_is_known(command):
     program, name, *arguments = command
     assert name in PROGRAMS[program]
-    known = declared_types(PROGRAMS[program][name].config)
+    known = flags(PROGRAMS[program][name].config)
     for flag in [argument for argument in arguments if argument.startswith("--")]:
         assert flag.removeprefix("--").replace("-", "_").partition("=")[0] in known, flag
 

@@ -3,25 +3,34 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from landscape.app.config import (
     CheckpointOptions,
     ComputeOptions,
+    Count,
+    CountOrNone,
+    CurvatureOptions,
     MapOptions,
     OutputOptions,
     ProblemOptions,
     RecipeOptions,
-    require_seed,
-    require_suffix,
+    Seed,
+    TensorFile,
+    require_curvature,
 )
-from landscape.app.options import Options
+from landscape.app.options import Options, at_least, expected, flags, group, option, suffix, values
 from landscape.errors import ConfigError
 
 _ENDS = 2
 
+PlanePoints = Annotated[int, expected(f"0, or at least {_ENDS}", lambda points: points == 0 or points >= _ENDS)]
+Seconds = Annotated[float, at_least(0, " seconds")]
+_Barrier = Annotated[float, at_least(0)]
+_Weight = expected("at least 0", lambda weight: 0 <= weight < math.inf)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, init=False)
 class PlotConfig(Options):
     """Draw a result again, from its file alone.
 
@@ -51,19 +60,10 @@ class VerdictOptions(Options):
             examples.
     """
 
-    points: int = 61
-    tolerance: float = 1e-3
-    max_barrier: float = 0.1
-    max_error_barrier: float = 0.02
-
-    def _require_measurable(self) -> None:
-        if self.points < _ENDS:
-            raise ConfigError(f"--points is {self.points}, expected at least {_ENDS}, for the two ends.")
-        if not 0 <= self.tolerance < math.inf:
-            raise ConfigError(f"--tolerance is {self.tolerance}, expected 0 or more, in units of the loss.")
-        for name in ("max_barrier", "max_error_barrier"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0.")
+    points: Annotated[int, at_least(_ENDS, ", for the two ends")] = 61
+    tolerance: Annotated[float, expected("0 or more, in units of the loss", lambda loss: 0 <= loss < math.inf)] = 1e-3
+    max_barrier: _Barrier = option(0.1, harmless=True)
+    max_error_barrier: _Barrier = option(0.02, harmless=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,64 +101,7 @@ class CurveOptions(Options):
     curve: Literal["bezier", "chain", "neb", "autoneb"] = "bezier"
     control_points: int | None = None
     sampling: Literal["uniform", "concentrated"] | None = None
-    length_weight: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions(RecipeOptions, ProblemOptions):
-    """What is trained, and how."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathOptions(CurveOptions, BandOptions, TrainingOptions):
-    """Everything that a path is trained by."""
-
-    def _require_trainable(self) -> None:
-        if self.length_weight is not None and not 0 <= self.length_weight < math.inf:
-            raise ConfigError(f"--length-weight is {self.length_weight}, expected at least 0.")
-        for name, kinds in _BELONGS.items():
-            if self.curve not in kinds and getattr(self, name, None) not in {None, False}:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is for --curve {' and '.join(kinds)}; leave it out for {self.curve}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig(VerdictOptions, PathOptions, CheckpointOptions, ComputeOptions, OutputOptions):
-    """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
-
-    Attributes:
-        a: checkpoint at t = 0.
-        b: checkpoint at t = 1.
-        out: folder for the path, the measurements and the pictures.
-        start: a path between the same two checkpoints to begin with, of any kind; by default the straight line.
-        free_ends: let the ends of a curve move too.
-        seed: of the order of examples, of t, of augmentation and of dropout.
-        plane_points: points along the longer side of the plane that is measured for plane.png; 0 leaves it out.
-        save_every: seconds between two writes of the state that a resume goes on from.
-    """
-
-    a: Path
-    b: Path
-    out: Path
-    start: Path | None = None
-    free_ends: bool = False
-    seed: int = 0
-    plane_points: int = 21
-    save_every: float = 60.0
-
-    def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        self._require_measurable()
-        require_seed(self.seed)
-        _require_plane(self.plane_points)
-        if not self.save_every >= 0:
-            raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")
-        self._require_trainable()
-
-
-def _require_plane(points: int) -> None:
-    if points == 1 or points < 0:
-        raise ConfigError(f"--plane-points is {points}, expected 0, or at least 2.")
+    length_weight: Annotated[float | None, _Weight] = None
 
 
 _CURVES = ("bezier", "chain")
@@ -178,8 +121,58 @@ _BELONGS = {
 }
 
 
+def _require_of_curve(config: Options) -> None:
+    """Check that a command's options are for the kind of path that it trains.
+
+    Raises:
+        ConfigError: one is for another kind.
+    """
+    given, known = values(config), flags(type(config))
+    for word, kinds in _BELONGS.items():
+        if given["curve"] not in kinds and given.get(word) not in {None, False}:
+            raise ConfigError(
+                f"{known[word].name} is for --curve {' and '.join(kinds)}; leave it out for {given['curve']}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class FitConfig(Options):
+    """Find a low-loss path between two checkpoints, measure it against the straight line, and draw both.
+
+    Attributes:
+        a: checkpoint at t = 0.
+        b: checkpoint at t = 1.
+        out: folder for the path, the measurements and the pictures.
+        start: a path between the same two checkpoints to begin with, of any kind; by default the straight line.
+        free_ends: let the ends of a curve move too.
+        seed: of the order of examples, of t, of augmentation and of dropout.
+        plane_points: points along the longer side of the plane that is measured for plane.png; 0 leaves it out.
+        save_every: seconds between two writes of the state that a resume goes on from.
+    """
+
+    a: Path
+    b: Path
+    out: Path
+    start: Path | None = None
+    free_ends: bool = option(False, harmless=True)
+    seed: Seed = 0
+    plane_points: PlanePoints = option(21, harmless=True)
+    save_every: Seconds = option(60.0, harmless=True)
+    verdict: VerdictOptions
+    curve: CurveOptions = group(harmless=True)
+    band: BandOptions = group(harmless=True)
+    recipe: RecipeOptions = group(harmless=True)
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def __post_init__(self) -> None:
+        _require_of_curve(self)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SavedPathOptions(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+class SavedPathOptions(Options):
     """A path that was fitted before.
 
     Attributes:
@@ -190,16 +183,13 @@ class SavedPathOptions(ProblemOptions, CheckpointOptions, ComputeOptions, Output
     path: Path
     base: Path | None = None
 
-    def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        if self.batch_norm not in {None, "recomputed"}:
-            raise ConfigError(
-                f"--batch-norm is {self.batch_norm}, but a path holds no running statistics; leave it at recomputed."
-            )
+
+def _require_recomputed(checkpoints: CheckpointOptions) -> None:
+    checkpoints.require_recomputed("but a path holds no running statistics")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileConfig(VerdictOptions, MapOptions, SavedPathOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class ProfileConfig(Options):
     """Measure a saved path again, against the straight line between its ends.
 
     Attributes:
@@ -208,35 +198,30 @@ class ProfileConfig(VerdictOptions, MapOptions, SavedPathOptions):
         split: the examples that are measured, such as train, test or train,test; all stands for every split. The
             curvature is that of the first.
         seed: of the random vectors of the curvature.
-        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
-        curvature_tolerance: largest residual of an eigenvalue, over its own size.
         plane_points: also measure the plane that the path lies in, with so many points along its longer side, and write
             it beside the result, with "_plane" in its name; 0 leaves it out.
     """
 
-    out: Path | None = None
+    out: Annotated[Path | None, suffix(".h5")] = None
     split: str = "all"
-    seed: int = 0
-    plane_points: int = 0
-    trace_products: int = 30
-    curvature_tolerance: float = 1e-2
+    seed: Seed = 0
+    plane_points: PlanePoints = option(0, harmless=True)
+    verdict: VerdictOptions
+    map: MapOptions = group(harmless=True, trace_products=30)
+    curvature: CurvatureOptions = group(harmless=True, words={"tolerance": "curvature_tolerance"}, tolerance=1e-2)
+    saved: SavedPathOptions
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        SavedPathOptions.__post_init__(self)
-        self._require_measurable()
-        MapOptions.__post_init__(self)
-        require_seed(self.seed)
-        _require_plane(self.plane_points)
-        if self.out is not None:
-            require_suffix(self.out, ".h5")
-
-    @property
-    def _tolerance_flag(self) -> str:
-        return "curvature_tolerance"
+        _require_recomputed(self.checkpoints)
+        require_curvature(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig(SavedPathOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class ExportConfig(Options):
     """Write a network on a path as an ordinary checkpoint, with batch-norm statistics recomputed there.
 
     Attributes:
@@ -244,18 +229,20 @@ class ExportConfig(SavedPathOptions):
         out: the checkpoint to write, .safetensors.
     """
 
-    t: float
-    out: Path
+    t: Annotated[float, expected("a number in [0, 1]", lambda t: 0 <= t <= 1)] = option(harmless=True)
+    out: TensorFile
+    saved: SavedPathOptions
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_suffix(self.out, ".safetensors")
-        if not 0 <= self.t <= 1:
-            raise ConfigError(f"--t is {self.t}, expected a number in [0, 1].")
+        _require_recomputed(self.checkpoints)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnsembleConfig(SavedPathOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class EnsembleConfig(Options):
     """Average the predictions of several networks on a path, and set them against the ends and their averages.
 
     Attributes:
@@ -268,26 +255,27 @@ class EnsembleConfig(SavedPathOptions):
         split: the examples that are predicted.
     """
 
-    out: Path | None = None
-    members: int = 5
+    out: Annotated[Path | None, suffix(".h5")] = None
+    members: Annotated[int, at_least(_ENDS)] = 5
     choose: Literal["even", "greedy"] = "even"
     candidates: int = 21
-    split: str = "test"
+    split: Annotated[
+        str, expected("a single split, such as test", lambda split: "," not in split and split != "all")
+    ] = "test"
+    saved: SavedPathOptions
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.out is not None:
-            require_suffix(self.out, ".h5")
-        if "," in self.split or self.split == "all":
-            raise ConfigError(f"--split is {self.split}, expected a single split, such as test.")
-        if self.members < _ENDS:
-            raise ConfigError(f"--members is {self.members}, expected at least {_ENDS}.")
+        _require_recomputed(self.checkpoints)
         if self.choose == "greedy" and self.candidates < self.members:
             raise ConfigError(f"--candidates is {self.candidates}, expected at least --members {self.members}.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimplexConfig(TrainingOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class SimplexConfig(Options):
     """Train points that join minima by whole simplices of low loss, sample inside them, and measure.
 
     Attributes:
@@ -302,31 +290,28 @@ class SimplexConfig(TrainingOptions, CheckpointOptions, ComputeOptions, OutputOp
 
     minima: tuple[Path, ...]
     out: Path
-    connecting: int = 2
-    volume_weight: float = 0.01
-    samples: int = 40
-    seed: int = 0
-    save_every: float = 60.0
+    connecting: Count = 2
+    volume_weight: Annotated[float, _Weight] = 0.01
+    samples: Count = 40
+    seed: Seed = 0
+    save_every: float = option(60.0, harmless=True)
+    recipe: RecipeOptions = group(harmless=True)
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        require_seed(self.seed)
         if not self.minima:
             raise ConfigError("no checkpoint is given; name one minimum or more.")
-        if self.connecting < 1:
-            raise ConfigError(f"--connecting is {self.connecting}, expected at least 1.")
-        if self.samples < 1:
-            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
-        if not 0 <= self.volume_weight < math.inf:
-            raise ConfigError(f"--volume-weight is {self.volume_weight}, expected at least 0.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class GraphConfig(PathOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class GraphConfig(Options):
     """Map minima and the passes between them: which share a valley, at which height.
 
     Attributes:
-        checkpoints: checkpoints, or folders of them; with resume, more of them than before.
+        minima: checkpoints, or folders of them; with resume, more of them than before.
         out: folder for the graph, the paths and the pictures.
         strategy: join what is apart by its nearest pair first, or through the lowest minimum; either then takes the
             pair whose bounds are furthest apart. All joins every pair.
@@ -340,38 +325,29 @@ class GraphConfig(PathOptions, CheckpointOptions, ComputeOptions, OutputOptions)
         save_every: seconds between two writes of the state of a fit that a resume goes on from.
     """
 
-    checkpoints: tuple[Path, ...]
+    minima: tuple[Path, ...] = option(word="checkpoints")
     out: Path
-    strategy: Literal["nearest", "lowest", "all"] = "nearest"
-    budget: int | None = None
-    tolerance: float = 0.01
-    points: int = 31
+    strategy: Literal["nearest", "lowest", "all"] = option("nearest", harmless=True)
+    budget: Annotated[int | None, at_least(0)] = option(None, harmless=True)
+    tolerance: Annotated[
+        float, expected("above 0, in units of the loss", lambda loss: 0 < loss < math.inf)
+    ] = option(0.01, harmless=True)  # fmt: skip
+    points: Annotated[int, at_least(_ENDS + 1, ": two ends and one between")] = 31
     sharpness: bool = False
-    samples: int | None = None
-    members: int = 3
-    seed: int = 0
-    save_every: float = 60.0
+    samples: CountOrNone = option(None, harmless=True)
+    members: PlanePoints = option(3, harmless=True)
+    seed: Seed = 0
+    save_every: Seconds = option(60.0, harmless=True)
+    curve: CurveOptions = group(harmless=True)
+    band: BandOptions = group(harmless=True)
+    recipe: RecipeOptions = group(harmless=True)
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        self._require_trainable()
-        require_seed(self.seed)
-        if not 0 < self.tolerance < math.inf:
-            raise ConfigError(f"--tolerance is {self.tolerance}, expected above 0, in units of the loss.")
-        if self.batch_norm not in {None, "recomputed"}:
-            raise ConfigError(
-                f"--batch-norm is {self.batch_norm}, under which a pass would depend on all other minima; leave it at "
-                "recomputed."
-            )
-        if self.points <= _ENDS:
-            raise ConfigError(f"--points is {self.points}, expected at least {_ENDS + 1}: two ends and one between.")
-        for name, least in (("budget", 0), ("samples", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"--{name} is {value}, expected at least {least}.")
+        _require_of_curve(self)
+        self.checkpoints.require_recomputed("under which a pass would depend on all other minima")
         if self.samples is not None and not self.sharpness:
             raise ConfigError("--samples is for --sharpness; add it, or leave --samples out.")
-        if self.members < 0 or self.members == 1:
-            raise ConfigError(f"--members is {self.members}, expected 0, or at least {_ENDS}.")
-        if not self.save_every >= 0:
-            raise ConfigError(f"--save-every is {self.save_every}, expected at least 0 seconds.")

@@ -4,11 +4,12 @@ Flags are the dataclass's fields with dashes for underscores; help comes from it
 values that flags override. Errors are one line and exit code 2, an interruption that can go on is exit code 75.
 """
 
+import argparse
 import contextlib
 import difflib
 import importlib
-import inspect
 import io
+import itertools
 import json
 import math
 import os
@@ -17,25 +18,23 @@ import signal
 import sys
 import threading
 import traceback
-from argparse import SUPPRESS, ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType, NoneType
-from typing import Any, TextIO, get_args, get_origin, get_type_hints
+from types import FrameType
+from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin
 
 import yaml
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_dumper, set_loader
 
-from landscape.app.options import as_told, declared_types, flag, in_words
-from landscape.app.yamlfiles import parse_yaml, read_yaml_mapping
+from landscape.app.options import Flag, flags
+from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.runtime.progress import on_stderr
 
 EXIT_ERROR, EXIT_RESUMABLE = 2, 75
-_YAML = "yaml12"
+_MODES = {"json": "print the summary as one JSON object", "debug": "show where an error comes from"}
 _RANGE = re.compile(r"-[\d.][\d.eE+-]*:")
 
 
@@ -70,37 +69,36 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     """
     _open_streams()
     given = _join_ranges(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(program, description, commands)
     if not given:
-        _say(f"{parser.format_help()}\nerror: no command is given; see {program} COMMAND --help for its flags.")
+        usage = _parser(program, description, commands).format_help()
+        _say(f"{usage}\nerror: no command is given; see {program} COMMAND --help for its flags.")
         return EXIT_ERROR
+    command = commands.get(given[0])
+    known: Mapping[str, Flag] = flags(command.config) if command else {}
     try:
-        _require_configurations(given)
-        parsed = parser.parse_args(given)
-    except (ArgumentError, ConfigError) as error:
-        told = _explained(_plain(str(error)), given, commands)
-        _say(f"error: {told}\nSee {program} {_named(given, commands)}--help.")
+        words = _configured(known, given)
+        words |= _converted(known, vars(_parser(program, description, commands, words).parse_args(given)))
+    except ConfigError as error:
+        _say(f"error: {_hinted(_plain(str(error)), known)}\nSee {program} {f'{given[0]} ' if command else ''}--help.")
         return EXIT_ERROR
-    except (SystemExit, BrokenPipeError) as left:  # help, the version and a printed configuration
+    except (SystemExit, BrokenPipeError) as left:  # help, the version
         _print("")
         raise SystemExit(getattr(left, "code", 0)) from None
-    chosen = commands[parsed.subcommand]
-    options: Namespace = parsed[parsed.subcommand]
-    values = {field.name: _frozen(options[field.name]) for field in fields(chosen.config)}
+    words.pop("config", None)
+    printing, modes = words.pop("print_config", False), {mode: words.pop(mode, False) for mode in _MODES}
+    if printing:
+        _print(_written(known, words) + yaml.safe_dump(modes, sort_keys=False))
+        raise SystemExit(0)
     try:
         with _terminable():
-            summary = _call(chosen, values)
-        _print((json.dumps(_jsonable(summary)) if options.json else summary.text()) + "\n")
+            summary = _call(commands[given[0]], words)
+        _print((json.dumps(_jsonable(summary)) if modes["json"] else summary.text()) + "\n")
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        return _fail(error, options.debug)
+        return _fail(error, modes["debug"])
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _call(command: Command, values: dict[str, Any]) -> Any:
+def _call(command: Command, words: dict[str, Any]) -> Any:
     """Run the command's function; whatever users' own code prints goes to standard error."""
     if not command.shared and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("torchrun started several processes, but only connect fit shares its work among them.")
@@ -108,7 +106,7 @@ def _call(command: Command, values: dict[str, Any]) -> Any:
     errors: Any = _Forgiving(sys.stderr)
     with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors):
         function = getattr(importlib.import_module(module), name)
-        return function(command.config(**values), on_stderr)
+        return function(command.config(**words), on_stderr)
 
 
 @contextlib.contextmanager
@@ -200,45 +198,48 @@ def _say(text: str) -> None:
     print(text, file=errors, flush=True)
 
 
-def _require_configurations(arguments: Sequence[str]) -> None:
-    """Check that the files of --config can be read.
+def _configured(known: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str, Any]:
+    """What the files of --config say, the last one first.
 
     Raises:
-        ConfigError: one cannot, or holds no keys and values.
+        ConfigError: one cannot be read, holds no keys and values, or an unknown key; or a value does not fit.
     """
+    words: dict[str, Any] = {}
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config" and (equals or index + 1 < len(arguments)):
             file = Path(value if equals else arguments[index + 1])
-            read_yaml_mapping(file, "the configuration", "flags and their values, such as epochs: 40")
+            words |= read_yaml_mapping(file, "the configuration", "flags and their values, such as epochs: 40")
+    for word in words:
+        if word not in {**known, **_MODES}:
+            raise ConfigError(f"the configuration has the unknown key {word!r}{_nearest(str(word), known)}")
+    return _converted(known, words)
 
 
-def _explained(text: str, arguments: Sequence[str], commands: Mapping[str, Command]) -> str:
-    """What the parser says of arguments, in the words of the flags."""
-    command = commands.get(arguments[0])
-    if command is None:
-        return text
-    hints = declared_types(command.config)
-
-    def label(name: str) -> str:
-        return name.upper() if name == command.positional else flag(name)
-
-    if missing := re.match(r"the following arguments are required: (.*)", text):
-        names = [label(name.rpartition(".")[2]) for name in missing[1].split(", ")]
-        return f"the following arguments are required: {', '.join(names)}"
-    if unknown := re.search(r"does not accept option '(.+?)'", text):
-        return f"the configuration has the unknown key {unknown[1]!r}{_nearest(unknown[1], list(hints))}"
-    if unknown := re.match(r"unrecognized arguments: --([\w-]+)", text):
-        return f"{text}{_nearest(unknown[1], [name.replace('_', '-') for name in hints], '--')}"
-    if (refused := re.search(r'Parser key "(?:\w+\.)?(\w+)"', text)) and refused[1] in hints:
-        value = re.match(r".*(?:Given|Got) value: (.*)$", text)
-        given = f"is {as_told(value[1])}" if value else "does not fit"
-        return f"{label(refused[1])} {given}, expected {in_words(hints[refused[1]])}."
-    return text
+def _converted(known: Mapping[str, Flag], words: Mapping[str, Any]) -> dict[str, Any]:
+    return {word: known[word].converted(value) if word in known else value for word, value in words.items()}
 
 
-def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
-    near = difflib.get_close_matches(name, known, 1)
+def _hinted(message: str, known: Iterable[str]) -> str:
+    """A parser's message, and the flag that is nearest to one that it does not know."""
+    unknown = re.match(r"unrecognized arguments: --([\w-]+)", message)
+    return message + (_nearest(unknown[1], [word.replace("_", "-") for word in known], "--") if unknown else "")
+
+
+def _written(known: Mapping[str, Flag], words: Mapping[str, Any]) -> str:
+    """A configuration file that holds these words, and the defaults of all others."""
+    held = {word: None if flag.default is MISSING else flag.default for word, flag in known.items()} | dict(words)
+    return yaml.safe_dump({word: _plain_value(value) for word, value in held.items()}, sort_keys=False)
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain_value(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {dashes}{near[0]}?" if near else "."
 
 
@@ -255,85 +256,72 @@ def _jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parser(program: str, description: str, commands: Mapping[str, Command]) -> ArgumentParser:
-    set_loader(_YAML, parse_yaml, exceptions=(yaml.YAMLError,))
-    set_dumper(_YAML, lambda values: yaml.safe_dump(values, sort_keys=False))
-    parser = ArgumentParser(
-        prog=program,
-        description=description,
-        exit_on_error=False,
-        print_config=None,
-        parser_mode=_YAML,
-        formatter_class=_Formatter,  # the subcommands inherit it
-    )
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows nothing but whole flags and leaves values as text; what does not fit is a `ConfigError`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def _parser(
+    program: str, description: str, commands: Mapping[str, Command], configured: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """The program's parser.
+
+    Args:
+        program: its name.
+        description: what it does.
+        commands: by name.
+        configured: words that are not required, since a configuration file holds them.
+    """
+    parser = _Parser(prog=program, description=description)
     parser.add_argument("--version", action="version", version=f"{program} {version('mode-connectivity')}")
-    subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in commands.items():
-        documented = parse_docstring(command.config.__doc__ or "")
-        told = documented.short_description or ""
-        subparser = ArgumentParser(
-            description=told,
-            exit_on_error=False,
-            print_config="--print-config",
-            parser_mode=_YAML,
-        )
-        subparser.add_argument("--config", action="config", help="YAML file with values; flags override it")
-        _add_fields(subparser, command)
-        subparser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-        subparser.add_argument("--debug", action="store_true", help="show where an error comes from")
-        subcommands.add_subcommand(name, subparser, help=told)
+        purpose = parse_docstring(command.config.__doc__ or "").short_description
+        subparser = subcommands.add_parser(name, description=purpose, help=purpose)
+        subparser.add_argument("--config", metavar="PATH", help="YAML file with values; flags override it")
+        subparser.add_argument("--print-config", action="store_true", help="print such a file, and do nothing else")
+        for mode, purpose in _MODES.items():
+            subparser.add_argument(f"--{mode}", action="store_true", help=purpose)
+        _add_flags(subparser, command, configured)
     return parser
 
 
-class _Formatter(DefaultHelpFormatter):
-    """Help that shows defaults, but not the types, which the flags' placeholders tell already."""
-
-    def _get_help_string(self, action: Any) -> str:
-        hidden = not action.option_strings or action.default is None or action.default is False
-        shown = not hidden and action.default != SUPPRESS
-        return f"{action.help or ''}{f' (default: {action.default})' if shown else ''}"
-
-
-def _add_fields(parser: ArgumentParser, command: Command) -> None:
-    hints = get_type_hints(command.config)
-    added: set[str] = set()
-    for owner in _owners(command.config):
-        documented = parse_docstring(owner.__doc__ or "")
-        helps = {param.arg_name: " ".join((param.description or "").split()) for param in documented.params}
-        title = "command" if owner is command.config else owner.__name__.removesuffix("Options").lower()
+def _add_flags(parser: argparse.ArgumentParser, command: Command, configured: Iterable[str]) -> None:
+    for title, own in itertools.groupby(flags(command.config).values(), lambda flag: flag.title):
         group = parser.add_argument_group(title)
-        for field in fields(owner):
-            if field.name not in inspect.get_annotations(owner) or field.name in added:
-                continue
-            added.add(field.name)
-            required = field.default is MISSING
-            settings: dict[str, Any] = {"help": helps[field.name]} | ({} if required else {"default": field.default})
-            if hints[field.name] is bool:
-                group.add_argument(flag(field.name), action="store_true", help=helps[field.name])
-                continue
-            kind = hints[field.name]
-            if get_origin(kind) is tuple:
-                kind, settings["nargs"] = get_args(kind)[0], "+"
-            if field.name == command.positional:
-                group.add_argument(field.name, type=kind, **settings)
+        for flag in own:
+            several = any(get_origin(kind) is tuple for kind in flag.kinds)
+            required = flag.default is MISSING and flag.word not in configured
+            settings: dict[str, Any] = {"help": _help(flag)}
+            if flag.hint is bool:
+                group.add_argument(flag.name, action="store_true", **settings)
+            elif flag.word == command.positional:
+                nargs = ("+" if several else None) if required else ("*" if several else "?")
+                group.add_argument(flag.word, metavar=flag.word.upper(), nargs=nargs, **settings)
             else:
-                settings["metavar"] = _metavar(kind)
-                group.add_argument(flag(field.name), type=kind, required=required, **settings)
+                settings |= {"nargs": "+"} if several else {}
+                group.add_argument(flag.name, metavar=_metavar(flag), required=required, **settings)
 
 
-def _owners(config: type) -> list[type]:
-    """The dataclass and those it inherits from, its own flags first."""
-    return [owner for owner in config.__mro__ if is_dataclass(owner)]
+def _help(flag: Flag) -> str:
+    """What the docstring of the dataclass says of a flag, and its default."""
+    documented = parse_docstring(flag.owner.__doc__ or "").params
+    text = next(" ".join((param.description or "").split()) for param in documented if param.arg_name == flag.field)
+    silent = any(flag.default is nothing for nothing in (MISSING, None, False, ()))
+    shown = "" if silent else f" (default: {flag.default})"
+    return f"{text}{shown}".replace("%", "%%")
 
 
-def _metavar(hint: Any) -> str:
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
-    choices = [value for kind in kinds for value in ((kind,) if isinstance(kind, str) else get_args(kind))]
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return "{" + ",".join(choices) + "}"
-    return {"Path": "PATH", "int": "N", "float": "X", "bool": "{true,false}"}.get(
-        getattr(kinds[0], "__name__", ""), "TEXT"
-    )
+def _metavar(flag: Flag) -> str:
+    kind, *_ = [part for kind in flag.kinds for part in (get_args(kind) if get_origin(kind) is tuple else (kind,))]
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(get_args(kind)) + "}"
+    return {Path: "PATH", int: "N", float: "X", bool: "{true,false}"}.get(kind, "TEXT")
 
 
 def _join_ranges(arguments: Sequence[str]) -> list[str]:
@@ -345,10 +333,6 @@ def _join_ranges(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _named(arguments: Sequence[str], commands: Mapping[str, Command]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in commands else ""
 
 
 def _plain(text: str) -> str:

@@ -1,41 +1,41 @@
-"""What each command can be told: one frozen dataclass a command, whose fields are the command's flags.
+"""What each command can be told: one frozen dataclass a command, made of groups of options that check themselves.
 
-Nothing here imports torch, so that `--help` answers at once.
+Its own fields and those of its groups are the command's flags. Nothing here imports torch, so that `--help` answers at
+once.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from landscape.app.options import Options
+from landscape.app.options import Options, at_least, expected, flags, group, option, suffix, values
 from landscape.errors import ConfigError
 from landscape.sweeps.grid import MOST_POINTS, parse_axis
 
-_SEEDS = 2**63
-_LEAST_FOR_TRACE = 6
 FLAT_STYLES = ("contour", "filled", "heatmap")
 PLANE_STYLES = (*FLAT_STYLES, "3d", "html", "vts")
 EIGENVECTOR_AXES = ("eigenvectors", "top-eigenvectors")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
+Seed = Annotated[int, expected("0 to 2^63 - 1", lambda seed: 0 <= seed < 2**63)]
+Count = Annotated[int, at_least(1)]
+CountOrNone = Annotated[int | None, at_least(1)]
+Range = Annotated[str | None, parse_axis]
+Grid = Annotated[int, expected(f"2 to {MOST_POINTS}", lambda points: 2 <= points <= MOST_POINTS)]
 
-def require_seed(seed: int) -> None:
-    """Check that generators take a seed.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if not 0 <= seed < _SEEDS:
-        raise ConfigError(f"--seed is {seed}, expected 0 to 2^63 - 1.")
+ResultFile = Annotated[Path, suffix(".h5")]
+TensorFile = Annotated[Path, suffix(".safetensors")]
+TraceProducts = Annotated[int, expected("0 or at least 6", lambda products: products == 0 or products >= 6)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemOptions(Options):
     """What is studied. A checkpoint of `landscape train` brings its problem along; these change or replace it.
 
-    What is not built in is named again here, since a file runs no code; its arguments come from the checkpoint.
+    What is not built in is named again here, since a file runs no code; its arguments come from the checkpoint. Results
+    state the problem that these lead to.
 
     Attributes:
         problem: a YAML file with model, model_args, data, data_args and loss.
@@ -50,19 +50,19 @@ class ProblemOptions(Options):
     """
 
     problem: Path | None = None
-    model: str | None = None
-    model_args: dict[str, Any] | None = None
-    data: str | None = None
-    data_args: dict[str, Any] | None = None
+    model: str | None = option(None, harmless=True)
+    model_args: dict[str, Any] | None = option(None, harmless=True)
+    data: str | None = option(None, harmless=True)
+    data_args: dict[str, Any] | None = option(None, harmless=True)
     data_root: Path | None = None
-    download: bool = False
-    loss: str | None = None
+    download: bool = option(False, harmless=True)
+    loss: str | None = option(None, harmless=True)
     trainable: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(Options):
-    """Where and how losses are evaluated.
+    """Where and how losses are evaluated. Results state the device, type and batch size that these lead to.
 
     Attributes:
         device: "auto" takes a GPU if there is one.
@@ -72,10 +72,10 @@ class ComputeOptions(Options):
         eval_batch_size: examples a batch in evaluation; by default the fastest of a few, measured.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = option("auto", harmless=True)
     precision: Literal["fp32", "bf16"] = "fp32"
-    dtype: Literal["auto", "float32", "float64"] = "auto"
-    eval_batch_size: int | None = None
+    dtype: Literal["auto", "float32", "float64"] = option("auto", harmless=True)
+    eval_batch_size: int | None = option(None, harmless=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +94,21 @@ class CheckpointOptions(Options):
         statistics_batch_size: examples a batch where batch-norm statistics are recomputed.
     """
 
-    trust_pickle: bool = False
-    trust_code: bool = False
-    state_key: str | None = None
-    strip_prefix: str | None = None
+    trust_pickle: bool = option(False, harmless=True)
+    trust_code: bool = option(False, harmless=True)
+    state_key: str | None = option(None, harmless=True)
+    strip_prefix: str | None = option(None, harmless=True)
     batch_norm: Literal["frozen", "interpolated", "recomputed"] | None = None
-    statistics_batch_size: int = 256
+    statistics_batch_size: Annotated[int, at_least(2)] = 256
 
-    def __post_init__(self) -> None:
-        if self.statistics_batch_size < 2:
-            raise ConfigError(f"--statistics-batch-size is {self.statistics_batch_size}, expected at least 2.")
+    def require_recomputed(self, reason: str) -> None:
+        """Check that statistics are recomputed.
+
+        Raises:
+            ConfigError: they are not; `reason` says why they have to be.
+        """
+        if self.batch_norm not in {None, "recomputed"}:
+            raise ConfigError(f"--batch-norm is {self.batch_norm}, {reason}; leave it at recomputed.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +120,10 @@ class OutputOptions(Options):
         overwrite: replace what is there.
     """
 
-    resume: bool = False
-    overwrite: bool = False
+    resume: bool = option(False, harmless=True)
+    overwrite: bool = option(False, harmless=True)
 
-    def prepare(self) -> None:
-        super().prepare()
+    def __post_init__(self) -> None:
         if self.resume and self.overwrite:
             raise ConfigError("--resume goes on with what is there and --overwrite replaces it; leave one of them out.")
 
@@ -150,13 +154,9 @@ class RecipeOptions(Options):
     augment: str | None = None
     accumulate: int | None = None
 
-    def recipe_values(self) -> dict[str, Any]:
-        """The recipe's values by name; None where nothing was given."""
-        return {name: getattr(self, name) for name in RecipeOptions.__dataclass_fields__}
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class TrainConfig(Options):
     """Train a minimum: a network from random weights to a checkpoint that carries its problem.
 
     Attributes:
@@ -165,13 +165,13 @@ class TrainConfig(RecipeOptions, ProblemOptions, ComputeOptions, OutputOptions):
         snapshots: folder for one checkpoint an epoch.
     """
 
-    out: Path
-    seed: int = 0
+    out: TensorFile
+    seed: Seed = 0
     snapshots: Path | None = None
-
-    def __post_init__(self) -> None:
-        require_seed(self.seed)
-        require_suffix(self.out, ".safetensors")
+    recipe: RecipeOptions = group(harmless=True)
+    problem: ProblemOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +187,7 @@ class DirectionOptions(Options):
 
     normalise: Literal["filter", "layer", "none"] | None = None
     biases: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_seed(self.seed)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,76 +195,71 @@ class CurvatureOptions(Options):
     """How the Hessian is looked at.
 
     Attributes:
+        tolerance: largest residual of an eigenvalue, over its own size; it bounds the eigenvalue's error, which is far
+            smaller as a rule.
         parameters: of which parameters: weights (tensors of more than one dimension), all, or a pattern of names.
-        tolerance: largest residual of an eigenvalue, over its own size.
         samples: take the Hessian over a fixed random sample of so many examples; by default over all.
         vectors: keep at most so many vectors of the parameters' size, and restart the search from the best of them; by
             default one for each product. About ten more are needed beside them.
     """
 
+    tolerance: Annotated[float, expected("a number in (0, 1), such as 0.001", lambda share: 0 < share < 1)] = 1e-3
     parameters: str = "weights"
-    tolerance: float = 1e-3
-    samples: int | None = None
+    samples: CountOrNone = None
     vectors: int | None = None
 
     def __post_init__(self) -> None:
-        tolerance, flag = getattr(self, self._tolerance_flag), self._tolerance_flag.replace("_", "-")
-        if not 0 < tolerance < 1:
-            raise ConfigError(f"--{flag} is {tolerance}, expected a number in (0, 1), such as 0.001.")
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"--samples is {self.samples}, expected at least 1.")
-        self._require_vectors(1)
+        self.require_vectors(1)
 
-    @property
-    def _tolerance_flag(self) -> str:
-        """The name of the eigenvalues' tolerance among the flags."""
-        return "tolerance"
+    def require_vectors(self, top: int) -> None:
+        """Check that the vectors suffice to search for so many eigenvalues at either end.
 
-    def _require_vectors(self, top: int) -> None:
+        Raises:
+            ConfigError: they do not.
+        """
         least = 4 * top + 4
         if self.vectors is not None and self.vectors < least:
             raise ConfigError(f"--vectors is {self.vectors}, expected at least {least} for {top} at either end.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapOptions(CurvatureOptions):
+class MapOptions(Options):
     """Both ends of the Hessian's spectrum at every point of a grid.
 
     Attributes:
         curvature: find them.
-        tolerance: largest residual of an eigenvalue, over its own size; it bounds the eigenvalue's error, which is far
-            smaller as a rule.
         second_sample: find them also over a second sample, which shares no example with the first, to tell how much of
             them is the sample.
         trace_products: also estimate the trace, with so many products a point; 0 leaves it out.
     """
 
     curvature: bool = False
-    tolerance: float = 1e-2
     second_sample: bool = False
-    trace_products: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        needless = ["second_sample", "trace_products"]
-        needless += [] if self._uses_hessian else ["samples", "vectors", "parameters", self._tolerance_flag]
-        for name in () if self.curvature else needless:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is for --curvature; add it, or leave --{flag} out.")
-        if self.second_sample and self.samples is None:
-            raise ConfigError("--second-sample needs --samples, the size of both.")
-        if self.trace_products != 0 and self.trace_products < _LEAST_FOR_TRACE:
-            raise ConfigError(f"--trace-products is {self.trace_products}, expected 0 or at least {_LEAST_FOR_TRACE}.")
-
-    @property
-    def _uses_hessian(self) -> bool:
-        """Whether the Hessian serves anything else."""
-        return False
+    trace_products: TraceProducts = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class LineConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+def require_curvature(config: Options, *, for_axes: bool = False) -> None:
+    """Check that what is for curvature over a grid comes with it.
+
+    Args:
+        config: of a command with the groups `map` and `curvature`.
+        for_axes: the axes take the Hessian, too.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    given, known = values(config), flags(type(config))
+    of_groups = {"map"} if for_axes else {"map", "curvature"}
+    for word, value in () if given["curvature"] else given.items():
+        if known[word].group in of_groups and value != known[word].default:
+            name = known[word].name
+            raise ConfigError(f"{name} is for --curvature; add it, or leave {name} out.")
+    if given["second_sample"] and given["samples"] is None:
+        raise ConfigError("--second-sample needs --samples, the size of both.")
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class LineConfig(Options):
     """Measure the loss along a line: between two checkpoints, or away from one in random directions.
 
     Attributes:
@@ -278,35 +270,35 @@ class LineConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions
         directions: number of random directions, which are drawn as a band.
         split: the examples that are measured, such as train, test or train,test; all stands for every split. The
             curvature is that of the first.
-        trace_products: with the curvature, estimate the Hessian's trace with so many products a point; 0 leaves it out.
     """
 
     a: Path
     b: Path | None = None
-    out: Path
-    range: str | None = None
-    directions: int = 1
+    out: ResultFile
+    range: Range = None
+    directions: Count = 1
     split: str = "all"
-    trace_products: int = 30
+    direction: DirectionOptions
+    map: MapOptions = group(harmless=True, trace_products=30)
+    curvature: CurvatureOptions = group(harmless=True, tolerance=1e-2)
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        MapOptions.__post_init__(self)
-        DirectionOptions.__post_init__(self)
-        require_suffix(self.out, ".h5")
-        require_axes(range=self.range)
-        if self.directions < 1:
-            raise ConfigError(f"--directions is {self.directions}, expected at least 1.")
+        require_curvature(self)
         if self.a == self.b:
             raise ConfigError(f"--a and --b are both {self.a}; no line leads from one to the other.")
-        if self.b is not None and (self.directions != 1 or self.normalise is not None or self.biases):
+        random = self.directions != 1 or self.direction.normalise is not None or self.direction.biases
+        if self.b is not None and random:
             raise ConfigError(
                 "--directions, --normalise and --biases are for random directions; leave them or --b out."
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SurfaceConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class SurfaceConfig(Options):
     """Measure the loss on a plane around one checkpoint or through three, and draw it.
 
     Attributes:
@@ -331,34 +323,39 @@ class SurfaceConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOpti
     """
 
     checkpoint: Path
-    out: Path
-    x: str | None = None
-    y: str | None = None
-    points: int = 51
+    out: ResultFile
+    x: Range = None
+    y: Range = None
+    points: Grid = 51
     axes: str = "random"
     towards: tuple[Path, ...] = ()
     through: tuple[Path, ...] = ()
     project: tuple[Path, ...] = ()
     split: str = "train"
-    draws: int = 1
-    adaptive: float | None = None
-    save_axes: Path | None = None
+    draws: Count = 1
+    adaptive: Annotated[
+        float | None, expected("a share of the range in (0, 1), such as 0.01", lambda share: 0 < share < 1)
+    ] = None
+    save_axes: Annotated[Path | None, suffix(".h5")] = None
+    direction: DirectionOptions
+    map: MapOptions = group(harmless=True)
+    curvature: CurvatureOptions = group(harmless=True, tolerance=1e-2)
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        MapOptions.__post_init__(self)
-        DirectionOptions.__post_init__(self)
-        require_suffix(self.out, ".h5")
-        require_points(self.points)
-        require_axes(x=self.x, y=self.y)
+        require_curvature(self, for_axes=self.axes in EIGENVECTOR_AXES)
+        scaled = self.direction.normalise, self.direction.biases
         if self.through and (len(self.through) != 2 or self.towards or self.axes != "random"):
             raise ConfigError("--through takes two checkpoints, which with --checkpoint fix the plane and its axes.")
-        if (self.through or self.axes not in {"random", "difference", "pca"}) and (self.normalise or self.biases):
+        if (self.through or self.axes not in {"random", "difference", "pca"}) and any(scaled):
             raise ConfigError(
                 "axes --through checkpoints, along eigenvectors or from a file have a length of their own; "
                 "leave out --normalise and --biases."
             )
-        if self.axes in {"difference", "pca"} and self.biases and self.normalise in {None, "none"}:
+        if self.axes in {"difference", "pca"} and scaled in {(None, True), ("none", True)}:
             raise ConfigError(f"--axes {self.axes} moves biases as it is; --biases is for --normalise filter or layer.")
         if (self.axes in ("pca", "difference")) != bool(self.towards):
             raise ConfigError("--axes pca and --axes difference need --towards CHECKPOINT…, and no other axes take it.")
@@ -366,26 +363,16 @@ class SurfaceConfig(DirectionOptions, MapOptions, ProblemOptions, CheckpointOpti
             raise ConfigError(f"--axes difference takes one or two checkpoints --towards, got {len(self.towards)}.")
         if self.axes == "pca" and len(self.towards) < 2:
             raise ConfigError("--axes pca needs at least two checkpoints --towards.")
-        if self.draws < 1:
-            raise ConfigError(f"--draws is {self.draws}, expected at least 1.")
         if self.draws > 1 and (self.through or self.axes != "random" or self.project or self.save_axes):
             raise ConfigError("--draws repeats random axes only, and without --project and --save-axes.")
-        if self.adaptive is not None and self.curvature:
+        if self.adaptive is not None and self.map.curvature:
             raise ConfigError("--adaptive interpolates the loss alone; leave out --adaptive or --curvature.")
-        if self.adaptive is not None and not 0 < self.adaptive < 1:
-            raise ConfigError(f"--adaptive is {self.adaptive}, expected a share of the range in (0, 1), such as 0.01.")
-        if self.save_axes is not None:
-            require_suffix(self.save_axes, ".h5", "--save-axes")
-            if self.save_axes.absolute() == self.out.absolute():
-                raise ConfigError(f"--save-axes and --out are both {self.out}; name two files.")
-
-    @property
-    def _uses_hessian(self) -> bool:
-        return self.axes in EIGENVECTOR_AXES
+        if self.save_axes is not None and self.save_axes.absolute() == self.out.absolute():
+            raise ConfigError(f"--save-axes and --out are both {self.out}; name two files.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryConfig(ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class TrajectoryConfig(Options):
     """Project the snapshots of trainings on their two principal components, over the loss.
 
     Attributes:
@@ -398,49 +385,17 @@ class TrajectoryConfig(ProblemOptions, CheckpointOptions, ComputeOptions, Output
     """
 
     snapshots: tuple[Path, ...]
-    out: Path
-    x: str | None = None
-    y: str | None = None
-    points: int = 31
+    out: ResultFile
+    x: Range = None
+    y: Range = None
+    points: Annotated[
+        int, expected(f"0, or 2 to {MOST_POINTS}", lambda points: 0 <= points <= MOST_POINTS and points != 1)
+    ] = 31
     split: str = "train"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_suffix(self.out, ".h5")
-        require_axes(x=self.x, y=self.y)
-        if self.points:
-            require_points(self.points)
-
-
-def require_suffix(path: Path, suffix: str, flag: str = "--out") -> None:
-    """Check the ending of a file's name.
-
-    Raises:
-        ConfigError: it is another.
-    """
-    if path.suffix != suffix:
-        raise ConfigError(f"{flag} is {path}, expected a name that ends in {suffix}.")
-
-
-def require_axes(**texts: str | None) -> None:
-    """Check that flags, where they are given, are ranges.
-
-    Raises:
-        ConfigError: one is none.
-    """
-    for flag, text in texts.items():
-        if text is not None:
-            parse_axis(text, f"--{flag}")
-
-
-def require_points(points: int) -> None:
-    """Check the number of points along a side.
-
-    Raises:
-        ConfigError: it is out of range.
-    """
-    if not 2 <= points <= MOST_POINTS:
-        raise ConfigError(f"--points is {points}, expected 2 to {MOST_POINTS}.")
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,8 +415,8 @@ class DrawingOptions(Options):
     style: str | None = None
     quantity: str | None = None
     scale: Literal["auto", "linear", "log"] = "auto"
-    low: float | None = None
-    high: float | None = None
+    low: Annotated[float | None, expected("a number", math.isfinite)] = None
+    high: Annotated[float | None, expected("a number", math.isfinite)] = None
     colour_map: Literal["viridis", "cividis", "magma", "gray"] = "viridis"
 
     def styles(self, known: Sequence[str], default: Sequence[str]) -> list[Any]:
@@ -483,18 +438,14 @@ class DrawingOptions(Options):
         return [style for style in known if style in asked]
 
     def __post_init__(self) -> None:
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"--{name} is {value}, expected a number.")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ConfigError(f"--low is {self.low} and --high is {self.high}; the colours need low < high.")
         if self.scale == "log" and any(v is not None and v <= 0 for v in (self.low, self.high)):
             raise ConfigError("--scale log needs --low and --high above 0.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlotConfig(DrawingOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class PlotConfig(Options):
     """Draw a result again, from its file alone.
 
     Attributes:
@@ -506,10 +457,11 @@ class PlotConfig(DrawingOptions):
     result: Path
     out: Path | None = None
     format: Literal["png", "pdf", "svg"] = "png"
+    drawing: DrawingOptions
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig(DrawingOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class CompareConfig(Options):
     """Draw several surfaces or lines side by side on one common scale, with the test error under each.
 
     Attributes:
@@ -521,24 +473,20 @@ class CompareConfig(DrawingOptions):
     """
 
     results: tuple[Path, ...]
-    out: Path
+    out: Annotated[Path, suffix(*PICTURE_SUFFIXES)]
     labels: tuple[str, ...] = ()
-    columns: int | None = None
+    columns: CountOrNone = None
     overwrite: bool = False
+    drawing: DrawingOptions
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.out.suffix not in PICTURE_SUFFIXES:
-            raise ConfigError(f"--out is {self.out}, expected a name that ends in {', '.join(PICTURE_SUFFIXES)}.")
         if self.labels and len(self.labels) != len(self.results):
             raise ConfigError(f"there are {len(self.results)} results, but {len(self.labels)} --labels.")
-        if self.columns is not None and self.columns < 1:
-            raise ConfigError(f"--columns is {self.columns}, expected at least 1.")
-        if len(self.styles(FLAT_STYLES, ["filled"])) != 1:
+        if len(self.drawing.styles(FLAT_STYLES, ["filled"])) != 1:
             raise ConfigError(f"one figure has one --style; choose one of {', '.join(FLAT_STYLES)}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class ConvertConfig(Options):
     """Write a line or a surface in the layout of the loss-landscape repository, or one of that layout in ours.
 
@@ -549,15 +497,12 @@ class ConvertConfig(Options):
     """
 
     result: Path
-    out: Path
+    out: ResultFile
     overwrite: bool = False
 
-    def __post_init__(self) -> None:
-        require_suffix(self.out, ".h5")
 
-
-@dataclass(frozen=True, kw_only=True)
-class StudyConfig(ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class StudyConfig(Options):
     """Run a study: train its networks, measure them, and draw them side by side.
 
     Attributes:
@@ -571,10 +516,12 @@ class StudyConfig(ComputeOptions, OutputOptions):
     out: Path
     data_root: Path | None = None
     download: bool = False
+    compute: ComputeOptions
+    output: OutputOptions
 
 
-@dataclass(frozen=True, kw_only=True)
-class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, ComputeOptions, OutputOptions):
+@dataclass(frozen=True, kw_only=True, init=False)
+class HessianConfig(Options):
     """Find the ends of the Hessian's spectrum at a checkpoint, its density and its trace.
 
     Attributes:
@@ -594,30 +541,25 @@ class HessianConfig(CurvatureOptions, ProblemOptions, CheckpointOptions, Compute
     """
 
     checkpoint: Path
-    out: Path | None = None
+    out: Annotated[Path | None, suffix(".h5")] = None
     matrix: Literal["hessian", "gauss_newton"] = "hessian"
-    top: int = 1
-    density: bool = False
-    trace: bool = False
-    layers: bool = False
-    probes: int = 8
-    steps: int = 60
-    trace_products: int = 60
-    seed: int = 0
+    top: Count = 1
+    density: bool = option(False, harmless=True)
+    trace: bool = option(False, harmless=True)
+    layers: bool = option(False, harmless=True)
+    probes: Count = 8
+    steps: Annotated[int, at_least(2)] = 60
+    trace_products: Annotated[int, at_least(6)] = 60
+    seed: Seed = 0
     split: str = "train"
+    curvature: CurvatureOptions
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
 
     def __post_init__(self) -> None:
-        CheckpointOptions.__post_init__(self)
-        CurvatureOptions.__post_init__(self)
-        require_seed(self.seed)
-        if self.out is not None:
-            require_suffix(self.out, ".h5")
-        elif self.resume or self.overwrite:
-            flag = "--resume" if self.resume else "--overwrite"
+        if self.out is None and (self.output.resume or self.output.overwrite):
+            flag = "--resume" if self.output.resume else "--overwrite"
             raise ConfigError(f"{flag} is for a file, and none is named; give --out FILE.h5 as well.")
-        least = {"top": 1, "probes": 1, "steps": 2, "trace_products": _LEAST_FOR_TRACE}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, name)}, expected at least {smallest}.")
-        self._require_vectors(self.top)
+        self.curvature.require_vectors(self.top)

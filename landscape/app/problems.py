@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from landscape.app.config import ProblemOptions
+from landscape.app.config import ProblemOptions, RecipeOptions
+from landscape.app.options import flags, values
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError
 from landscape.problems.models import MODELS
@@ -15,6 +16,7 @@ from landscape.problems.registry import DATASETS, LOSSES, resolve
 from landscape.problems.specification import NAMES, ProblemSpecification, overridden
 from landscape.storage.checkpoints import Checkpoint
 from landscape.storage.store import shortened
+from landscape.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
@@ -36,6 +38,33 @@ def recipe_section(options: ProblemOptions, name: str) -> dict[str, Any]:
     if section is not None and not isinstance(section, dict):
         raise ConfigError(f"{options.problem}: {name!r} is {section!r}, expected a mapping such as {{epochs: 40}}.")
     return section or {}
+
+
+def named_recipe(
+    default: Recipe, recipe: RecipeOptions, problem: ProblemOptions, section: str, beside: Collection[str] = ()
+) -> Recipe:
+    """A recipe: flags over a section of the problem's file over the defaults.
+
+    Args:
+        default: what holds where neither says anything.
+        recipe: the flags.
+        problem: names the file.
+        section: its section.
+        beside: further keys that the section may hold.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
+    """
+    words = {word: value for word, value in recipe_section(problem, section).items() if word not in beside}
+    source = f"{problem.problem}: {section}"
+    for word in words:
+        if word not in flags(RecipeOptions):
+            raise ConfigError(f"{source}: unknown key {word!r}; a recipe has {', '.join(flags(RecipeOptions))}.")
+    try:
+        default = default.updated(values(RecipeOptions(**words)))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return default.updated(values(recipe))
 
 
 def specify(

@@ -136,14 +136,14 @@ class Setting:
         if networks.others and name != "interpolated":
             listed = ", ".join(networks.others)
             raise LayoutError(
-                f"the checknetworks differ in buffers that batch norm {name} does not move: {listed}; so each would be "
+                f"the checkpoints differ in buffers that batch norm {name} does not move: {listed}; so each would be "
                 "measured with the first one's. --batch-norm interpolated moves them, and statistics, linearly."
             )
         if name == "frozen":
             return Frozen(networks.statistics[0])
         if name == "interpolated":
             if not several:
-                raise ConfigError("--batch-norm interpolated needs several checknetworks to move statistics between.")
+                raise ConfigError("--batch-norm interpolated needs several checkpoints to move statistics between.")
             return Interpolated(networks.thetas, networks.statistics, networks.others)
         return Recomputed(self.problem.data.splits["train"], self.problem.loss, options.statistics_batch_size)
 

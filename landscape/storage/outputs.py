@@ -11,10 +11,9 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 from landscape.errors import ConfigError, Interrupted, StorageError
 from landscape.storage.files import remove_partials, require_replaceable, sync_folder
@@ -302,13 +301,6 @@ def writing(
 def following(*places: OutputFiles) -> Outputs:
     """The outputs that another process of the same run holds, which has begun."""
     return Outputs([(place, place.new if _is_own_folder(place.new) else place.folder) for place in places])
-
-
-def paths_in(config: Any, but: Iterable[str] = ("out",)) -> list[Path]:
-    """Every file that a configuration names, but for those in some fields; the folder of the data is no file."""
-    values = [getattr(config, field.name) for field in fields(config) if field.name not in {*but, "data_root"}]
-    several = [path for value in values if isinstance(value, tuple | list) for path in value]
-    return [path for path in (*values, *several) if isinstance(path, Path)]
 
 
 def _require_apart(places: Sequence[OutputFiles], read: Iterable[Path]) -> None:

@@ -9,8 +9,9 @@ from connect.app.commands.saved import open_path
 from connect.app.config import EnsembleConfig
 from connect.measures.ensembles import measure_ensemble
 from landscape.app.commands.summaries import wrote
+from landscape.app.options import files_in
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter
 
@@ -58,9 +59,9 @@ def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSumma
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    out = config.out or config.path.with_name(f"{config.path.stem}_ensemble.h5")
+    out = config.out or config.saved.path.with_name(f"{config.saved.path.stem}_ensemble.h5")
     with writing(
-        OutputFiles.beside(out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+        OutputFiles.beside(out), read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
     ) as outputs:
         return _averaged(config, outputs, out, report)
 
@@ -71,13 +72,13 @@ def _averaged(config: EnsembleConfig, outputs: Outputs, final: FilePath, report:
     saved = open_path(
         config,
         config.split,
-        begun=out if config.resume else None,
+        begun=out if config.output.resume else None,
         members=config.members,
         choose=config.choose,
         candidates=candidates,
     )
     begun = Result("ensemble", {}, provenance=saved.provenance)
-    writer = ResultWriter(out, begun, resume=config.resume)
+    writer = ResultWriter(out, begun, resume=config.output.resume)
     found = measure_ensemble(
         saved.path, saved.risk, config.members, split=config.split, candidates=candidates, writer=writer, report=report
     )

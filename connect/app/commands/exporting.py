@@ -5,9 +5,10 @@ from pathlib import Path as FilePath
 from connect.app.commands.saved import open_path
 from connect.app.config import ExportConfig
 from landscape.app.commands.summaries import FilesSummary
+from landscape.app.options import files_in
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import save_tensors
-from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.outputs import OutputFiles, writing
 
 
 def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
@@ -21,7 +22,10 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
         LandscapeError: the subclass says what is wrong.
     """
     with writing(
-        OutputFiles.beside(config.out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+        OutputFiles.beside(config.out),
+        read=files_in(config),
+        resume=config.output.resume,
+        overwrite=config.output.overwrite,
     ) as outputs:
         _export(config, outputs.at(config.out))
         outputs.commit()

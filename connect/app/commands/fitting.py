@@ -18,13 +18,14 @@ from connect.paths.fitting import require_joinable
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path, path_of, save_path
 from landscape.app.checkpoints import load_network
 from landscape.app.devices import choose_device
+from landscape.app.options import files_in
 from landscape.app.setting import Setting, open_setting
 from landscape.errors import ConfigError, Interrupted
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint, read_metadata, require_same_layout
-from landscape.storage.outputs import OutputFiles, Outputs, following, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, following, writing
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter, require_same_provenance
 from landscape.training.keeping import Keeping
@@ -48,7 +49,11 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    with joined(choose_device(config.device)) as ranks, _broken_off(config, ranks), _claimed(config, ranks) as outputs:
+    with (
+        joined(choose_device(config.compute.device)) as ranks,
+        _broken_off(config, ranks),
+        _claimed(config, ranks) as outputs,
+    ):
         return _Fitting(config, ranks, outputs, report if ranks.first else silent).run()
 
 
@@ -56,9 +61,11 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
 def _claimed(config: FitConfig, ranks: Ranks) -> Iterator[Outputs]:
     """The outputs, which the first process claims before the others look where they are."""
     place = OutputFiles.inside(config.out, *_OUTPUTS)
-    device = choose_device(config.device)
+    device = choose_device(config.compute.device)
     if ranks.first:
-        with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+        with writing(
+            place, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
+        ) as outputs:
             ranks.any(True, device)  # lets the others go on
             yield outputs
     else:
@@ -89,20 +96,20 @@ class _Fitting:
 
     def run(self) -> FitSummary:
         config = self._config
-        a, b = (load_network(config, file) for file in (config.a, config.b))
+        a, b = (load_network(config.checkpoints, file) for file in (config.a, config.b))
         require_same_layout(a, b)
-        setting = open_setting(config, config, [a, b], trust_code=config.trust_code)
+        setting = open_setting(config.problem, config.compute, [a, b], trust_code=config.checkpoints.trust_code)
         saved = load_checkpoint(config.start) if config.start else None
         start = path_of(saved, setting.space) if saved else None
         networks = setting.load_all([a, b])
         require_joinable(networks.thetas[0], networks.thetas[1], start)
         if config.plane_points and setting.space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
-        statistics = setting.policy(config, networks)
-        risk = setting.risk(config, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
+        statistics = setting.policy(config.checkpoints, networks)
+        risk = setting.risk(config.compute, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
         measured = setting.of_network({
             "batch_norm": statistics.name,
-            "statistics_batch_size": config.statistics_batch_size,
+            "statistics_batch_size": config.checkpoints.statistics_batch_size,
             **risk.evaluation(),
         })  # fmt: skip
         provenance = self._provenance(setting, a, b, saved) | (measured if self._finder.measures else {})
@@ -120,7 +127,7 @@ class _Fitting:
 
     def _begun_batch_size(self) -> FilePath | int | None:
         """That of the run that is gone on with: what is measured follows from it to the bit, and so does a band."""
-        if not self._config.resume:
+        if not self._config.output.resume:
             return None
         for name in (STATE, PATH):
             if (self._out / name).exists():
@@ -136,15 +143,15 @@ class _Fitting:
             **self._finder.settings,
             **({"free_ends": True} if config.free_ends else {}),
             seed=config.seed,
-            trainable=config.trainable,
-            precision=config.precision,
+            trainable=config.problem.trainable,
+            precision=config.compute.precision,
             processes=self._ranks.size,
         )
 
     def _finished(self, setting: Setting, risk: EmpiricalRisk, provenance: dict[str, Any]) -> Path | None:
         """The path that a resume finds finished."""
         file = self._out / PATH
-        if not (self._config.resume and file.exists()):
+        if not (self._config.output.resume and file.exists()):
             return None
         path = load_path(file, setting.space, builder(risk))
         require_same_provenance(file, path.provenance, provenance)
@@ -155,7 +162,7 @@ class _Fitting:
         keeping = Keeping(
             self._out / STATE,
             provenance,
-            resume=config.resume,
+            resume=config.output.resume,
             seconds=config.save_every,
             writes=self._ranks.first,
         )
@@ -172,7 +179,7 @@ class _Fitting:
         """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
         config = self._config
         files = (config.a, config.b)
-        states = [load_network(config, file).state for file in files]
+        states = [load_network(config.checkpoints, file).state for file in files]
         ways = [float((setting.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
         return (
             f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "
@@ -181,13 +188,13 @@ class _Fitting:
 
     def _measured(self, path: Path, risk: EmpiricalRisk, measuring: dict[str, Any], moved: str) -> FitSummary:
         config = self._config
-        settings = {**measuring, "points": config.points, "tolerance": config.tolerance}
+        settings = {**measuring, "points": config.verdict.points, "tolerance": config.verdict.tolerance}
         writer = self._writer(PROFILE, Result("profile", {}, provenance=settings, facts=lengths(path)))
         measured = profile(
             path,
             risk,
-            np.linspace(0, 1, config.points),
-            tolerance=config.tolerance,
+            np.linspace(0, 1, config.verdict.points),
+            tolerance=config.verdict.tolerance,
             writer=writer,
             report=self._report,
         )
@@ -200,16 +207,16 @@ class _Fitting:
                 self._out / PLANE,
                 points=config.plane_points,
                 provenance=measuring,
-                resume=config.resume,
+                resume=config.output.resume,
                 report=self._report,
             )
             results.append(config.out / PLANE)
         self._outputs.commit()
         pictures = [picture for file in results for picture in draw_result(file)]
         files = [str(config.out / PATH), *map(str, results), *pictures]
-        said = told(measured, config)
+        said = told(measured, config.verdict)
         said["reason"] = f"{said['reason']}{moved}"
         return FitSummary(**said, files=files)  # type: ignore[arg-type]
 
     def _writer(self, name: str, begun: Result) -> ResultWriter:
-        return ResultWriter(self._out / name, begun, resume=self._config.resume)
+        return ResultWriter(self._out / name, begun, resume=self._config.output.resume)

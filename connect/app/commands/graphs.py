@@ -24,12 +24,13 @@ from connect.paths.path import load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.summaries import wrote
+from landscape.app.options import files_in
 from landscape.app.setting import open_setting
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES, Checkpoint, require_same_layout
-from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.outputs import OutputFiles, writing
 from landscape.storage.quantities import name_of
 from landscape.storage.store import require_same_provenance
 from landscape.sweeps.driver import quantities
@@ -125,10 +126,10 @@ def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    files = _files(config.checkpoints)
+    files = _files(config.minima)
     place = OutputFiles.inside(config.out, GRAPH, GRAPHML, series={PASSES: OWN_FILES})
-    read = [*paths_in(config), *files]
-    with writing(place, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+    read = [*files_in(config), *files]
+    with writing(place, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
         summary = _Mapping(replace(config, out=outputs.at(config.out)), files, report).run()
         outputs.commit()
     written = [config.out / GRAPH, config.out / GRAPHML]
@@ -146,27 +147,27 @@ class _Mapping:
 
     def run(self) -> GraphSummary:
         config = self._config
-        minima, duplicates = _distinct([load_network(config, file) for file in self._files])
-        setting = open_setting(config, config, minima, trust_code=config.trust_code)
-        known = load_graph(self._file) if config.resume and self._file.exists() else None
+        minima, duplicates = _distinct([load_network(config.checkpoints, file) for file in self._files])
+        setting = open_setting(config.problem, config.compute, minima, trust_code=config.checkpoints.trust_code)
+        known = load_graph(self._file) if config.output.resume and self._file.exists() else None
         self._minima = _named(minima, known)
         networks = setting.load_all(list(self._minima.values()))
         self._thetas, twins = _apart(self._minima, networks.thetas)
         duplicates |= twins
-        statistics = setting.policy(replace(config, batch_norm="recomputed"), networks)
+        statistics = setting.policy(replace(config.checkpoints, batch_norm="recomputed"), networks)
         begun = known.provenance.get("eval_batch_size") if known else None
-        self._risk = setting.risk(config, statistics, begun=begun)
+        self._risk = setting.risk(config.compute, statistics, begun=begun)
         self._setting = setting
         provenance = setting.provenance(
             {},
             **self._finder.settings,
             points=config.points,
             seed=config.seed,
-            trainable=config.trainable,
-            precision=config.precision,
+            trainable=config.problem.trainable,
+            precision=config.compute.precision,
             sharpness=(config.samples or "all examples") if config.sharpness else None,
             batch_norm=statistics.name,
-            statistics_batch_size=config.statistics_batch_size,
+            statistics_batch_size=config.checkpoints.statistics_batch_size,
             **self._risk.evaluation(),
         )
         if known:

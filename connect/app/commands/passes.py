@@ -93,7 +93,7 @@ class Passes:
             found = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
                 **lengths(path), "path": summary.flat(), "straight": line.flat()
             })  # fmt: skip
-            return self._settled(stem, path, summary, found, config.curve)
+            return self._settled(stem, path, summary, found, config.curve.curve)
         return self._straight(stem, straight, line, writer.result)
 
     def clean(self) -> None:

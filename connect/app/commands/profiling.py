@@ -1,6 +1,5 @@
 """Measure a saved path again."""
 
-from dataclasses import replace
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -12,8 +11,9 @@ from connect.app.config import ProfileConfig
 from connect.measures.planes import measure_plane
 from connect.measures.profiles import lengths, profile
 from landscape.app.commands.curvatures import curvature_figures, curvature_metrics, curvature_provenance
+from landscape.app.options import files_in
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter
 
@@ -30,10 +30,12 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    out = config.out or config.path.with_name(f"{config.path.stem}_profile.h5")
+    out = config.out or config.saved.path.with_name(f"{config.saved.path.stem}_profile.h5")
     plane = out.with_name(f"{out.stem.removesuffix('_profile')}_plane.h5")
     files = OutputFiles.beside(out, *([plane.name] if config.plane_points else []))
-    with writing(files, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+    with writing(
+        files, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
+    ) as outputs:
         return _profiled(config, outputs, out, plane, report)
 
 
@@ -44,21 +46,20 @@ def _profiled(
     saved = open_path(
         config,
         config.split,
-        begun=out if config.resume else None,
-        points=config.points,
-        tolerance=config.tolerance,
-        seed=config.seed if config.curvature else None,
+        begun=out if config.output.resume else None,
+        points=config.verdict.points,
+        tolerance=config.verdict.tolerance,
+        seed=config.seed if config.map.curvature else None,
     )
-    mapped = replace(config, tolerance=config.curvature_tolerance)
-    provenance = {**saved.provenance, **curvature_provenance(mapped, saved.risk)}
-    metrics = curvature_metrics(mapped, saved.risk, config.seed)
+    provenance = {**saved.provenance, **curvature_provenance(config.map, config.curvature, saved.risk)}
+    metrics = curvature_metrics(config.map, config.curvature, saved.risk, config.seed)
     begun = Result("profile", {}, provenance=provenance, facts=lengths(saved.path))
-    writer = ResultWriter(out, begun, resume=config.resume)
+    writer = ResultWriter(out, begun, resume=config.output.resume)
     measured = profile(
         saved.path,
         saved.risk,
-        np.linspace(0, 1, config.points),
-        tolerance=config.tolerance,
+        np.linspace(0, 1, config.verdict.points),
+        tolerance=config.verdict.tolerance,
         metrics=metrics,
         writer=writer,
         report=report,
@@ -71,13 +72,13 @@ def _profiled(
             outputs.at(plane),
             points=config.plane_points,
             provenance=provenance,
-            resume=config.resume,
+            resume=config.output.resume,
             report=report,
         )
     curved = [measured.sweeps[name] for name in ("path", "straight")]
     outputs.commit()
     return ProfileSummary(
-        **told(measured, config),  # type: ignore[arg-type]
+        **told(measured, config.verdict),  # type: ignore[arg-type]
         files=[*map(str, written), *(picture for file in written for picture in draw_result(file))],
-        **vars(curvature_figures(mapped, curved)),
+        **vars(curvature_figures(config.map, curved)),
     )

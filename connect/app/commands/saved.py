@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from connect.app.config import SavedPathOptions
+from connect.app.config import EnsembleConfig, ExportConfig, ProfileConfig
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.setting import Setting, open_setting
@@ -34,12 +34,15 @@ class SavedPath:
 
 
 def open_path(
-    options: SavedPathOptions, split: str | None = None, begun: FilePath | None = None, **settings: Any
+    config: ProfileConfig | EnsembleConfig | ExportConfig,
+    split: str | None = None,
+    begun: FilePath | None = None,
+    **settings: Any,
 ) -> SavedPath:
     """Read a path and what its networks need.
 
     Args:
-        options: the path and the problem.
+        config: the path and the problem.
         split: what is measured; by default everything.
         begun: a result that is to be resumed, whose batch size is kept if it is there.
         settings: what else belongs to the provenance.
@@ -47,27 +50,30 @@ def open_path(
     Raises:
         LandscapeError: the subclass says what is wrong.
     """
+    options, reading = config.saved, config.checkpoints
     saved = load_checkpoint(options.path)
-    base = load_network(options, options.base) if options.base else None
+    base = load_network(reading, options.base) if options.base else None
     known = saved.metadata.get("provenance") or {}
     if moved := known.get(MOVED_BUFFERS):
         raise ConfigError(
             f"{options.path} was fitted between checkpoints that differ in {', '.join(map(str, moved))}, which a path "
             "does not hold; it can be measured by connect fit alone."
         )
-    trainable = options.trainable or known.get("trainable")
+    trainable = config.problem.trainable or known.get("trainable")
     if not isinstance(trainable, str | None) or not isinstance(known.get("checkpoints", {}), Mapping):
         raise CheckpointError(f"{options.path} holds a provenance that connect fit does not write.")
     bearers = [saved, *([base] if base else [])]
-    setting = open_setting(replace(options, trainable=trainable), options, bearers, trust_code=options.trust_code)
+    setting = open_setting(
+        replace(config.problem, trainable=trainable), config.compute, bearers, trust_code=reading.trust_code
+    )
     if base:
         setting.load(base)
         _require_fitted_with(options.path, base, known)
     path = load_path(options.path, setting.space)
     if not base:
         _require_whole(options.path, setting.space, path)
-    statistics = Recomputed(setting.problem.data.splits["train"], setting.problem.loss, options.statistics_batch_size)
-    risk = setting.risk(options, statistics, setting.splits(split) if split else None, begun=begun)
+    statistics = Recomputed(setting.problem.data.splits["train"], setting.problem.loss, reading.statistics_batch_size)
+    risk = setting.risk(config.compute, statistics, setting.splits(split) if split else None, begun=begun)
     checkpoints: dict[str, Checkpoint] = {"path": saved} | ({"base": base} if base else {})
     provenance = setting.provenance(
         checkpoints,
@@ -75,10 +81,10 @@ def open_path(
         control_points=path.curve.control_points,
         fitted=dict(path.provenance),
         trainable=trainable,
-        precision=options.precision,
+        precision=config.compute.precision,
         split=split,
         batch_norm=statistics.name,
-        statistics_batch_size=options.statistics_batch_size,
+        statistics_batch_size=reading.statistics_batch_size,
         **risk.evaluation(),
         **settings,
     )

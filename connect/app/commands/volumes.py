@@ -14,11 +14,12 @@ from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
+from landscape.app.options import files_in
 from landscape.app.setting import Setting, open_setting
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result, Sweep
 from landscape.storage.store import ResultWriter, require_same_provenance
 from landscape.sweeps.driver import sweep
@@ -75,33 +76,37 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     """
     states = [f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
     place = OutputFiles.inside(config.out, _SIMPLEX, _MEASURED, *states)
-    with writing(place, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+    with writing(
+        place, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
+    ) as outputs:
         return _simplex(config, states, outputs, report)
 
 
 def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, report: Reporter) -> SimplexSummary:
     out = outputs.at(config.out)
-    recipe = fit_recipe(config)
-    checkpoints = [load_network(config, file) for file in config.minima]
+    recipe = fit_recipe(config.recipe, config.problem)
+    checkpoints = [load_network(config.checkpoints, file) for file in config.minima]
     for other in checkpoints[1:]:
         require_same_layout(checkpoints[0], other)
-    setting = open_setting(config, config, checkpoints, trust_code=config.trust_code)
+    setting = open_setting(config.problem, config.compute, checkpoints, trust_code=config.checkpoints.trust_code)
     networks = setting.load_all(checkpoints)
     require_spanning(networks.thetas, config.connecting)
-    statistics = setting.policy(config, networks)
-    if len(checkpoints) == 1 and config.batch_norm is None:
-        statistics = setting.policy(replace(config, batch_norm="recomputed"), networks)
-    risk = setting.risk(config, statistics, begun=out / _MEASURED if config.resume else None)
+    statistics = setting.policy(config.checkpoints, networks)
+    if len(checkpoints) == 1 and config.checkpoints.batch_norm is None:
+        statistics = setting.policy(replace(config.checkpoints, batch_norm="recomputed"), networks)
+    risk = setting.risk(config.compute, statistics, begun=out / _MEASURED if config.output.resume else None)
     provenance = setting.provenance(
         {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)},
         connecting=config.connecting,
         volume_weight=config.volume_weight,
         recipe=asdict(recipe),
         seed=config.seed,
-        trainable=config.trainable,
-        precision=config.precision,
+        trainable=config.problem.trainable,
+        precision=config.compute.precision,
     )
-    keepings = [Keeping(out / name, provenance, resume=config.resume, seconds=config.save_every) for name in states]
+    keepings = [
+        Keeping(out / name, provenance, resume=config.output.resume, seconds=config.save_every) for name in states
+    ]
     found = _trained(config, out / _SIMPLEX, setting, provenance)
     if found is None:
         found = fit_simplex(
@@ -121,7 +126,7 @@ def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, rep
         **provenance,
         "samples": config.samples,
         **setting.of_network({"batch_norm": statistics.name}),
-        "statistics_batch_size": config.statistics_batch_size,
+        "statistics_batch_size": config.checkpoints.statistics_batch_size,
         **risk.evaluation(),
     }
     return _measured(config, outputs, found, risk, measuring, report)
@@ -131,7 +136,7 @@ def _trained(
     config: SimplexConfig, file: FilePath, setting: Setting, provenance: dict[str, Any]
 ) -> SimplicialComplex | None:
     """What a resume finds finished."""
-    if not (config.resume and file.exists()):
+    if not (config.output.resume and file.exists()):
         return None
     saved = load_checkpoint(file)
     require_same_provenance(file, saved.metadata.get("provenance", {}), provenance)
@@ -157,7 +162,7 @@ def _measured(
     out = config.out / _MEASURED
     facts = {"log_volume": found.log_volume(), "minima": found.minima, "connecting": found.connecting}
     begun = Result("simplex", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(outputs.at(config.out) / _MEASURED, begun, resume=config.resume)
+    writer = ResultWriter(outputs.at(config.out) / _MEASURED, begun, resume=config.output.resume)
     corners = torch.eye(len(found.vertices), dtype=torch.float64)
     drawn = found.sample(config.samples, config.seed)
     places = {"vertices": corners, "inside": drawn}

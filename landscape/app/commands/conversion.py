@@ -4,10 +4,11 @@ from pathlib import Path
 
 from landscape.app.commands.summaries import FilesSummary
 from landscape.app.config import ConvertConfig
+from landscape.app.options import files_in
 from landscape.errors import ResultError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.foreign import save_foreign_result
-from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.outputs import OutputFiles, writing
 from landscape.storage.store import load_result, save_result, trusting
 
 
@@ -22,7 +23,7 @@ def convert(config: ConvertConfig, report: Reporter = silent) -> FilesSummary:
         ResultError: the file is no line or surface.
         ConfigError: the output is there already.
     """
-    with writing(OutputFiles.beside(config.out), read=paths_in(config), overwrite=config.overwrite) as outputs:
+    with writing(OutputFiles.beside(config.out), read=files_in(config), overwrite=config.overwrite) as outputs:
         _convert(config, outputs.at(config.out))
         outputs.commit()
     return FilesSummary(files=[str(config.out)])

@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from landscape.app.config import MapOptions
+from landscape.app.config import CurvatureOptions, MapOptions
+from landscape.app.options import values
 from landscape.curvature.walk import CurvatureWalk, Search
 from landscape.risk.empirical import EmpiricalRisk, SelectedRisk
 from landscape.storage.quantities import SECOND_SAMPLE
 from landscape.storage.results import Array, Sweep
 
 
-def curvature_metrics(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -> dict[str, CurvatureWalk]:
+def curvature_metrics(
+    asked: MapOptions, options: CurvatureOptions, risk: EmpiricalRisk, seed: int = 0
+) -> dict[str, CurvatureWalk]:
     """What measures the curvature of a risk's first split along with its loss; nothing where it is not asked for.
 
     Args:
+        asked: what is measured.
         options: parameters, samples and accuracy.
         risk: the loss.
         seed: of random vectors.
@@ -25,13 +29,12 @@ def curvature_metrics(options: MapOptions, risk: EmpiricalRisk, seed: int = 0) -
         ConfigError: the split has too few examples.
         ProblemError: no parameter is chosen.
     """
-    if not options.curvature:
+    if not asked.curvature:
         return {}
-    search = Search(
-        risk.space.select(options.parameters), options.tolerance, options.trace_products, options.vectors, seed
-    )
+    chosen = risk.space.select(options.parameters)
+    search = Search(chosen, options.tolerance, asked.trace_products, options.vectors, seed)
     samples = {"": sampled(options.samples, risk)}
-    if options.second_sample:
+    if asked.second_sample:
         samples[SECOND_SAMPLE] = sampled(options.samples, risk, 1)
     return {name: CurvatureWalk(sample, search) for name, sample in samples.items()}
 
@@ -41,12 +44,12 @@ def sampled(samples: int | None, risk: SelectedRisk, part: int = 0) -> SelectedR
     return risk.select(sample=samples, part=part) if samples else risk
 
 
-def curvature_provenance(options: MapOptions, risk: EmpiricalRisk) -> dict[str, Any]:
+def curvature_provenance(asked: MapOptions, options: CurvatureOptions, risk: EmpiricalRisk) -> dict[str, Any]:
     """The settings that the curvature of a risk follows from; nothing where it is not asked for."""
-    if not options.curvature:
+    if not asked.curvature:
         return {}
-    names = ("parameters", "tolerance", "samples", "second_sample", "trace_products", "vectors")
-    return {"curvature": {"split": risk.splits[0], **{name: getattr(options, name) for name in names}}}
+    settings = {name: value for name, value in {**values(asked), **values(options)}.items() if name != "curvature"}
+    return {"curvature": {"split": risk.splits[0], **settings}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +84,11 @@ class CurvatureFigures:
         return told + "\n"
 
 
-def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> CurvatureFigures:
+def curvature_figures(asked: MapOptions, sweeps: Sequence[Sweep]) -> CurvatureFigures:
     """What sweeps say of the curvature."""
-    if not options.curvature:
+    if not asked.curvature:
         return CurvatureFigures()
-    samples = ["", SECOND_SAMPLE] if options.second_sample else [""]
+    samples = ["", SECOND_SAMPLE] if asked.second_sample else [""]
 
     def all_of(quantity: str, sample: str = "") -> Array:
         return np.concatenate([sweep[quantity, sample].ravel() for sweep in sweeps])
@@ -100,7 +103,7 @@ def curvature_figures(options: MapOptions, sweeps: Sequence[Sweep]) -> Curvature
         max_eig=float(highest.max()) if highest.size else float("nan"),
         min_eig=float(lowest.min()) if lowest.size else float("nan"),
         unconverged=int((~converged).sum()),
-        sampling_error=(differing("max_eig"), differing("min_eig")) if options.second_sample else None,
+        sampling_error=(differing("max_eig"), differing("min_eig")) if asked.second_sample else None,
     )
 
 

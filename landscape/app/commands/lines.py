@@ -17,13 +17,14 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import at_point, loss_range, wrote
 from landscape.app.config import LineConfig
+from landscape.app.options import files_in
 from landscape.app.setting import Networks, Setting, open_setting
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import unrelated_seeds
 from landscape.space.directions import normalise, random_direction, require_length
 from landscape.space.slices import Line, Rays, Slice
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.driver import sweep
@@ -62,7 +63,10 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     with writing(
-        OutputFiles.beside(config.out), read=paths_in(config), resume=config.resume, overwrite=config.overwrite
+        OutputFiles.beside(config.out),
+        read=files_in(config),
+        resume=config.output.resume,
+        overwrite=config.output.overwrite,
     ) as outputs:
         return _line(config, outputs, report)
 
@@ -73,31 +77,35 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
     values = config.range or (BETWEEN if config.b else AROUND)
     t = parse_axis(values, "--range")
     named = {"a": config.a} | ({"b": config.b} if config.b else {})
-    checkpoints = {name: load_network(config, path) for name, path in named.items()}
-    setting = open_setting(config, config, list(checkpoints.values()), trust_code=config.trust_code)
+    checkpoints = {name: load_network(config.checkpoints, path) for name, path in named.items()}
+    setting = open_setting(
+        config.problem, config.compute, list(checkpoints.values()), trust_code=config.checkpoints.trust_code
+    )
     networks = setting.load_all(list(checkpoints.values()))
-    statistics = setting.policy(config, networks)
-    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
+    statistics = setting.policy(config.checkpoints, networks)
+    risk = setting.risk(
+        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
+    )
     where, how = _slice(config, setting, networks)
-    metrics = curvature_metrics(config, risk, config.seed)
+    metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
     provenance = setting.provenance(
         checkpoints,
         range=values,
         directions=config.directions,
         normalise=how,
-        biases=config.biases,
-        seed=None if config.b and not config.curvature else config.seed,
-        **curvature_provenance(config, risk),
+        biases=config.direction.biases,
+        seed=None if config.b and not config.map.curvature else config.direction.seed,
+        **curvature_provenance(config.map, config.curvature, risk),
         batch_norm=statistics.name,
-        statistics_batch_size=config.statistics_batch_size,
+        statistics_batch_size=config.checkpoints.statistics_batch_size,
         split=config.split,
-        precision=config.precision,
-        trainable=config.trainable,
+        precision=config.compute.precision,
+        trainable=config.problem.trainable,
         **risk.evaluation(),
     )
     facts = {"names": {name: path.stem for name, path in named.items()}}
     begun = Result("line", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(out, begun, resume=config.resume)
+    writer = ResultWriter(out, begun, resume=config.output.resume)
     writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, networks.thetas, strict=True)})
     axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
     measured = sweep(risk, where, axes, metrics=metrics, writer=writer, report=report)
@@ -109,7 +117,7 @@ def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary
         min_loss=low,
         max_loss=high,
         files=[str(config.out), *draw(config.out)],
-        **vars(curvature_figures(config, [measured])),
+        **vars(curvature_figures(config.map, [measured])),
     )
 
 
@@ -120,12 +128,12 @@ def _slice(config: LineConfig, setting: Setting, networks: Networks) -> tuple[Sl
         if (a == b).all():
             raise ConfigError(f"{config.a} and {config.b} hold the same weights; no line leads from one to the other.")
         return Line(a, b), None
-    theta, how = networks.thetas[0], config.normalise or "filter"
-    seeds = unrelated_seeds(config.seed, config.directions)
+    theta, how = networks.thetas[0], config.direction.normalise or "filter"
+    seeds = unrelated_seeds(config.direction.seed, config.directions)
 
     def direction(index: int) -> torch.Tensor:
         drawn = normalise(
-            random_direction(setting.space, seeds[index]), theta, setting.space, how, biases=config.biases
+            random_direction(setting.space, seeds[index]), theta, setting.space, how, biases=config.direction.biases
         )
         return require_length(drawn)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from landscape.app.commands.summaries import FilesSummary, distinct_names
 from landscape.app.config import FLAT_STYLES, PLANE_STYLES, CompareConfig, DrawingOptions, PlotConfig
+from landscape.app.options import files_in
 from landscape.errors import ConfigError, ResultError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.files import write_atomically
-from landscape.storage.outputs import OutputFiles, paths_in, writing
+from landscape.storage.outputs import OutputFiles, writing
 from landscape.storage.quantities import name_of
 from landscape.storage.results import Result, Sweep
 from landscape.storage.store import load_result, trusting
@@ -31,7 +32,7 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
         ResultError: the file is no result that is drawn here, or nothing is measured yet.
         ConfigError: a style or a quantity is none that the result has.
     """
-    return FilesSummary(files=draw(config.result, config, config.out, config.format))
+    return FilesSummary(files=draw(config.result, config.drawing, config.out, config.format))
 
 
 def draw(
@@ -179,7 +180,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
     Raises:
         ConfigError, ResultError: a file or a name is wrong, or the results are not of one kind.
     """
-    with writing(OutputFiles.beside(config.out), read=paths_in(config), overwrite=config.overwrite) as outputs:
+    with writing(OutputFiles.beside(config.out), read=files_in(config), overwrite=config.overwrite) as outputs:
         _compare(config, outputs.at(config.out))
         outputs.commit()
     return FilesSummary(files=[str(config.out)])
@@ -201,20 +202,20 @@ def _comparison(config: CompareConfig, results: Sequence[Result]) -> "Figure":
     flat = {set(sweep.dims) == {"y", "x"} for sweep in sweeps}
     if len(flat) > 1:
         raise ConfigError("lines and surfaces cannot be compared in one figure; name files of one kind.")
-    if flat == {False} and (config.quantity or config.style):
+    if flat == {False} and (config.drawing.quantity or config.drawing.style):
         raise ConfigError("lines show every loss and accuracy in one style; leave out --quantity and --style.")
-    quantity = _quantity(config.quantity, sweeps[0])
+    quantity = _quantity(config.drawing.quantity, sweeps[0])
     for path, sweep in zip(config.results, sweeps, strict=True):
         if quantity not in _quantities(sweep):
             raise ConfigError(f"{path} holds no {quantity}; it has {', '.join(_quantities(sweep))}.")
-    (style,) = config.styles(*_flat_styles(quantity))
+    (style,) = config.drawing.styles(*_flat_styles(quantity))
     return figures.panels_figure(
         sweeps,
         config.labels or distinct_names(config.results),
         [figures.error_note(result) for result in results],
         quantity,
         style=style,
-        look=_look(config),
+        look=_look(config.drawing),
         columns=config.columns,
         caption=_common(results, None if flat == {False} else quantity),
         true_shape=all(figures.shares_unit(result) for result in results),

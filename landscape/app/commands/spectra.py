@@ -17,6 +17,7 @@ from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import HessianConfig
+from landscape.app.options import files_in
 from landscape.app.setting import open_setting
 from landscape.curvature.density import spectral_density
 from landscape.curvature.lanczos import lanczos
@@ -29,7 +30,7 @@ from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result, Sweep
 from landscape.storage.store import ResultWriter
 
@@ -90,41 +91,45 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         LandscapeError: the subclass says what else is wrong.
     """
     places = [OutputFiles.beside(config.out, _vectors_file(config.out).name)] if config.out else []
-    with writing(*places, read=paths_in(config), resume=config.resume, overwrite=config.overwrite) as outputs:
+    with writing(
+        *places, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
+    ) as outputs:
         return _spectrum(config, outputs, report)
 
 
 def _spectrum(config: HessianConfig, outputs: Outputs, report: Reporter) -> HessianSummary:
     started = perf_counter()
     out = outputs.at(config.out) if config.out else None
-    checkpoint = load_network(config, config.checkpoint)
-    setting = open_setting(config, config, [checkpoint], trust_code=config.trust_code)
+    checkpoint = load_network(config.checkpoints, config.checkpoint)
+    setting = open_setting(config.problem, config.compute, [checkpoint], trust_code=config.checkpoints.trust_code)
     networks = setting.load_all([checkpoint])
     theta, space = networks.thetas[0], setting.space
-    statistics = setting.policy(config, networks)
-    restriction = Restriction(space.select(config.parameters))
-    whole = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
-    risk = sampled(config.samples, whole)
+    statistics = setting.policy(config.checkpoints, networks)
+    restriction = Restriction(space.select(config.curvature.parameters))
+    whole = setting.risk(
+        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
+    )
+    risk = sampled(config.curvature.samples, whole)
     provenance = setting.provenance(
         {"checkpoint": checkpoint},
         matrix=config.matrix,
-        parameters=config.parameters,
-        tolerance=config.tolerance,
-        samples=config.samples,
+        parameters=config.curvature.parameters,
+        tolerance=config.curvature.tolerance,
+        samples=config.curvature.samples,
         top=config.top,
         probes=config.probes,
         steps=config.steps,
         trace_products=config.trace_products,
-        vectors=config.vectors,
+        vectors=config.curvature.vectors,
         seed=config.seed,
         batch_norm=statistics.name,
-        statistics_batch_size=config.statistics_batch_size,
+        statistics_batch_size=config.checkpoints.statistics_batch_size,
         split=config.split,
-        precision=config.precision,
-        trainable=config.trainable,
+        precision=config.compute.precision,
+        trainable=config.problem.trainable,
         **risk.evaluation(),
     )
-    writer = ResultWriter(out, Result("spectrum", {}, provenance=provenance), resume=config.resume)
+    writer = ResultWriter(out, Result("spectrum", {}, provenance=provenance), resume=config.output.resume)
     measured = _Stages(config, risk, theta, restriction, writer, report)
     unwritten = out is not None and not _vectors_file(out).exists()
     measured.run("ends", _MOST, partial(_ends, config, space, restriction, checkpoint, out), again=unwritten)
@@ -210,9 +215,9 @@ def _ends(
         probe(0),
         top=config.top,
         bottom=config.top,
-        tolerance=config.tolerance,
+        tolerance=config.curvature.tolerance,
         most_products=_MOST * config.top,
-        most_vectors=config.vectors,
+        most_vectors=config.curvature.vectors,
     )
     if out:
         vectors = {
@@ -237,7 +242,7 @@ def _trace(config: HessianConfig, product: Product, probe: Probe) -> Mapping[str
 
 def _layers(config: HessianConfig, space: ParameterSpace, product: Product, probe: Probe) -> Mapping[str, Any]:
     """Each chosen tensor's own block: its trace, from products that all share, and its largest eigenvalue."""
-    chosen = space.select(config.parameters)
+    chosen = space.select(config.curvature.parameters)
     segments = [segment for segment in space.segments if chosen[segment.offset]]
     edges = np.cumsum([0, *(segment.size for segment in segments)]).tolist()
     places = {segment.name: slice(*ends) for segment, ends in zip(segments, pairwise(edges), strict=True)}
@@ -249,7 +254,12 @@ def _layers(config: HessianConfig, space: ParameterSpace, product: Product, prob
         inside[place] = True
         own = Restriction(inside)
         found = lanczos(
-            own.block(product), own.restrict(start), top=1, bottom=0, tolerance=config.tolerance, most_products=_MOST
+            own.block(product),
+            own.restrict(start),
+            top=1,
+            bottom=0,
+            tolerance=config.curvature.tolerance,
+            most_products=_MOST,
         )
         blocks[name] = {"top": float(found.top), "trace": traces[name].value, "trace_error": traces[name].error}
     return {"blocks": blocks}

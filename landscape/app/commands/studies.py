@@ -6,7 +6,7 @@ Every step is the command of the same name with a file of its own, so a study th
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from landscape.app.config import (
     TrainConfig,
     TrajectoryConfig,
 )
+from landscape.app.options import flags, values
 from landscape.app.problems import read_problem_file, require_problem
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.problems.specification import overridden
@@ -119,7 +120,8 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
     place = OutputFiles.inside(
         config.out, *names, extras=_extras(config.study.stem), label=config.study.stem, stepwise=True
     )
-    with writing(place, read=[config.study], resume=config.resume, overwrite=config.overwrite) as outputs:
+    keeping = config.output
+    with writing(place, read=[config.study], resume=keeping.resume, overwrite=keeping.overwrite) as outputs:
         return _run(config, outputs, report)
 
 
@@ -172,19 +174,19 @@ def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Ste
         raise ConfigError(f"{config.study}: there are no networks; name some, each with a model.")
     shared = {key: content[key] for key in _PROBLEM if key in content}
     found = {}
-    for name, values in networks.items():
+    for name, given in networks.items():
         place = f"{config.study}: network {str(name)!r}"
-        own = _mapping(values or {}, place)
+        own = _mapping(given or {}, place)
         _require_known(own, _NETWORK, place)
         recipe = _mapping(content.get("train", {}), f"{config.study}: train") | _mapping(own.get("train", {}), place)
-        _require_known(recipe, tuple(RecipeOptions.__dataclass_fields__), f"{place}: train")
+        _require_known(recipe, tuple(flags(RecipeOptions)), f"{place}: train")
         snapshots = {"snapshots": str(_snapshots(config, name))} if "trajectory" in content else {}
         problem = {**shared, **{key: value for key, value in own.items() if key in _PROBLEM}}
         options = {**problem, **recipe, **snapshots, "seed": own.get("seed", 0)}
         training = _built(TrainConfig, config, options, _file(config, "networks", name, ".safetensors"), place)
         with _blaming(place):
-            require_problem(training)
-            Recipe().updated(training.recipe_values(), "train")
+            require_problem(training.problem)
+            Recipe().updated(values(training.recipe))
         found[str(name)] = Step(place, str(name), train, training)
     return found
 
@@ -198,29 +200,29 @@ def _measures(
     steps = []
     for part in given if isinstance(given, list) else [given]:
         place = f"{config.study}: {section}"
-        values = _mapping(part or {}, place)
-        _require_known(values, [*(f.name for f in fields(kind) if f.name not in _OWN), "name"], place)
-        values |= {"trainable": content["trainable"]} if "trainable" in content else {}
+        asked = _mapping(part or {}, place)
+        _require_known(asked, [*(word for word in flags(kind) if word not in _OWN), "name"], place)
+        asked |= {"trainable": content["trainable"]} if "trainable" in content else {}
         if section == "trajectory":
-            values.setdefault(subject, list(trainings))
-        for network in [values[subject]] if subject in values else list(trainings):
-            told = {key: _resolved(config, key, value, trainings, place) for key, value in values.items()}
+            asked.setdefault(subject, list(trainings))
+        for network in [asked[subject]] if subject in asked else list(trainings):
+            told = {key: _resolved(config, key, value, trainings, place) for key, value in asked.items()}
             told[subject] = _resolved(config, subject, network, trainings, place)
             about = [*network[:1]] if isinstance(network, list) else [network]
-            about += [values[key] for key in ("a", "b") if key in values]
-            told = {**told, **_problem([trainings[str(name)] for name in about], values, place)}
+            about += [asked[key] for key in ("a", "b") if key in asked]
+            told = {**told, **_problem([trainings[str(name)] for name in about], asked, place)}
             name = str(told.pop("name", None) or ("all" if isinstance(network, list) else network))
             step: Any = _built(kind, config, told, _file(config, section, name, ".h5"), place)
             steps.append(Step(place, name, command, step))
     return steps
 
 
-def _problem(trainings: Sequence[Step], values: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _problem(trainings: Sequence[Step], asked: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The problem of the networks that a step is about, in the words of the study and not of the networks' files.
 
     Args:
         trainings: how they are trained.
-        values: what the section says, which comes first.
+        asked: what the section says, which comes first.
         place: the section, for errors.
 
     Raises:
@@ -229,15 +231,16 @@ def _problem(trainings: Sequence[Step], values: Mapping[str, Any], place: str) -
     if not trainings:
         return {}
     first, *others = trainings
-    problem = {key: getattr(first.config, key) for key in _PROBLEM if key != "trainable"}
+    problem = {key: getattr(first.config.problem, key) for key in _PROBLEM if key != "trainable"}
     for other in others:
-        differing = [key for key, value in problem.items() if getattr(other.config, key) != value and key not in values]
+        its = values(other.config.problem)
+        differing = [key for key, value in problem.items() if its[key] != value and key not in asked]
         if differing:
             raise ConfigError(
                 f"{place}: {first.name} and {other.name} differ in {differing[0]}; say which one counts, by "
                 f"{differing[0]!r} in this section."
             )
-    return overridden(problem, {key: values[key] for key in problem if key in values})
+    return overridden(problem, {key: asked[key] for key in problem if key in asked})
 
 
 def _comparisons(config: StudyConfig, content: Mapping[str, Any], measures: Sequence[Step]) -> list[Step]:
@@ -245,16 +248,16 @@ def _comparisons(config: StudyConfig, content: Mapping[str, Any], measures: Sequ
     if "compare" not in content:
         return []
     place = f"{config.study}: compare"
-    values = _mapping(content["compare"] or {}, place)
-    _require_known(values, [f.name for f in fields(CompareConfig) if f.name not in (*_OWN, "results")], place)
+    asked = _mapping(content["compare"] or {}, place)
+    _require_known(asked, [word for word in flags(CompareConfig) if word not in (*_OWN, "results")], place)
     steps = []
     for command, name in ((surface, "surfaces"), (line, "lines")):
         compared = [step for step in measures if step.command is command]
         if len(compared) > 1:
-            own = {"labels": [step.name for step in compared], **values}
+            own = {"labels": [step.name for step in compared], **asked}
             own["results"] = [str(step.config.out) for step in compared]
             out = config.out / f"{config.study.stem}_{name}.png"
-            replacing = {"overwrite": config.overwrite or config.resume}
+            replacing = {"overwrite": config.output.overwrite or config.output.resume}
             steps.append(
                 Step(place, name, compare, _parsed(CompareConfig, {**own, **replacing, "out": str(out)}, place))
             )
@@ -287,18 +290,16 @@ def _file(config: StudyConfig, folder: str, name: Any, suffix: str) -> Path:
     return config.out / folder / (re.sub(r"[^\w.=+-]+", "-", str(name)) + suffix)
 
 
-def _built(kind: type[_Config], config: StudyConfig, values: Mapping[str, Any], out: Path, place: str) -> _Config:
+def _built(kind: type[_Config], config: StudyConfig, asked: Mapping[str, Any], out: Path, place: str) -> _Config:
     """A step's configuration: what the study was told of devices, data and old files, under its own values."""
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    told = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in {"study", "out"}}
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in told.items() if name in known}
-    return _parsed(kind, {**told, **values, "out": str(out)}, place)
+    shared = {word: value for word, value in values(config).items() if word in flags(kind)}
+    return _parsed(kind, {**shared, **asked, "out": out}, place)
 
 
-def _parsed(kind: type[_Config], values: Mapping[str, Any], place: str) -> _Config:
+def _parsed(kind: type[_Config], words: Mapping[str, Any], place: str) -> _Config:
     """A configuration from plain values, whose types it checks."""
     with _blaming(place):
-        return kind(**{key: value for key, value in values.items() if value is not None})
+        return kind(**{word: value for word, value in words.items() if value is not None})
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
+from landscape.app.options import files_in
 from landscape.app.setting import Networks, Setting, open_setting
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Restriction
@@ -32,7 +33,7 @@ from landscape.space.planes import Scaling, plane_towards, principal_plane, rand
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
 from landscape.storage.checkpoints import Checkpoint, fingerprint_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Array, Result, Sweep, interpolated
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.adaptive import Refined
@@ -77,8 +78,8 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     places = [OutputFiles.beside(config.out), *([OutputFiles.beside(config.save_axes)] if config.save_axes else [])]
-    read = [*paths_in(config, but=("out", "save_axes")), Path(config.axes)]
-    with writing(*places, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+    read = [*files_in(config, but=("out", "save_axes")), Path(config.axes)]
+    with writing(*places, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
         return _surface(config, outputs, report)
 
 
@@ -87,13 +88,15 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     out = outputs.at(config.out)
     given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
     role, others = ("through", config.through) if config.through else ("towards", config.towards)
-    centre, *rest = (load_network(config, path) for path in (config.checkpoint, *others))
-    marked = [load_as(config, path) for path in config.project]
-    setting = open_setting(config, config, [centre], trust_code=config.trust_code)
+    centre, *rest = (load_network(config.checkpoints, path) for path in (config.checkpoint, *others))
+    marked = [load_as(config.checkpoints, path) for path in config.project]
+    setting = open_setting(config.problem, config.compute, [centre], trust_code=config.checkpoints.trust_code)
     networks = setting.load_all([centre, *rest])
-    statistics = setting.policy(config, networks)
-    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
-    metrics = curvature_metrics(config, risk, config.seed)
+    statistics = setting.policy(config.checkpoints, networks)
+    risk = setting.risk(
+        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
+    )
+    metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
     planes, eigenvalues = _planes(config, setting, risk, networks)
     plane = next(iter(planes.values()))
     projections = _projections(config, plane, setting, networks, marked)
@@ -107,15 +110,15 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         y=config.y,
         points=config.points,
         **_axes_provenance(config, plane),
-        biases=config.biases,
+        biases=config.direction.biases,
         batch_norm=statistics.name,
-        statistics_batch_size=config.statistics_batch_size,
+        statistics_batch_size=config.checkpoints.statistics_batch_size,
         draws=config.draws,
         split=config.split,
         adaptive=config.adaptive,
-        **curvature_provenance(config, risk),
-        precision=config.precision,
-        trainable=config.trainable,
+        **curvature_provenance(config.map, config.curvature, risk),
+        precision=config.compute.precision,
+        trainable=config.problem.trainable,
         **risk.evaluation(),
     )
     facts = {
@@ -123,7 +126,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         "polylines": [name for name, found in projections.items() if found.is_curve],
         **eigenvalues,
     }
-    writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.resume)
+    writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.output.resume)
     if config.save_axes:
         _save_axes(outputs.at(config.save_axes), config, setting, plane)
     writer.note({"at_a": at_point(risk, networks.thetas[0])})
@@ -142,7 +145,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         files=[str(config.out), *saved, *draw(config.out)],
         grid=sum(swept.done.size for swept in sweeps),
         error=max(errors) if errors else None,
-        **vars(curvature_figures(config, sweeps)),
+        **vars(curvature_figures(config.map, sweeps)),
     )
 
 
@@ -168,9 +171,9 @@ def _measure(
 
 def _scaling(config: SurfaceConfig) -> Scaling | None:
     """What the flags say of scaling; None where they leave it to the axes."""
-    if config.normalise is None and (config.axes != "random" or not config.biases):
+    if config.direction.normalise is None and (config.axes != "random" or not config.direction.biases):
         return None
-    return Scaling(config.normalise or "filter", config.biases)
+    return Scaling(config.direction.normalise or "filter", config.direction.biases)
 
 
 def _planes(
@@ -179,7 +182,7 @@ def _planes(
     """The planes by the names of their sweeps, and the eigenvalues that axes along eigenvectors belong to."""
     theta, space, scaling = networks.thetas[0], setting.space, _scaling(config)
     if config.draws > 1:
-        seeds = range(config.seed, config.seed + config.draws)
+        seeds = range(config.direction.seed, config.direction.seed + config.draws)
         return {f"seed {seed}": random_plane(theta, space, seed, scaling) for seed in seeds}, {}
     if config.axes in EIGENVECTOR_AXES:
         directions, values = _eigenvectors(config, risk, theta)
@@ -191,9 +194,9 @@ def _plane(config: SurfaceConfig, space: ParameterSpace, thetas: torch.Tensor, s
     if config.through:
         return Plane.through(*thetas)
     if config.axes == "random":
-        return random_plane(thetas[0], space, config.seed, scaling)
+        return random_plane(thetas[0], space, config.direction.seed, scaling)
     if config.axes == "difference":
-        return plane_towards(thetas, space, config.seed, scaling)
+        return plane_towards(thetas, space, config.direction.seed, scaling)
     if config.axes == "pca":
         return principal_plane(thetas, space, scaling)[0]
     return Plane(thetas[0], *read_directions(Path(config.axes), space))
@@ -203,24 +206,26 @@ def _eigenvectors(
     config: SurfaceConfig, risk: EmpiricalRisk, theta: torch.Tensor
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], list[float]]:
     """Two unit eigenvectors of the Hessian at the centre, of the two largest eigenvalues or of both ends, and these."""
-    restriction = Restriction(risk.space.select(config.parameters))
-    start = restriction.random(torch.Generator().manual_seed(config.seed), theta)
+    restriction = Restriction(risk.space.select(config.curvature.parameters))
+    start = restriction.random(torch.Generator().manual_seed(config.direction.seed), theta)
     top = 2 if config.axes == "top-eigenvectors" else 1
-    with sampled(config.samples, risk).at(theta) as here:
+    with sampled(config.curvature.samples, risk).at(theta) as here:
         found = lanczos(
             restriction.block(here.hessian(restriction.chosen)),
             start,
             top=top,
             bottom=2 - top,
-            tolerance=config.tolerance,
-            most_vectors=config.vectors,
+            tolerance=config.curvature.tolerance,
+            most_vectors=config.curvature.vectors,
         )
     values = torch.cat([found.top, found.bottom])
     if len(values) < 2:
-        raise ConfigError(f"--axes {config.axes}: --parameters {config.parameters} are fewer than two numbers.")
+        raise ConfigError(
+            f"--axes {config.axes}: --parameters {config.curvature.parameters} are fewer than two numbers."
+        )
     if not found.converged:
         raise ConfigError(
-            f"--axes {config.axes}: the eigenvectors were not found to --tolerance {config.tolerance} in "
+            f"--axes {config.axes}: the eigenvectors were not found to --tolerance {config.curvature.tolerance} in "
             f"{found.products} products; name a larger one."
         )
     x, y = restriction.extend(torch.cat([found.top_vectors, found.bottom_vectors]))
@@ -233,7 +238,7 @@ def _save_axes(file: Path, config: SurfaceConfig, setting: Setting, plane: Plane
     Raises:
         ConfigError: a file of that name holds other directions.
     """
-    if config.resume and file.exists():
+    if config.output.resume and file.exists():
         known = read_directions(file, setting.space)
         if not all(torch.equal(a, b) for a, b in zip(known, plane.axes, strict=True)):
             raise ConfigError(f"{file} holds other directions; name another file with --save-axes.")
@@ -252,7 +257,7 @@ def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
         "axes": "through" if config.through else named,
         "axes_fingerprint": None if known else fingerprint_tensors(dict(zip("xy", plane.axes, strict=True))),
         "normalise": scaling.how if scaling else "filter" if config.axes == "random" and drawn else "none",
-        "seed": config.seed if drawn or config.curvature or config.axes in EIGENVECTOR_AXES else None,
+        "seed": config.direction.seed if drawn or config.map.curvature or config.axes in EIGENVECTOR_AXES else None,
     }
 
 

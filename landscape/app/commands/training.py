@@ -12,12 +12,13 @@ import torch
 
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import TrainConfig
-from landscape.app.problems import recipe_section
+from landscape.app.options import files_in
+from landscape.app.problems import named_recipe
 from landscape.app.setting import Setting, open_setting
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.store import require_same_provenance
 from landscape.training.descent import Combination, SinglePoint, descend
 from landscape.training.keeping import Keeping
@@ -65,8 +66,8 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     places = [OutputFiles.beside(config.out, _state_file(config.out).name)]
     if config.snapshots:
         places.append(OutputFiles.inside(config.snapshots, series={"": _SNAPSHOT}, label="snapshots"))
-    read = paths_in(config, but=("out", "snapshots"))
-    with writing(*places, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+    read = files_in(config, but=("out", "snapshots"))
+    with writing(*places, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
         return _train(config, outputs, report)
 
 
@@ -77,23 +78,26 @@ def _state_file(out: Path) -> Path:
 def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSummary:
     started = perf_counter()
     out = outputs.at(config.out)
-    recipe = Recipe().updated(recipe_section(config, "train"), f"{config.problem}: train")
-    recipe = recipe.updated(config.recipe_values(), "the flags")
-    setting = open_setting(config, config, seed=config.seed)
+    recipe = named_recipe(Recipe(), config.recipe, config.problem, "train")
+    setting = open_setting(config.problem, config.compute, seed=config.seed)
     space, problem = setting.space, setting.problem
     provenance = setting.provenance(
-        {}, recipe=asdict(recipe), seed=config.seed, trainable=config.trainable, precision=config.precision
+        {},
+        recipe=asdict(recipe),
+        seed=config.seed,
+        trainable=config.problem.trainable,
+        precision=config.compute.precision,
     )
-    keeping = Keeping(_state_file(out), provenance, resume=config.resume)
-    if config.resume and out.exists() and not keeping.path.exists():
+    keeping = Keeping(_state_file(out), provenance, resume=config.output.resume)
+    if config.output.resume and out.exists() and not keeping.path.exists():
         finished = _finished(config, out, provenance)
         outputs.commit()
         return finished
     carried = {"problem": setting.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
     snapshots = _snapshot_writer(outputs.at(config.snapshots), setting, carried) if config.snapshots else None
-    risk = EmpiricalRisk(space, problem, batch_size=config.eval_batch_size, precision=config.precision)
+    risk = EmpiricalRisk(space, problem, batch_size=config.compute.eval_batch_size, precision=config.compute.precision)
     start = space.theta.clone()
-    if snapshots and not (config.resume and keeping.path.exists()):
+    if snapshots and not (config.output.resume and keeping.path.exists()):
         snapshots(0, start[None])
     descent = descend(
         risk,

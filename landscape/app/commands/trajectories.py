@@ -13,13 +13,14 @@ from landscape.app.checkpoints import load_network
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import distinct_names, wrote
 from landscape.app.config import TrajectoryConfig
+from landscape.app.options import files_in
 from landscape.app.setting import open_setting
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.planes import principal_plane
 from landscape.space.projections import project
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES
-from landscape.storage.outputs import OutputFiles, Outputs, paths_in, writing
+from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter
 from landscape.sweeps.driver import sweep
@@ -69,9 +70,9 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     groups = _trajectories(config.snapshots)
-    read = [*paths_in(config), *(path for paths in groups.values() for path in paths)]
+    read = [*files_in(config), *(path for paths in groups.values() for path in paths)]
     files = OutputFiles.beside(config.out)
-    with writing(files, read=read, resume=config.resume, overwrite=config.overwrite) as outputs:
+    with writing(files, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
         return _trajectory(config, groups, outputs, report)
 
 
@@ -81,12 +82,12 @@ def _trajectory(
     started = perf_counter()
     out = outputs.at(config.out)
     given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-    loaded = [load_network(config, path) for paths in groups.values() for path in paths]
+    loaded = [load_network(config.checkpoints, path) for paths in groups.values() for path in paths]
     end = len(next(iter(groups.values()))) - 1
-    setting = open_setting(config, config, [loaded[end]], trust_code=config.trust_code)
+    setting = open_setting(config.problem, config.compute, [loaded[end]], trust_code=config.checkpoints.trust_code)
     order = [end, *(index for index in range(len(loaded)) if index != end)]
     networks = setting.load_all([loaded[index] for index in order])
-    statistics = setting.policy(config, networks)
+    statistics = setting.policy(config.checkpoints, networks)
     plane, shares = principal_plane(networks.thetas, setting.space)
     seen = project(plane, networks.thetas)
     place = np.argsort(order)
@@ -94,7 +95,9 @@ def _trajectory(
     marks = dict(zip(groups, np.split(seen.coordinates[place], edges), strict=True))
     distances = dict(zip(groups, np.split(seen.distances[place], edges), strict=True))
     longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
-    risk = setting.risk(config, statistics, setting.splits(config.split), begun=out if config.resume else None)
+    risk = setting.risk(
+        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
+    )
     provenance = setting.provenance(
         {},
         trajectories=[[name, len(paths)] for name, paths in groups.items()],
@@ -104,10 +107,10 @@ def _trajectory(
         y=config.y,
         points=config.points,
         batch_norm=statistics.name,
-        statistics_batch_size=config.statistics_batch_size,
+        statistics_batch_size=config.checkpoints.statistics_batch_size,
         split=config.split,
-        precision=config.precision,
-        trainable=config.trainable,
+        precision=config.compute.precision,
+        trainable=config.problem.trainable,
         **risk.evaluation(),
     )
     facts = {
@@ -116,7 +119,7 @@ def _trajectory(
         "longest": longest,
     }
     begun = Result("trajectory", {}, marks, provenance, facts)
-    writer = ResultWriter(out, begun, resume=config.resume)
+    writer = ResultWriter(out, begun, resume=config.output.resume)
     axes = axes_around(np.concatenate(list(marks.values())), max(config.points, 2)) | given
     if config.points:
         sweep(risk, plane, axes, writer=writer, report=report)

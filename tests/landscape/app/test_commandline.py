@@ -242,7 +242,7 @@ def test_errors_are_two_lines_and_exit_code_2(call, tmp_path, monkeypatch, argum
         ("model: mlp\ndata: digits\nmodel_args: 3", "expected a mapping"),
         ("model: mlp\ndata: digits\ntrain: 3", "expected a mapping"),
         ("model: mlp\ndata: digits\ntrain: {speed: 3}", "unknown key 'speed'"),
-        ("model: mlp\ndata: digits\ntrain: {lr: fast}", "lr is 'fast', expected float"),
+        ("model: mlp\ndata: digits\ntrain: {lr: fast}", "lr is 'fast', expected a number"),
         ("model: mlp\ndata: digits\ntrain: {schedule: magic}", "schedule is 'magic'"),
     ],
 )

@@ -1,6 +1,7 @@
 """What options take: values of the declared types, from the command line, a file or a script."""
 
 import dataclasses
+from dataclasses import MISSING
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import connect.app.config
 from connect.app import cli as connect_cli
 from landscape import SurfaceConfig, TrainConfig, TrajectoryConfig
 from landscape.app import cli as landscape_cli
-from landscape.app.options import Options, declared_types
+from landscape.app.config import ProblemOptions
+from landscape.app.options import Options, flags, stated, values
 from landscape.errors import ConfigError
 
 COMMANDS = [
@@ -31,19 +33,19 @@ def test_text_is_a_path_wherever_one_is_declared():
 @pytest.mark.parametrize("config", sorted({command.config for *_, command in COMMANDS}, key=str))
 def test_every_configuration_takes_text_for_its_paths(config):
     assert issubclass(config, Options)
-    hints = declared_types(config)
-    given = {f.name: "t.safetensors" for f in dataclasses.fields(config) if f.default is dataclasses.MISSING}
+    known = flags(config)
+    given = {word: "t.safetensors" for word, flag in known.items() if flag.default is MISSING}
     given |= {"out": {"ExportConfig": "o.safetensors", "TrainConfig": "o.safetensors", "CompareConfig": "o.png"}.get(
         config.__name__, "o.h5"
     )}  # fmt: skip
     given |= {"t": 0.5} if config.__name__ == "ExportConfig" else {}
-    given |= {"b": "b.safetensors"} if "b" in hints else {}
-    made = config(**given)
-    for name, hint in hints.items():
-        if hint == Path:
-            assert getattr(made, name) == Path(given[name])
-        if hint == tuple[Path, ...] and name in given:
-            assert getattr(made, name) == (Path(given[name]),)
+    given |= {"b": "b.safetensors"} if "b" in known else {}
+    made = values(config(**given))
+    for word, flag in known.items():
+        if flag.hint == Path:
+            assert made[word] == Path(given[word])
+        if flag.hint == tuple[Path, ...] and word in given:
+            assert made[word] == (Path(given[word]),)
 
 
 def test_numbers_of_numpy_become_plain_ones():
@@ -75,9 +77,9 @@ def test_values_of_other_types_are_refused(values, message):
 
 @pytest.mark.parametrize(("program", "name", "command"), COMMANDS)
 def test_going_on_and_replacing_exclude_each_other(call, program, name, command):
-    if not {"resume", "overwrite"} <= set(declared_types(command.config)):
+    if not {"resume", "overwrite"} <= set(flags(command.config)):
         return
-    required = [f.name for f in dataclasses.fields(command.config) if f.default is dataclasses.MISSING]
+    required = [word for word, flag in flags(command.config).items() if flag.default is MISSING]
     given = [f"--{field}=0.5" for field in required if field not in {command.positional, "out"}]
     out = "--out=x.safetensors" if name in {"train", "export"} else "--out=x.h5"
     arguments = [name, *(["a.pt"] if command.positional else []), *given, out, "--resume", "--overwrite"]
@@ -114,10 +116,10 @@ def test_required_flags_are_named_as_they_are_given(call):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"points: [1, 2]", "--points is '[1, 2]', expected a whole number."),
+        (b"points: [1, 2]", "--points is [1, 2], expected a whole number."),
         (b"resume: maybe", "--resume is 'maybe', expected true or false."),
         (b"adaptive: x", "--adaptive is 'x', expected a number."),
-        (b"checkpoint: [a, b]", "--checkpoint does not fit, expected a path."),
+        (b"checkpoint: [a, b]", "--checkpoint is ['a', 'b'], expected a path."),
         (b"point: 3", "the configuration has the unknown key 'point'; did you mean points?"),
         (b"- 1", "holds list, expected flags and their values"),
         (b"", "holds nothing, expected flags and their values"),
@@ -146,4 +148,32 @@ def test_a_configuration_that_is_no_file_is_said(call, tmp_path, name, message):
 
 
 def test_a_script_may_give_a_list_or_a_relative_path():
-    assert TrainConfig(out="a.safetensors", problem="p.yaml").problem == Path("p.yaml")
+    made = TrainConfig(out="a.safetensors", problem="p.yaml", epochs=3)
+    assert (made.problem.problem, made.recipe.epochs) == (Path("p.yaml"), 3)
+
+
+def test_groups_are_taken_whole_and_words_override_what_they_hold():
+    made = TrainConfig(out="a.safetensors", problem=ProblemOptions(model="mlp", data="digits"), data="tiny")
+    assert (made.problem.model, made.problem.data) == ("mlp", "tiny")
+    assert dataclasses.replace(made, seed=3, model="cnn").problem.model == "cnn"
+    assert dataclasses.replace(made) == made
+
+
+@pytest.mark.parametrize(("words", "message"), [({"outt": "a"}, "has no 'outt'"), ({"out": MISSING}, "lacks 'out'")])
+def test_a_word_that_is_unknown_or_missing_is_a_type_error(words, message):
+    words = {word: value for word, value in {"out": "a.safetensors", **words}.items() if value is not MISSING}
+    with pytest.raises(TypeError, match=message):
+        TrainConfig(**words)
+
+
+def test_a_word_of_one_command_stands_in_its_errors():
+    with pytest.raises(ConfigError, match=r"--curvature-tolerance is 2.0, expected a number in \(0, 1\)"):
+        connect.app.config.ProfileConfig(path="p.safetensors", curvature=True, curvature_tolerance=2.0)
+
+
+def test_what_a_result_follows_from_is_all_but_what_is_harmless_and_files():
+    made = TrajectoryConfig(snapshots="way", out="t.h5", device="cpu", points=5, trainable="*.lora_*")
+    assert stated(made) == {
+        "x": None, "y": None, "points": 5, "split": "train", "trainable": "*.lora_*", "precision": "fp32",
+        "batch_norm": None, "statistics_batch_size": 256,
+    }  # fmt: skip

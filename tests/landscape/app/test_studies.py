@@ -112,9 +112,11 @@ def test_every_study_in_the_folder_can_be_planned_and_its_networks_built(file, t
     assert plan.measures
     assert plan.comparisons
     for step in plan.trainings.values():
-        shape = (1, 8, 8) if step.config.data == "digits" else (3, 32, 32)
+        shape = (1, 8, 8) if step.config.problem.data == "digits" else (3, 32, 32)
         with torch.device("meta"):
-            network = MODELS[step.config.model](input_shape=shape, classes=10, **(step.config.model_args or {}))
+            network = MODELS[step.config.problem.model](
+                input_shape=shape, classes=10, **(step.config.problem.model_args or {})
+            )
         assert sum(parameter.numel() for parameter in network.parameters()) > 1000
 
 
