@@ -5,7 +5,7 @@ one point), `interpolated` (moved linearly with θ) and `recomputed` (gathered a
 masks never move, and dropout stays off while statistics are gathered.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from landscape.problems.losses import Loss, per_example
 from landscape.problems.splits import Split, chunks
 from landscape.risk.conduct import Conduct, observed
+from landscape.runtime.hooks import hooked
 from landscape.space.parameters import ParameterSpace
 
 _COLLINEAR = 1e-6
@@ -171,7 +172,11 @@ def _gathering(norms: list[Any]) -> Iterator[dict[Any, _Moments]]:
     """Have each layer note its inputs' moments, which torch's own kernel computes when momentum is 1."""
     moments = {norm: _Moments(norm) for norm in norms}
     saved = {norm: (norm.training, norm.momentum, norm.num_batches_tracked) for norm in norms}
-    handles = []
+
+    def note(norm: Any, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], _: Tensor) -> None:
+        moments[norm].add(next(iter((*inputs, *named.values()))), norm)
+        _reset(norm)
+
     try:
         for norm, (_, _, counter) in saved.items():
             _reset(norm)
@@ -179,22 +184,12 @@ def _gathering(norms: list[Any]) -> Iterator[dict[Any, _Moments]]:
             norm.momentum = 1.0
             # without a counter nothing counts; a layer that insists on one counts in a copy
             norm.num_batches_tracked = counter.clone() if isinstance(norm, nn.SyncBatchNorm) else None
-            handles.append(norm.register_forward_hook(_noting(moments[norm]), with_kwargs=True))
-        yield moments
+        with hooked(norms, after=note):
+            yield moments
     finally:
-        for handle in handles:
-            handle.remove()
         for norm, (training, momentum, counter) in saved.items():
             norm.train(training)
             norm.momentum, norm.num_batches_tracked = momentum, counter
-
-
-def _noting(moments: _Moments) -> Callable[[Any, Any, Any, Any], None]:
-    def note(norm: Any, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], _: Tensor) -> None:
-        moments.add(next(iter((*inputs, *named.values()))), norm)
-        _reset(norm)
-
-    return note
 
 
 def _reset(norm: Any) -> None:

@@ -13,7 +13,7 @@ what comes out.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from landscape.runtime.hooks import hooked
 
 Fold = tuple[Any, Any]
 
@@ -44,11 +46,11 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
     inputs: list[tuple[Any, Tensor]] = []
     calls: Counter[nn.Module] = Counter()
 
-    def after_convolution(module: nn.Module, _: Any, output: Tensor) -> None:
+    def after_convolution(module: nn.Module, arguments: Any, named: Any, output: Tensor) -> None:
         calls[module] += 1
         outputs[id(output)] = (module, output)
 
-    def before_norm(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def before_norm(module: nn.Module, arguments: tuple[Tensor, ...], named: Any) -> None:
         calls[module] += 1
         if not module.training and arguments:
             inputs.append((module, arguments[0]))
@@ -58,13 +60,12 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
     norms = [module for module in plain if type(module) in _NORMS and module.running_mean is not None]
     if not (convolutions and norms):  # nor is there any need to load what watching takes, for seconds
         return []
-    with ExitStack() as hooks, _Readers() as readers:
-        for module in convolutions:
-            hooks.enter_context(_removing(module.register_forward_hook(after_convolution)))
-        for module in norms:
-            hooks.enter_context(_removing(module.register_forward_pre_hook(before_norm)))
-        hooks.enter_context(_removing(network.register_forward_pre_hook(readers.enter_network)))
-        hooks.enter_context(_removing(network.register_forward_hook(readers.leave_network, always_call=True)))
+    with (
+        _Readers() as readers,
+        hooked(convolutions, after=after_convolution),
+        hooked(norms, before=before_norm),
+        hooked([network], before=readers.enter_network, after=readers.leave_network, always=True),
+    ):
         run()
     if readers.has_decided:
         return []
@@ -80,8 +81,8 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a layer's weights are parameters of its own and nothing changes what it does with them."""
     own = "forward" in vars(module) or "_conv_forward" in vars(module)
-    hooked = any(getattr(module, hooks) for hooks in _HOOKS)
-    return not own and not hooked and {"weight", "bias"} <= module._parameters.keys()
+    has_hooks = any(getattr(module, hooks) for hooks in _HOOKS)
+    return not own and not has_hooks and {"weight", "bias"} <= module._parameters.keys()
 
 
 def changes_nothing(folds: Sequence[Fold], losses: Callable[[], Tensor]) -> bool:
@@ -172,11 +173,3 @@ class _Readers(TorchDispatchMode):
         self.counts.update(id(tensor) for tensor in read)
         self._alive.extend(read)
         return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _removing(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.problems.splits import Batch
+from landscape.runtime.hooks import hooked
 
 _LABELS = ("labels", "label", "targets", "target")
 _BINS = 15
@@ -59,22 +60,17 @@ def watching(network: nn.Module, *, features: bool = False) -> Iterator[Seen]:
     """Note a network's output, and if asked what its last layer with weights is given, whenever it runs."""
     seen = Seen()
 
-    def note_output(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note_output(module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
         seen.outputs = output
         seen.runs += 1
 
-    def note_input(module: nn.Module, inputs: Any) -> None:
+    def note_input(module: nn.Module, inputs: Any, named: Any) -> None:
         if inputs and isinstance(inputs[0], Tensor):
             seen.features = inputs[0].detach()
 
-    handles = [network.register_forward_hook(note_output)]
-    if features:
-        handles += [m.register_forward_pre_hook(note_input) for m in network.modules() if isinstance(m, _LAYERS)]
-    try:
+    layers = [module for module in network.modules() if features and isinstance(module, _LAYERS)]
+    with hooked([network], after=note_output), hooked(layers, before=note_input):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def class_scores(outputs: Any, batch: Batch, dim: int | None = None) -> tuple[Tensor, Tensor] | None:

@@ -19,6 +19,7 @@ from landscape.errors import ProblemError
 from landscape.problems.losses import Loss, differentiable, per_example
 from landscape.problems.splits import Batch
 from landscape.risk.convolutions import OPERATIONS, TwiceDifferentiable
+from landscape.runtime.hooks import hooked
 from landscape.space.parameters import ParameterSpace
 
 Shares = Callable[[], Iterable[tuple[Batch, float]]]
@@ -237,16 +238,13 @@ def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[
             return type(value)(*map(cut, value)) if hasattr(value, "_fields") else type(value)(map(cut, value))
         return value
 
-    def replace(module: Any, inputs: Any, result: Any) -> Any:
+    def replace(module: Any, inputs: Any, named: Any, result: Any) -> Any:
         nonlocal calls
         calls += 1
         return cut(result)
 
-    handle = network.register_forward_hook(replace)
-    try:
+    with hooked([network], after=replace):
         yield outputs, leaves
-    finally:
-        handle.remove()
     if calls != 1 or not outputs:
         reason = (
             "its outputs hold no differentiable tensor" if calls == 1 else f"the loss calls it {calls} times a batch"
