@@ -14,8 +14,8 @@ from torch import Tensor
 from connect.measures.similarity import average, disagreement
 from connect.paths.path import Path
 from landscape.errors import ConfigError
+from landscape.risk.network import NetworkSurface
 from landscape.risk.predictions import calibration_error, negative_log_likelihood
-from landscape.risk.surface import NetworkSurface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.quantities import name_of

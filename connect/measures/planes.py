@@ -15,7 +15,7 @@ import torch
 from connect.measures.summaries import PATHS, measured_path
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError
-from landscape.risk.surface import NetworkSurface
+from landscape.risk.network import NetworkSurface
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.directions import random_direction
 from landscape.space.projections import Projection, project

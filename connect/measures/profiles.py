@@ -11,7 +11,8 @@ from connect.measures.similarity import Likeness
 from connect.measures.summaries import summarise
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError, ProblemError
-from landscape.risk.surface import NetworkSurface, Surface
+from landscape.risk.network import NetworkSurface
+from landscape.risk.surface import Surface
 from landscape.runtime.interrupts import Stop
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.results import Array, Result, Sweep, round_name

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from landscape.risk.network import NetworkSurface
 from landscape.risk.predictions import Prediction, linear_cka
-from landscape.risk.surface import NetworkSurface
 from landscape.runtime.interrupts import Stop
 from landscape.sweeps.grid import Place
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from connect.paths.curves import CURVES, Curve, PolygonalChain
 from connect.paths.geometry import Geometry
 from landscape.errors import CheckpointError, ConfigError, LayoutError
-from landscape.risk.surface import NetworkSurface, Surface
+from landscape.risk.network import NetworkSurface
+from landscape.risk.surface import Surface
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint, save_tensors
 

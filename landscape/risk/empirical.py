@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from landscape.risk.batchnorm import Frozen, StatisticsPolicy
 from landscape.risk.evaluation import Evaluation
 from landscape.risk.findings import Findings
 from landscape.risk.gradients import BatchGradients
-from landscape.risk.point import RiskPoint
+from landscape.risk.network import NetworkPoint
 from landscape.risk.precision import Precision, full_precision
 from landscape.risk.ranks import Ranks
 from landscape.risk.selection import Selection
@@ -98,19 +99,19 @@ class SelectedRisk:
         if sample is not None:
             selection = selection.sampled(sample, part, self.device)
         if calibrated is not None:
-            selection = selection.measuring_calibration(calibrated)
+            selection = replace(selection, calibrated=calibrated)
         return SelectedRisk(self._evaluation, self._training, selection)
 
     @contextmanager
-    def at(self, theta: Tensor) -> Iterator[RiskPoint]:
+    def at(self, theta: Tensor) -> Iterator[NetworkPoint]:
         """The network at θ `[P]`, which is kept there meanwhile, in full precision but for what is cast.
 
         Raises:
             LayoutError: θ has another shape.
             PlaceError: the network is kept elsewhere, by this risk or by another on the same space.
         """
-        with self.space.placement.at(theta) as turn, full_precision():
-            point = RiskPoint(self._evaluation, self._selection, turn.require)
+        with self.space.placement.at(theta) as require_open, full_precision():
+            point = NetworkPoint(self._evaluation, self._selection, require_open)
             try:
                 yield point
             finally:

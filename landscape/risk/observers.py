@@ -15,12 +15,7 @@ class Observer(Protocol):
     """Sees the network's outputs for each batch that is evaluated."""
 
     def look(self, outputs: Any, batch: Batch) -> None:
-        """Take in a batch.
-
-        Args:
-            outputs: of the network; None where it did not run exactly once.
-            batch: the examples.
-        """
+        """Take in a batch and its outputs, which are None where the network did not run exactly once."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ class Potential:
         """The point θ `[P]`; see `Surface.at`."""
         if theta.shape != (self.dimension,):
             raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
-        with self._occupancy.taken() as turn:
-            yield PotentialPoint(self._function, theta.detach().clone(), turn.require)
+        with self._occupancy.taken() as require_open:
+            yield PotentialPoint(self._function, theta.detach().clone(), require_open)
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
@@ -56,36 +57,38 @@ class Potential:
         """There are none."""
 
 
+@dataclass(frozen=True)
 class PotentialPoint:
     """A potential at one θ; see `Point`.
 
-    Args:
+    Attributes:
         function: the height.
         theta: the point `[P]`.
         require_open: raises PlaceError once the point has ended.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], theta: Tensor, require_open: Callable[[], None]) -> None:
-        self._function, self._theta, self._require_open = function, theta, require_open
+    function: Callable[[Tensor], Tensor]
+    theta: Tensor
+    require_open: Callable[[], None]
 
     def value(self) -> Tensor:
-        self._require_open()
+        self.require_open()
         with torch.no_grad():
-            return self._function(self._theta).double()
+            return self.function(self.theta).double()
 
     def measure(self) -> Mapping[str, Measurement]:
         return {"potential": Measurement(float(self.value()))}
 
     def gradient(self) -> Tensor:
-        self._require_open()
-        theta = self._theta.detach().requires_grad_()
-        return torch.autograd.grad(self._function(theta), theta)[0].clone()  # it may be one number, expanded
+        self.require_open()
+        theta = self.theta.detach().requires_grad_()
+        return torch.autograd.grad(self.function(theta), theta)[0].clone()  # it may be one number, expanded
 
     def hessian(self, chosen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         def product(vector: Tensor) -> Tensor:
-            self._require_open()
-            result: Tensor = torch.autograd.functional.hvp(self._function, self._theta, vector)[1]
+            self.require_open()
+            result: Tensor = torch.autograd.functional.hvp(self.function, self.theta, vector)[1]
             return result
 
-        self._require_open()
+        self.require_open()
         return product

@@ -61,7 +61,3 @@ class Selection:
         """
         name, sample = self.splits[0], drawn(self.first, count, part).to(device)
         return replace(self, splits=(name,), data={**self.data, name: sample})
-
-    def measuring_calibration(self, calibrated: bool) -> "Selection":
-        """The same, with or without likelihood and calibration."""
-        return replace(self, calibrated=calibrated)

@@ -7,16 +7,13 @@ proven right on the other. A surface is asked for nothing but a point: `with sur
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.problems.splits import Index
-from landscape.risk.predictions import Prediction
-from landscape.risk.products import Matrix
 from landscape.risk.ranks import Ranks
-from landscape.space.parameters import ParameterSpace
 
 
 @dataclass(frozen=True)
@@ -131,71 +128,4 @@ class Trainable(Surface, Protocol):
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         """Put back what `buffers` gave."""
-        ...
-
-
-class NetworkPoint(Point, Protocol):
-    """A network at one θ."""
-
-    def hessian(self, chosen: Tensor | None = None, matrix: Matrix = "hessian") -> Callable[[Tensor], Tensor]:
-        """As `Point.hessian`; "gauss_newton" gives that matrix instead.
-
-        Args:
-            chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; the product is 0
-                elsewhere, and takes the less time the fewer they are. By default all.
-            matrix: which one; see `products`.
-
-        Raises:
-            ProblemError: the loss cannot be differentiated twice, or products are wrong.
-        """
-        ...
-
-    def predict(self, split: str, *, features: bool = False) -> Prediction:
-        """What the network predicts for a split.
-
-        Args:
-            split: the examples.
-            features: also what its last layer with weights is given.
-
-        Raises:
-            ProblemError: its outputs are not scores of classes for integer labels.
-        """
-        ...
-
-    def module(self) -> nn.Module:
-        """An independent network, with the statistics that belong here, in evaluation mode."""
-        ...
-
-
-@runtime_checkable
-class NetworkSurface(Surface, Protocol):
-    """A surface whose points are networks that are measured on splits of data."""
-
-    @property
-    def space(self) -> ParameterSpace:
-        """The parameter space that it is a function on."""
-        ...
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are measured; heights and derivatives are those of the first."""
-        ...
-
-    def size(self, split: str) -> int:
-        """The number of examples of a split."""
-        ...
-
-    def select(
-        self,
-        *,
-        splits: Sequence[str] | None = None,
-        sample: int | None = None,
-        part: int = 0,
-        calibrated: bool | None = None,
-    ) -> "NetworkSurface":
-        """The same surface, measured on something else; what is not named stays as it is."""
-        ...
-
-    def at(self, theta: Tensor) -> AbstractContextManager[NetworkPoint]:
-        """The network at θ `[P]`; see `Surface.at`."""
         ...

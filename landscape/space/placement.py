@@ -10,47 +10,39 @@ from landscape.errors import LayoutError, PlaceError
 from landscape.space.buffers import NotedBuffers, OtherBuffers
 
 
-class Turn:
-    """The right to something that can be in one state at a time; `require` fails once it is over."""
-
-    def __init__(self) -> None:
-        self.lasts = True
-
-    def require(self) -> None:
-        """Check that it lasts.
-
-        Raises:
-            PlaceError: it is over.
-        """
-        if not self.lasts:
-            raise PlaceError("the point has ended with its `with`; open it anew by `at`, and use it inside.")
-
-
 class Occupancy:
-    """Gives turns, one at a time."""
+    """Lets one at a time have what can only be in one state."""
 
     def __init__(self) -> None:
         self._taken = False
 
     @contextmanager
-    def taken(self) -> Iterator[Turn]:
-        """A turn that lasts as long as the context.
+    def taken(self) -> Iterator[Callable[[], None]]:
+        """Have it for oneself.
+
+        Returns:
+            What checks that this lasts, and raises PlaceError once the context has ended.
 
         Raises:
-            PlaceError: another one lasts.
+            PlaceError: somebody has it.
         """
         self.require_free()
-        turn, self._taken = Turn(), True
+        lasts = self._taken = True
+
+        def require() -> None:
+            if not lasts:
+                raise PlaceError("the point has ended with its `with`; open it anew by `at`, and use it inside.")
+
         try:
-            yield turn
+            yield require
         finally:
-            turn.lasts = self._taken = False
+            lasts = self._taken = False
 
     def require_free(self) -> None:
-        """Check that no turn lasts.
+        """Check that nobody has it.
 
         Raises:
-            PlaceError: one does.
+            PlaceError: somebody has.
         """
         if self._taken:
             raise PlaceError(
@@ -86,17 +78,20 @@ class Placement:
             self._theta.copy_(theta)
 
     @contextmanager
-    def at(self, theta: Tensor) -> Iterator[Turn]:
+    def at(self, theta: Tensor) -> Iterator[Callable[[], None]]:
         """Keep the network at θ `[P]`, where it may be already: whatever would move it raises an error meanwhile.
+
+        Returns:
+            What checks that this lasts; see `Occupancy.taken`.
 
         Raises:
             LayoutError: θ has another shape.
             PlaceError: the network is kept somewhere.
         """
-        with self.occupancy.taken() as turn:
+        with self.occupancy.taken() as require_open:
             if not torch.equal(theta, self._theta):
                 self.move_to(theta)
-            yield turn
+            yield require_open
 
     def forget(self) -> None:
         """No longer know what belongs to the present point."""

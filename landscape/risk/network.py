@@ -1,6 +1,8 @@
-"""A network at one point θ: what `EmpiricalRisk.at` opens."""
+"""Surfaces whose points are networks, which are measured on splits of data and predict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -11,11 +13,12 @@ from landscape.risk.precision import Precision
 from landscape.risk.predictions import Prediction, watching
 from landscape.risk.products import Matrix, Products
 from landscape.risk.selection import Selection
-from landscape.risk.surface import Measurement
+from landscape.risk.surface import Measurement, Surface
+from landscape.space.parameters import ParameterSpace
 
 
-class RiskPoint:
-    """Answers what is asked of a network at the point where it is kept; see `NetworkPoint`.
+class NetworkPoint:
+    """A network at the θ where it is kept; see `Point`.
 
     Losses are evaluated in the precision that was asked for, with running statistics that were gathered in it; exact
     derivatives and `module` take statistics that were gathered in full precision. Each are gathered when they are
@@ -49,6 +52,16 @@ class RiskPoint:
         return Measurement(float(losses.mean()), accuracy, losses, right, **calibration)
 
     def predict(self, split: str, *, features: bool = False) -> Prediction:
+        """What the network predicts for a split.
+
+        Args:
+            split: the examples.
+            features: also what its last layer with weights is given.
+
+        Raises:
+            ConfigError: the data have no such split.
+            ProblemError: its outputs are not scores of classes for integer labels.
+        """
         examples = self._selection.split(split)
         self._settle(self._evaluation.precision)
         with watching(self._evaluation.space.network, features=features) as seen:
@@ -57,6 +70,7 @@ class RiskPoint:
         return predictions.prediction()
 
     def module(self) -> nn.Module:
+        """An independent network, with the statistics that belong here, in evaluation mode."""
         self._settle("fp32")
         return self._evaluation.space.module(self._evaluation.space.theta)
 
@@ -65,6 +79,19 @@ class RiskPoint:
         return self._evaluation.gradient(self._selection.first)
 
     def hessian(self, chosen: Tensor | None = None, matrix: Matrix = "hessian") -> Callable[[Tensor], Tensor]:
+        """The Hessian of `value`, or the Gauss-Newton matrix, as a function from `[P]` to a new `[P]`.
+
+        Once for each network and matrix, products are compared with each other and with differences of gradients on a
+        few examples.
+
+        Args:
+            chosen: the parameters that the matrix is about, boolean `[P]`, whole tensors of them; the product is 0
+                elsewhere, and takes the less time the fewer they are. By default all.
+            matrix: which one; see `products`.
+
+        Raises:
+            ProblemError: the loss cannot be differentiated twice, or products are wrong.
+        """
         self._settle("fp32")
         products = self._evaluation.products(self._selection.first, chosen, matrix)
         self._products.append(products)
@@ -90,3 +117,32 @@ class RiskPoint:
             self.forget_products()
         self._evaluation.settle(precision)
         self._settled, self._only_products = precision, False
+
+
+@runtime_checkable
+class NetworkSurface(Surface, Protocol):
+    """A surface whose points are networks; what it is measured on can be selected."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The parameter space that it is a function on."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are measured; heights and derivatives are those of the first."""
+        ...
+
+    def size(self, split: str) -> int:
+        """The number of examples of a split."""
+        ...
+
+    def select(
+        self, *, splits: Sequence[str] | None = None, sample: int | None = None, calibrated: bool | None = None
+    ) -> "NetworkSurface":
+        """The same surface, measured on something else; see `SelectedRisk.select`."""
+        ...
+
+    def at(self, theta: Tensor) -> AbstractContextManager[NetworkPoint]:
+        """The network at θ `[P]`; see `Surface.at`."""
+        ...
