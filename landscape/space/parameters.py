@@ -7,74 +7,20 @@ and a backward pass leaves the gradient in one `[P]`.
 """
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from landscape.errors import LayoutError, NonFiniteError, ProblemError
 from landscape.problems.copying import copied, unwrapped
 from landscape.space.buffers import OtherBuffers
 from landscape.space.placement import Placement
-from landscape.storage.layouts import COUNTER, first_of, is_bookkeeping, layout_differences, unmarked
+from landscape.space.segments import distinct_parameters, segments_of
+from landscape.space.statistics import RunningStatistics, keeps_statistics
+from landscape.storage.layouts import COUNTER, is_bookkeeping, layout_differences, unmarked
 
-Trainable = str | Callable[[str, nn.Parameter], bool]
-Role = Literal["weight", "bias", "norm"]
-
-_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_CHANNELS_LAST_LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
-_TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The place of one parameter tensor in the flat vector.
-
-    Attributes:
-        name: the tensor's name in the network.
-        aliases: further names of the same tensor, when weights are tied.
-        shape: its shape in the network.
-        offset: where it begins in the flat vector.
-        role: "weight" has filters; "bias" and "norm" have none.
-        groups: number of groups of a transposed convolution, whose filters lie in dim 1; 0 for all others, whose
-            filters lie in dim 0.
-        channels_last: stored with the channels innermost.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    shape: torch.Size
-    offset: int
-    role: Role
-    groups: int
-    channels_last: bool
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.shape.numel()
-
-    def view(self, flat: Tensor) -> Tensor:
-        """The tensor's own shape, as a view `[..., *shape]` into flat vectors `[..., P]` that writes to them."""
-        part = flat.narrow(-1, self.offset, self.size)
-        if self.channels_last:
-            outputs, inputs, height, width = self.shape
-            return part.view(*part.shape[:-1], outputs, height, width, inputs).movedim(-1, -3)
-        return part.view((*part.shape[:-1], *self.shape))
-
-    def filters(self, flat: Tensor) -> Tensor:
-        """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
-
-        Only for segments whose role is "weight". A filter is a row of dim 0, or of dim 1 within each group of a
-        transposed convolution (Li et al. 2018, section 4).
-        """
-        weights = self.view(flat)
-        if self.groups:
-            return torch.unflatten(weights, 0, (self.groups, -1)).transpose(1, 2)
-        return weights.unsqueeze(0)
+TrainableParameters = str | Callable[[str, nn.Parameter], bool]
 
 
 class ParameterSpace:
@@ -95,11 +41,11 @@ class ParameterSpace:
         self,
         model: nn.Module,
         *,
-        trainable: Trainable | None = None,
+        trainable: TrainableParameters | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        tensors = _distinct_parameters(model)
+        tensors = distinct_parameters(model)
         moves = _predicate(trainable)
         self._ties = [names for names, _ in tensors if len(names) > 1]
         moving = [(names, p) for names, p in tensors if moves(names[0], p)]
@@ -113,15 +59,14 @@ class ParameterSpace:
         self.device = torch.device(device)
         self.dtype = dtype
         self._network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
-        self.segments = _segments(self._network, moving)
+        self.segments = segments_of(self._network, moving)
         self.dimension = sum(segment.size for segment in self.segments)
         self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
         self._gradient: Tensor | None = None
         self._parameters = self._bind_parameters([name for names, _ in fixed for name in names])
-        self._norms: list[Any] = [m for m in self._network.modules() if _keeps_statistics(m)]
-        self._statistics = self._bind_statistics()
-        self.others = OtherBuffers(self._network, self._norms)
-        self.placement = Placement(self._theta, self._statistics, self.others)
+        self._running = RunningStatistics(self._network, self._theta)
+        self.others = OtherBuffers(self._network, self._running.norms)
+        self.placement = Placement(self._theta, self._running.flat, self.others)
 
     # ------------------------------------------------------------------ the network at a point
 
@@ -146,12 +91,12 @@ class ParameterSpace:
     @property
     def statistics(self) -> Tensor:
         """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
-        return self._statistics
+        return self._running.flat
 
     @property
     def norms(self) -> list[nn.Module]:
         """The layers of batch and instance norm that keep running statistics, in the network's order."""
-        return list(self._norms)
+        return list(self._running.norms)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -214,11 +159,7 @@ class ParameterSpace:
         Raises:
             LayoutError: some are missing.
         """
-        state, names = self.named(state), self._statistics_names()
-        if missing := [name for name in names if name not in state]:
-            raise LayoutError(f"running statistics are missing: {first_of(missing)}.")
-        parts = [state[name].to(device=self.device, dtype=self.dtype).reshape(-1) for name in names]
-        return torch.cat(parts) if parts else torch.empty_like(self._statistics)
+        return self._running.of(self.named(state))
 
     def load(self, state: Mapping[str, Tensor]) -> Tensor:
         """Take everything from a state dictionary: point, statistics, fixed parameters and buffers.
@@ -231,7 +172,7 @@ class ParameterSpace:
         """
         state = self.named(state)
         self.require_fit(state)
-        self._require_finite(state, [*self._fixed, *self._statistics_names()])
+        self._require_finite(state, [*self._fixed, *self._running.names])
         theta = self.flatten(state)
         for segment in self.segments:
             for alias in segment.aliases:
@@ -264,7 +205,7 @@ class ParameterSpace:
         moved = dict(self.unflatten(theta))
         for segment in self.segments:
             moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
-        moved.update(self._named_statistics(self._statistics if statistics is None else statistics))
+        moved.update(self._running.named(self._running.flat if statistics is None else statistics))
         state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
         return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
 
@@ -309,12 +250,12 @@ class ParameterSpace:
         """
         own = self._tensors()
         by_plain_name = {unmarked(name): name for name in own}
-        found = {n if n in own else by_plain_name.get(unmarked(n), n): tensor for n, tensor in state.items()}
+        tensors = {n if n in own else by_plain_name.get(unmarked(n), n): tensor for n, tensor in state.items()}
         for names in self._ties:
-            present = next((found[name] for name in names if name in found), None)
+            present = next((tensors[name] for name in names if name in tensors), None)
             if present is not None:
-                found = {**dict.fromkeys(names, present), **found}
-        return found
+                tensors = {**dict.fromkeys(names, present), **tensors}
+        return tensors
 
     def buffers(self) -> dict[str, Tensor]:
         """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
@@ -339,14 +280,14 @@ class ParameterSpace:
         Returns:
             Their values `[n, *shape]` by name, of their own types.
         """
-        found = {}
+        differing = {}
         for name in self.others.by_name:
             values = [state[name] for state in map(self.named, states) if name in state]
             if name.endswith(COUNTER) or len(values) < len(states):
                 continue
             if any(not torch.equal(_comparable(value), _comparable(values[0])) for value in values):
-                found[name] = torch.stack([value.to(self.device) for value in values])
-        return found
+                differing[name] = torch.stack([value.to(self.device) for value in values])
+        return differing
 
     def require_fit(self, state: Mapping[str, Tensor]) -> None:
         """Check that a state dictionary has the keys and shapes of the network.
@@ -358,8 +299,8 @@ class ParameterSpace:
         self._require(expected, self.named(state))
 
     def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
-        told = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
-        report = layout_differences(expected, told)
+        shapes = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
+        report = layout_differences(expected, shapes)
         if report:
             raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
 
@@ -401,47 +342,6 @@ class ParameterSpace:
         for segment, parameter in zip(self.segments, self._parameters, strict=True):
             parameter.grad = segment.view(gradient)
 
-    def _bind_statistics(self) -> Tensor:
-        tensors = [t for norm in self._norms for t in (norm.running_mean, norm.running_var)]
-        sizes = [t.numel() for t in tensors]
-        flat = torch.cat(tensors) if tensors else torch.empty(0, device=self.device, dtype=self.dtype)
-        for norm, mean, variance in zip(self._norms, *[iter(torch.split(flat, sizes))] * 2, strict=True):
-            norm.running_mean, norm.running_var = mean, variance
-        return flat
-
-    def _statistics_names(self) -> list[str]:
-        names = {id(module): name for name, module in self._network.named_modules()}
-        prefixes = [names[id(norm)] for norm in self._norms]
-        return [f"{p}.{q}" if p else q for p in prefixes for q in ("running_mean", "running_var")]
-
-    def _named_statistics(self, statistics: Tensor) -> dict[str, Tensor]:
-        sizes = [t.numel() for norm in self._norms for t in (norm.running_mean, norm.running_var)]
-        return dict(zip(self._statistics_names(), torch.split(statistics, sizes) if sizes else (), strict=True))
-
-
-def _named_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Parameter]]:
-    """All parameters with every name that they have, as if there were no wrappers."""
-    module = unwrapped(module)
-    for name, parameter in module._parameters.items():
-        if parameter is not None:
-            yield prefix + name, parameter
-    for name, inner in module._modules.items():
-        if inner is not None:
-            yield from _named_parameters(inner, f"{prefix}{name}.")
-
-
-def _distinct_parameters(model: nn.Module) -> list[tuple[tuple[str, ...], nn.Parameter]]:
-    groups: dict[object, tuple[list[str], nn.Parameter]] = {}
-    for name, parameter in _named_parameters(model):
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ProblemError(f"parameter {name} has no shape yet; run the network once on a batch first.")
-        if parameter.is_complex():
-            raise ProblemError(f"parameter {name} is complex; only real parameters form the space.")
-        has_memory = parameter.numel() > 0 and parameter.device.type != "meta"
-        key = (parameter.data_ptr(), parameter.shape, parameter.stride()) if has_memory else id(parameter)
-        groups.setdefault(key, ([], parameter))[0].append(name)
-    return [(tuple(names), parameter) for names, parameter in groups.values()]
-
 
 def _converted(network: nn.Module, types: set[torch.dtype], space: "ParameterSpace") -> nn.Module:
     """The network on the space's device and of its type.
@@ -455,13 +355,9 @@ def _converted(network: nn.Module, types: set[torch.dtype], space: "ParameterSpa
 
     network._apply(convert)
     for module in network.modules():
-        if _keeps_statistics(module):
+        if keeps_statistics(module):
             module.to(dtype=space.dtype)
     return network
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _NormBase) and module.running_mean is not None
 
 
 def _comparable(values: Tensor) -> Tensor:
@@ -469,37 +365,9 @@ def _comparable(values: Tensor) -> Tensor:
     return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
-def _predicate(trainable: Trainable | None) -> Callable[[str, nn.Parameter], bool]:
+def _predicate(trainable: TrainableParameters | None) -> Callable[[str, nn.Parameter], bool]:
     if trainable is None:
         return lambda name, parameter: parameter.requires_grad
     if isinstance(trainable, str):
         return lambda name, parameter: parameter.is_floating_point() and fnmatch.fnmatchcase(name, trainable)
     return trainable
-
-
-def _segments(model: nn.Module, tensors: list[tuple[tuple[str, ...], nn.Parameter]]) -> tuple[Segment, ...]:
-    segments: list[Segment] = []
-    offset = 0
-    for (name, *aliases), parameter in tensors:
-        prefix, _, local = name.rpartition(".")
-        owner = model.get_submodule(prefix)
-        weight = parameter.ndim > 1
-        segments.append(
-            Segment(
-                name=name,
-                aliases=tuple(aliases),
-                shape=parameter.shape,
-                offset=offset,
-                role=_role(owner, local, parameter),
-                groups=owner.groups if isinstance(owner, _TRANSPOSED_LAYERS) and weight else 0,
-                channels_last=isinstance(owner, _CHANNELS_LAST_LAYERS) and parameter.ndim == 4,
-            )
-        )
-        offset += parameter.numel()
-    return tuple(segments)
-
-
-def _role(owner: nn.Module, local: str, parameter: nn.Parameter) -> Role:
-    if isinstance(owner, _NORM_LAYERS):
-        return "norm"
-    return "bias" if parameter.ndim < 2 or local.startswith("bias") else "weight"
