@@ -94,9 +94,9 @@ class CurvatureWalk:
         self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop, *, trace: bool = False
     ) -> dict[str, float]:
         taken = 0
-        found: Extremes | None = None
-        told = dict.fromkeys(("max_eig", "min_eig", "ratio", "max_eig_residual", "min_eig_residual"), float("nan"))
-        told |= dict.fromkeys(("trace", "trace_error"), float("nan")) if trace else {}
+        extremes: Extremes | None = None
+        values = dict.fromkeys(("max_eig", "min_eig", "ratio", "max_eig_residual", "min_eig_residual"), float("nan"))
+        values |= dict.fromkeys(("trace", "trace_error"), float("nan")) if trace else {}
         theta = theta_at(place)
         with self._surface.at(theta) as here:
             hessian_times = here.hessian(self._search.chosen)
@@ -110,13 +110,13 @@ class CurvatureWalk:
 
             product = self._restriction.block(counted)
             try:
-                found = self._search_ends(product, place, theta)
-                told |= _figures(found)
-                told |= self._trace(product, theta) if trace else {}
+                extremes = self._search_ends(product, place, theta)
+                values |= _quantities(extremes)
+                values |= self._trace(product, theta) if trace else {}
             except NonFiniteError:
-                found = None
-        self._last = (place, found)
-        return {**told, "converged": float(found is not None and found.converged), "steps": float(taken)}
+                extremes = None
+        self._last = (place, extremes)
+        return {**values, "converged": float(extremes is not None and extremes.converged), "steps": float(taken)}
 
     def _search_ends(self, product: Product, place: Place, theta: Tensor) -> Extremes:
         before = self._last[1] if self._last else None
@@ -150,12 +150,12 @@ class CurvatureWalk:
         return {"trace": found.value, "trace_error": found.error}
 
 
-def _figures(found: Extremes) -> dict[str, float]:
-    top, bottom = float(found.top), float(found.bottom)
+def _quantities(extremes: Extremes) -> dict[str, float]:
+    top, bottom = float(extremes.top), float(extremes.bottom)
     return {
         "max_eig": top,
         "min_eig": bottom,
         "ratio": abs(bottom / top) if top else float("nan"),
-        "max_eig_residual": float(found.top_residuals),
-        "min_eig_residual": float(found.bottom_residuals),
+        "max_eig_residual": float(extremes.top_residuals),
+        "min_eig_residual": float(extremes.bottom_residuals),
     }

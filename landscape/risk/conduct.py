@@ -127,10 +127,11 @@ def require_own(loss: Loss, network: nn.Module, batch: Batch, original: nn.Modul
     memory = {place: name for place, name in memory.items() if place and place not in own}
     with _Reads(memory) as reads:
         per_example(loss, network, copy_of(batch))
-    if reads.found:
+    if reads.foreign:
         raise ProblemError(
-            f"the network or its loss uses {reads.found} of the network that was given by a reference of its own, such "
-            "as a global variable, so that it would not move with the point; reach it through the network's attributes."
+            f"the network or its loss uses {reads.foreign} of the network that was given by a reference of its own, "
+            "such as a global variable, so that it would not move with the point; reach it through the network's "
+            "attributes."
         )
 
 
@@ -140,12 +141,12 @@ class _Reads(TorchFunctionMode):
     def __init__(self, memory: Mapping[int, str]) -> None:
         super().__init__()
         self._memory = memory
-        self.found = ""
+        self.foreign = ""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for leaf in [] if is_transformed() else tree_leaves((args, kwargs)):
             if type(leaf) in {Tensor, nn.Parameter} and leaf.layout == torch.strided:
-                self.found = self.found or self._memory.get(leaf.data_ptr(), "")
+                self.foreign = self.foreign or self._memory.get(leaf.data_ptr(), "")
         return function(*args, **(kwargs or {}))
 
 

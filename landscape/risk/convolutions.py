@@ -71,8 +71,8 @@ def _replaced(
     if isinstance(padding, str) or input.dim() != count + 2 or is_transformed():
         return function(input, weight, bias, stride, padding, dilation, groups)
     settings = (*(_each(value, count) for value in (stride, padding, dilation)), groups)
-    found: Tensor = _Convolution.apply(input, weight, bias, settings)
-    return found
+    output: Tensor = _Convolution.apply(input, weight, bias, settings)
+    return output
 
 
 def is_transformed() -> bool:
@@ -140,13 +140,13 @@ class _Backward(torch.autograd.Function):
         if slope_wanted and of_bias is not None and not parts:
             parts.append(of_bias.reshape(1, -1, *[1] * (slope.dim() - 2)).expand_as(slope))
         wanted = [input_wanted and of_weight is not None, weight_wanted and of_input is not None, False]
-        found: Any = (None, None, None)
+        gradients: Any = (None, None, None)
         if any(wanted):
-            found = _backward(
+            gradients = _backward(
                 slope,
                 inputs if of_input is None else of_input,
                 weight if of_weight is None else of_weight,
                 ctx.settings,
                 wanted,
             )
-        return sum(parts) if parts else None, found[0], found[1], None, None
+        return sum(parts) if parts else None, gradients[0], gradients[1], None, None

@@ -47,6 +47,7 @@ class Evaluation:
     ) -> None:
         self.space, self.loss, self.findings, self.statistics = space, loss, findings, statistics
         self._precision: Precision = precision
+        self._recurrent = any(isinstance(module, nn.RNNBase) for module in space.network.modules())
 
     def settle(self, precision: Precision) -> None:
         """Have the network hold the statistics that belong where it stands, as gathered in a precision."""
@@ -92,10 +93,9 @@ class Evaluation:
     @contextmanager
     def twice_differentiable(self) -> Iterator[None]:
         """Operations that have second derivatives: cuDNN's recurrent layers and fused attention have none."""
-        recurrent = any(isinstance(module, nn.RNNBase) for module in self.space.network.modules())
         flags = torch.backends.cudnn
         cudnn = flags.flags(
-            not recurrent and flags.enabled, flags.benchmark, deterministic=flags.deterministic, allow_tf32=False
+            not self._recurrent and flags.enabled, flags.benchmark, deterministic=flags.deterministic, allow_tf32=False
         )
         with cudnn, self.findings.folding(), sdpa_kernel(SDPBackend.MATH):
             yield

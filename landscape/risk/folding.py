@@ -105,14 +105,14 @@ def changes_nothing(folds: Sequence[Fold], losses: Callable[[], Tensor]) -> bool
                 tensor.mul_(torch.linspace(1.1, 1.4, tensor.numel(), device=tensor.device).to(tensor).view_as(tensor))
         plain = losses()
         with folded(folds):
-            found = losses()
+            combined = losses()
     finally:
         with torch.no_grad():
             for tensor, values in before:
                 tensor.copy_(values)
     finite = plain[plain.isfinite()].abs()
     allowed = _ROUNDING * float(finite.max()) if finite.numel() else 0.0
-    return torch.allclose(found, plain, rtol=0.0, atol=allowed, equal_nan=True)
+    return torch.allclose(combined, plain, rtol=0.0, atol=allowed, equal_nan=True)
 
 
 @contextmanager

@@ -97,8 +97,8 @@ def class_scores(outputs: Any, batch: Batch, dim: int | None = None) -> tuple[Te
     scores, labels = scores.movedim(layouts[-1], -1).flatten(0, -2), labels.flatten()
     if scores.shape[1] < 2 or (labels.numel() and int(labels.max()) >= scores.shape[1]):
         return None
-    known = labels >= 0
-    return scores[known].float(), labels[known]
+    labelled = labels >= 0
+    return scores[labelled].float(), labels[labelled]
 
 
 def _labels(batch: Batch) -> Any:

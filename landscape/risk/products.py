@@ -205,8 +205,8 @@ def _backward(
     """Add the functions' Jacobian in the parameters, transposed, times a vector to the parameters' gradients."""
     varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
     if varying:
-        found, vectors = zip(*varying, strict=True)
-        torch.autograd.backward(found, vectors, retain_graph=again, inputs=list(parameters))
+        outputs, vectors = zip(*varying, strict=True)
+        torch.autograd.backward(outputs, vectors, retain_graph=again, inputs=list(parameters))
 
 
 def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -214,8 +214,8 @@ def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: 
     varying = [(f, v) for f, v in zip(functions, vector, strict=True) if f.requires_grad]
     if not varying:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    found, vectors = zip(*varying, strict=True)
-    return torch.autograd.grad(found, inputs, vectors, retain_graph=True, materialize_grads=True)
+    outputs, vectors = zip(*varying, strict=True)
+    return torch.autograd.grad(outputs, inputs, vectors, retain_graph=True, materialize_grads=True)
 
 
 @contextmanager
@@ -305,10 +305,11 @@ def _naming_what_does_not_differentiate_twice() -> Iterator[None]:
         text = str(error)
         if "not implemented" not in text:
             raise
-        found = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
+        operation = re.search(r"aten::\w+|\w*[Bb]ackward\w*", text)
+        name = operation.group() if operation else "an operation"
         raise ProblemError(
-            f"the network cannot be differentiated twice: {found.group() if found else 'an operation'} is in the way; "
-            f"replace that operation for curvature ({text.splitlines()[0]})."
+            f"the network cannot be differentiated twice: {name} is in the way; replace that operation "
+            f"for curvature ({text.splitlines()[0]})."
         ) from error
 
 

@@ -69,9 +69,9 @@ class Ranks:
 
     def agreed(self, value: int, device: torch.device) -> int:
         """The number that the first process has, in all of them."""
-        told = torch.tensor([value], device=device)
-        self.follow_(told)
-        return int(told.item())
+        agreed = torch.tensor([value], device=device)
+        self.follow_(agreed)
+        return int(agreed.item())
 
     def follow_(self, tensor: Tensor) -> None:
         """Take over a tensor from the first process, in place."""

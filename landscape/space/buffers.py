@@ -74,9 +74,9 @@ class OtherBuffers:
     def _rebind(self, *, keep: bool) -> None:
         """Put our own tensors back where a network has put others in their place, with their values if these count."""
         for module, name, own in self._places:
-            found = module._buffers.get(name)
-            if found is not own:
-                if keep and found is not None:
+            buffer = module._buffers.get(name)
+            if buffer is not own:
+                if keep and buffer is not None:
                     with torch.no_grad():
-                        own.copy_(found)
+                        own.copy_(buffer)
                 module._buffers[name] = own

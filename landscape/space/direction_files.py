@@ -49,7 +49,7 @@ def read_directions(path: Path, space: ParameterSpace) -> tuple[Tensor, Tensor]:
         missing = [name for name in _DIRECTIONS if name not in file]
         if missing:
             raise ResultError(f"{path} holds no {missing[0]}; expected the groups {' and '.join(_DIRECTIONS)}.")
-        found = []
+        directions = []
         for group in (file[name] for name in _DIRECTIONS):
             arrays = [torch.from_numpy(np.asarray(group[str(index)][...])) for index in range(len(group))]
             names = next((names for names in (parameters, state) if len(names) == len(arrays)), None)
@@ -58,5 +58,5 @@ def read_directions(path: Path, space: ParameterSpace) -> tuple[Tensor, Tensor]:
                     f"{path} holds {len(arrays)} arrays a direction; the network has {len(parameters)} parameters "
                     f"and {len(state)} tensors in all."
                 )
-            found.append(space.flatten(dict(zip(names, arrays, strict=True))))
-    return found[0], found[1]
+            directions.append(space.flatten(dict(zip(names, arrays, strict=True))))
+    return directions[0], directions[1]

@@ -114,8 +114,8 @@ def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tenso
     if spanned < count:
         raise ConfigError(f"the points span {spanned} of the {count} directions that are asked for; add other points.")
     weights = (vectors[:, :count] / squares[:count].sqrt()).T.to(offsets.device)
-    found = torch.cat([(weights @ part.double()).to(offsets.dtype) for part in offsets.split(_PART, dim=1)], dim=1)
-    return _upright(found, offsets), squares / total
+    directions = torch.cat([(weights @ part.double()).to(offsets.dtype) for part in offsets.split(_PART, dim=1)], dim=1)
+    return _upright(directions, offsets), squares / total
 
 
 def _upright(directions: Tensor, offsets: Tensor) -> Tensor:

@@ -34,10 +34,10 @@ def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) ->
         coefficients: `[n, k]`, float64, whose rows sum to 1: project the n points coefficients·points, of which none is
             ever held; by default the points themselves.
     """
-    found = [plane.project(point) for point in points]
-    coordinates = np.array([(x, y) for x, y, _ in found])
+    places = [plane.project(point) for point in points]
+    coordinates = np.array([(x, y) for x, y, _ in places])
     if coefficients is None:
-        return Projection(coordinates, np.array([distance for _, _, distance in found]))
-    rests = torch.stack([point - plane(x=x, y=y) for point, (x, y, _) in zip(points, found, strict=True)]).double()
+        return Projection(coordinates, np.array([distance for _, _, distance in places]))
+    rests = torch.stack([point - plane(x=x, y=y) for point, (x, y, _) in zip(points, places, strict=True)]).double()
     squares = torch.einsum("ni,ij,nj->n", coefficients, (rests @ rests.T).cpu(), coefficients)
     return Projection(coefficients.numpy() @ coordinates, squares.clamp_min(0).sqrt().numpy(), is_curve=True)
