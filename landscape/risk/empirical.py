@@ -24,48 +24,36 @@ from landscape.space.parameters import ParameterSpace
 
 
 class SelectedRisk:
-    """An empirical risk, as far as a selection of the data goes; see `EmpiricalRisk.select`.
+    """An empirical risk, as far as a selection of the data goes; see `select`.
 
     Args:
         evaluation: runs the network.
         training: runs it in training mode.
         selection: on what.
+
+    Attributes:
+        space: the parameter space that the risk is a function on.
+        splits: that are measured; heights and derivatives are those of the first.
+        all_splits: of the data, "train" first.
+        examples: how many there are to train on.
+        ranks: the processes that share each batch of a fit.
     """
 
     def __init__(self, evaluation: Evaluation, training: BatchGradients, selection: Selection) -> None:
         self._evaluation, self._training, self._selection = evaluation, training, selection
         self.space = evaluation.space
         self.dimension, self.device, self.dtype = self.space.dimension, self.space.device, self.space.dtype
-        self.ranks = training.ranks
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are measured; heights and derivatives are those of the first."""
-        return self._selection.splits
-
-    @property
-    def all_splits(self) -> tuple[str, ...]:
-        """Every split of the data, "train" first."""
-        return self._selection.all_splits
-
-    @property
-    def examples(self) -> int:
-        """The number of examples to train on."""
-        return self.size("train")
+        self.splits, self.all_splits = selection.splits, selection.all_splits
+        self.examples, self.ranks = len(selection.split("train")), training.ranks
 
     @property
     def batch_size(self) -> int:
         """The number of examples that are evaluated at once."""
         return self._evaluation.batch_size
 
-    @property
-    def depends_on_batch_size(self) -> bool:
-        """Whether values depend on how many examples are run at once, as by batch norm without running statistics."""
-        return self._evaluation.findings.depends_on_batch
-
     def evaluation(self) -> dict[str, Any]:
         """How losses are evaluated, as far as values follow from it, for the provenance of a result."""
-        depends = {"depends_on_batch_size": True} if self.depends_on_batch_size else {}
+        depends = {"depends_on_batch_size": True} if self._evaluation.findings.depends_on_batch else {}
         return {"eval_batch_size": self.batch_size, **depends}
 
     def size(self, split: str) -> int:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from time import perf_counter
 
 import torch
@@ -21,33 +22,25 @@ from landscape.risk.products import PRODUCTS, Matrix, Products
 from landscape.space.parameters import ParameterSpace
 
 
+@dataclass
 class Evaluation:
     """Runs a network over whole splits.
 
-    Args:
+    Attributes:
         space: the network.
         loss: its loss.
         findings: how they behave.
         statistics: what running statistics hold at a θ.
         precision: "bf16" evaluates losses under autocast; exact derivatives stay in the space's type.
-
-    Attributes:
-        batch_size: examples that are run at once.
+        batch_size: examples that are run at once; the usual size where values depend on it.
     """
 
-    batch_size = 256  # where values depend on it, unless somebody asks for another
-
-    def __init__(
-        self,
-        space: ParameterSpace,
-        loss: Loss,
-        findings: Findings,
-        statistics: StatisticsPolicy,
-        precision: Precision,
-    ) -> None:
-        self.space, self.loss, self.findings, self.statistics = space, loss, findings, statistics
-        self._precision: Precision = precision
-        self._recurrent = any(isinstance(module, nn.RNNBase) for module in space.network.modules())
+    space: ParameterSpace
+    loss: Loss
+    findings: Findings
+    statistics: StatisticsPolicy
+    precision: Precision
+    batch_size: int = 256
 
     def settle(self, precision: Precision) -> None:
         """Have the network hold the statistics that belong where it stands, as gathered in a precision."""
@@ -55,11 +48,6 @@ class Evaluation:
         with casting(self.space.device, precision):
             place = partial(self.statistics.place, self.space, self.space.theta)
             self.space.placement.settle(key, self.findings.kept, place)
-
-    @property
-    def precision(self) -> Precision:
-        """That losses are evaluated in."""
-        return self._precision
 
     def losses(self, split: Split, observer: Observer | None = None) -> tuple[Tensor, Tensor | None]:
         """Each example's loss `[N]`, and how right it is `[N]` or None where the loss does not say, both float64."""
@@ -95,10 +83,17 @@ class Evaluation:
         """Operations that have second derivatives: cuDNN's recurrent layers and fused attention have none."""
         flags = torch.backends.cudnn
         cudnn = flags.flags(
-            not self._recurrent and flags.enabled, flags.benchmark, deterministic=flags.deterministic, allow_tf32=False
+            not self._is_recurrent and flags.enabled,
+            flags.benchmark,
+            deterministic=flags.deterministic,
+            allow_tf32=False,
         )
         with cudnn, self.findings.folding(), sdpa_kernel(SDPBackend.MATH):
             yield
+
+    @cached_property
+    def _is_recurrent(self) -> bool:
+        return any(isinstance(module, nn.RNNBase) for module in self.space.network.modules())
 
     def seconds(self, split: Split, size: int) -> float:
         """Seconds for each example in one batch of so many."""
@@ -115,7 +110,7 @@ class Evaluation:
         """The network as losses are evaluated."""
         folding = self.findings.folding()  # the first call runs the network, which nothing may cast
         device = self.space.device
-        with self.findings.conduct.evaluating(device), casting(device, self._precision), folding:
+        with self.findings.conduct.evaluating(device), casting(device, self.precision), folding:
             yield
 
     def _shares(self, split: Split) -> Iterator[tuple[Batch, float]]:

@@ -39,19 +39,12 @@ def add_gradient(
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a batch as one process runs it.
+    """A part of a batch as one process runs it."""
 
-    Attributes:
-        own: the examples that it runs.
-        place: where they lie in the part.
-        count: examples of the part over all processes.
-        share: that its own examples have in the whole batch.
-    """
-
-    own: Tensor
-    place: slice
-    count: int
-    share: float
+    own: Tensor  # the examples that it runs
+    place: slice  # where they lie in the part
+    count: int  # examples of the part over all processes
+    share: float  # that its own examples have in the whole batch
 
 
 class BatchGradients:

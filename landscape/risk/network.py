@@ -121,28 +121,23 @@ class NetworkPoint:
 
 @runtime_checkable
 class NetworkSurface(Surface, Protocol):
-    """A surface whose points are networks; what it is measured on can be selected."""
+    """A surface whose points are networks; what it is measured on can be selected.
 
-    @property
-    def space(self) -> ParameterSpace:
-        """The parameter space that it is a function on."""
-        ...
+    Attributes:
+        space: the parameter space that it is a function on.
+        splits: that are measured; heights and derivatives are those of the first.
+    """
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are measured; heights and derivatives are those of the first."""
-        ...
+    space: ParameterSpace
+    splits: tuple[str, ...]
 
     def size(self, split: str) -> int:
         """The number of examples of a split."""
-        ...
 
     def select(
         self, *, splits: Sequence[str] | None = None, sample: int | None = None, calibrated: bool | None = None
     ) -> "NetworkSurface":
         """The same surface, measured on something else; see `SelectedRisk.select`."""
-        ...
 
     def at(self, theta: Tensor) -> AbstractContextManager[NetworkPoint]:
         """The network at θ `[P]`; see `Surface.at`."""
-        ...

@@ -16,7 +16,6 @@ class Observer(Protocol):
 
     def look(self, outputs: Any, batch: Batch) -> None:
         """Take in a batch and its outputs, which are None where the network did not run exactly once."""
-        ...
 
 
 class Confidence:

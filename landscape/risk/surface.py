@@ -46,15 +46,12 @@ class Point(Protocol):
 
     def value(self) -> Tensor:
         """The height, a float64 scalar on the device; of the first split, where there are several."""
-        ...
 
     def measure(self) -> Mapping[str, Measurement]:
         """Loss, accuracy and per-example losses of each split."""
-        ...
 
     def gradient(self) -> Tensor:
         """The gradient of `value`, a new `[P]`."""
-        ...
 
     def hessian(self, chosen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """The Hessian of `value` as a function that maps a vector `[P]` to the product, a new `[P]`.
@@ -62,26 +59,20 @@ class Point(Protocol):
         Args:
             chosen: the parameters that the Hessian is about, boolean `[P]`; the product is of no interest elsewhere.
         """
-        ...
 
 
 class Surface(Protocol):
-    """A height over R^P that is differentiable twice."""
+    """A height over R^P that is differentiable twice.
 
-    @property
-    def dimension(self) -> int:
-        """P."""
-        ...
+    Attributes:
+        dimension: P.
+        device: where θ lies.
+        dtype: its type.
+    """
 
-    @property
-    def device(self) -> torch.device:
-        """Where θ lies."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of θ."""
-        ...
+    dimension: int
+    device: torch.device
+    dtype: torch.dtype
 
     def at(self, theta: Tensor) -> AbstractContextManager[Point]:
         """The point θ `[P]`, which a later change of θ does not move.
@@ -90,21 +81,18 @@ class Surface(Protocol):
             LayoutError: θ has another shape.
             PlaceError: another point is open, here or on a surface over the same network.
         """
-        ...
 
 
 class Trainable(Surface, Protocol):
-    """A surface for stochastic descent."""
+    """A surface for stochastic descent.
 
-    @property
-    def examples(self) -> int:
-        """How many there are to train on."""
-        ...
+    Attributes:
+        examples: how many there are to train on.
+        ranks: the processes that share each batch.
+    """
 
-    @property
-    def ranks(self) -> Ranks:
-        """The processes that share each batch."""
-        ...
+    examples: int
+    ranks: Ranks
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
@@ -120,12 +108,9 @@ class Trainable(Surface, Protocol):
             augment: random changes of images, such as `crop,flip`.
             accumulate: parts that a batch is run in.
         """
-        ...
 
     def buffers(self) -> Mapping[str, Tensor]:
         """What a descent changes beside θ, such as running statistics; copies on the CPU."""
-        ...
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         """Put back what `buffers` gave."""
-        ...
