@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint
-from landscape.storage.store import begun_batch_size
 
 _log = logging.getLogger(__name__)
 _FEW_NUMBERS, _FEW_TENSORS, _MANY_TIMES = 10**7, 10**4, 100  # how far a network may exceed the file that describes it
@@ -150,27 +148,26 @@ class Setting:
     def risk(
         self,
         compute: ComputeOptions,
-        statistics: StatisticsPolicy,
+        statistics: StatisticsPolicy | None = None,
         splits: Sequence[str] | None = None,
-        begun: Path | int | None = None,
+        batch_size: int | None = None,
         ranks: Ranks | None = None,
     ) -> EmpiricalRisk:
         """The loss as options ask for it.
 
         Args:
             compute: batch size and precision.
-            statistics: the batch-norm policy.
+            statistics: the batch-norm policy; by default the network's own statistics.
             splits: what to measure; by default all.
-            begun: a result that is to be resumed, whose batch size is kept if it is there; or the size itself.
+            batch_size: examples a batch, where options name none; by default the fastest of a few.
             ranks: the processes that share each batch of a fit.
         """
-        known = begun_batch_size(begun) if isinstance(begun, Path) else begun
         return EmpiricalRisk(
             self.space,
             self.problem,
             statistics=statistics,
             splits=splits,
-            batch_size=compute.eval_batch_size if compute.eval_batch_size is not None else known,
+            batch_size=batch_size if compute.eval_batch_size is None else compute.eval_batch_size,
             precision=compute.precision,
             ranks=ranks,
         )

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.saved import open_path
 from connect.app.config import EnsembleConfig
 from connect.measures.ensembles import measure_ensemble
 from landscape.app.commands.summaries import wrote
-from landscape.app.options import files_in
+from landscape.app.run import running
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.outputs import OutputFiles, Outputs, writing
-from landscape.storage.results import Result
-from landscape.storage.store import ResultWriter
+from landscape.storage.outputs import OutputFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +57,18 @@ def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSumma
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     out = config.out or config.saved.path.with_name(f"{config.saved.path.stem}_ensemble.h5")
-    with writing(
-        OutputFiles.beside(out), read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
-    ) as outputs:
-        return _averaged(config, outputs, out, report)
-
-
-def _averaged(config: EnsembleConfig, outputs: Outputs, final: FilePath, report: Reporter) -> EnsembleSummary:
-    out = outputs.at(final)
-    candidates = config.candidates if config.choose == "greedy" else None
-    saved = open_path(
-        config,
-        config.split,
-        begun=out if config.output.resume else None,
-        members=config.members,
-        choose=config.choose,
-        candidates=candidates,
-    )
-    begun = Result("ensemble", {}, provenance=saved.provenance)
-    writer = ResultWriter(out, begun, resume=config.output.resume)
-    found = measure_ensemble(
-        saved.path, saved.risk, config.members, split=config.split, candidates=candidates, writer=writer, report=report
-    )
-    outputs.commit()
-    return EnsembleSummary(
-        **found.facts, t=found.sweeps["members"].values["t"].tolist(), files=[str(final), *draw_result(final)]
-    )
+    with running(config, report, OutputFiles.beside(out)) as run:
+        candidates = config.candidates if config.choose == "greedy" else None
+        saved = open_path(run, candidates=candidates)
+        writer = saved.subject.writer("ensemble", saved.provenance)
+        result = measure_ensemble(
+            saved.path,
+            saved.risk,
+            config.members,
+            split=config.split,
+            candidates=candidates,
+            writer=writer,
+            report=report,
+        )
+        joining = result.sweeps["members"].values["t"].tolist()
+        return EnsembleSummary(**result.facts, t=joining, files=run.finish(draw_result))

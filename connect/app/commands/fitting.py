@@ -18,20 +18,21 @@ from connect.paths.fitting import require_joinable
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path, path_of, save_path
 from landscape.app.checkpoints import load_network
 from landscape.app.devices import choose_device
-from landscape.app.options import files_in
-from landscape.app.setting import Setting, open_setting
+from landscape.app.run import Run, Subject, running
+from landscape.app.setting import Networks
 from landscape.errors import ConfigError, Interrupted
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.checkpoints import Checkpoint, load_checkpoint, read_metadata, require_same_layout
-from landscape.storage.outputs import OutputFiles, Outputs, following, writing
+from landscape.storage.checkpoints import load_checkpoint, read_metadata, require_same_layout
+from landscape.storage.outputs import OutputFiles, following
 from landscape.storage.results import Result
 from landscape.storage.store import ResultWriter, require_same_provenance
 from landscape.training.keeping import Keeping
 
 PATH, PROFILE, PLANE, STATE = "path.safetensors", "profile.h5", "plane.h5", "fit.state.safetensors"
 _OUTPUTS = (PATH, PROFILE, PLANE, STATE)
+_OF_VERDICT = ("points", "tolerance")  # what only the profile follows from
 _BROKEN = ("gloo", "NCCL", "Connection")  # in the words of a process whose fellow is gone
 
 
@@ -52,25 +53,23 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
     with (
         joined(choose_device(config.compute.device)) as ranks,
         _broken_off(config, ranks),
-        _claimed(config, ranks) as outputs,
+        _claimed(config, ranks, report if ranks.first else silent) as run,
     ):
-        return _Fitting(config, ranks, outputs, report if ranks.first else silent).run()
+        return _Fitting(run, ranks).run()
 
 
 @contextmanager
-def _claimed(config: FitConfig, ranks: Ranks) -> Iterator[Outputs]:
-    """The outputs, which the first process claims before the others look where they are."""
+def _claimed(config: FitConfig, ranks: Ranks, report: Reporter) -> Iterator[Run]:
+    """The run, whose outputs the first process claims before the others look where they are."""
     place = OutputFiles.inside(config.out, *_OUTPUTS)
     device = choose_device(config.compute.device)
     if ranks.first:
-        with writing(
-            place, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
-        ) as outputs:
+        with running(config, report, place) as run:
             ranks.any(True, device)  # lets the others go on
-            yield outputs
+            yield run
     else:
         ranks.any(False, device)
-        yield following(place)
+        yield Run(config, following(place), config.out, report)
 
 
 @contextmanager
@@ -87,116 +86,104 @@ def _broken_off(config: FitConfig, ranks: Ranks) -> Iterator[None]:
 
 
 class _Fitting:
-    """One run of the command."""
+    """One run of the command: the ends, the loss, and how the path is found."""
 
-    def __init__(self, config: FitConfig, ranks: Ranks, outputs: Outputs, report: Reporter) -> None:
-        self._config, self._ranks, self._outputs, self._report = config, ranks, outputs, report
-        self._out = outputs.at(config.out)
-        self._finder = path_finder(config, config.free_ends)
+    def __init__(self, run: Run, ranks: Ranks) -> None:
+        self._run, self._ranks = run, ranks
+        self._config: FitConfig = run.config
+        self._folder = run.outputs.at(run.config.out)
+        self._finder = path_finder(self._config, self._config.free_ends)
 
     def run(self) -> FitSummary:
         config = self._config
         a, b = (load_network(config.checkpoints, file) for file in (config.a, config.b))
         require_same_layout(a, b)
-        setting = open_setting(config.problem, config.compute, [a, b], trust_code=config.checkpoints.trust_code)
+        subject, networks = self._run.open([a, b], begun=self._begun(), ranks=self._ranks)
+        space = subject.setting.space
         saved = load_checkpoint(config.start) if config.start else None
-        start = path_of(saved, setting.space) if saved else None
-        networks = setting.load_all([a, b])
+        start = path_of(saved, space) if saved else None
         require_joinable(networks.thetas[0], networks.thetas[1], start)
-        if config.plane_points and setting.space.dimension < DIMENSIONS:
+        if config.plane_points and space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
-        statistics = setting.policy(config.checkpoints, networks)
-        risk = setting.risk(config.compute, statistics, begun=self._begun_batch_size(), ranks=self._ranks)
-        measured = setting.of_network({
-            "batch_norm": statistics.name,
-            "statistics_batch_size": config.checkpoints.statistics_batch_size,
-            **risk.evaluation(),
-        })  # fmt: skip
-        provenance = self._provenance(setting, a, b, saved) | (measured if self._finder.measures else {})
-        provenance |= {MOVED_BUFFERS: sorted(networks.others)} if networks.others else {}
-        path = self._finished(setting, risk, provenance)
+        settings = self._settings(networks)
+        named = {"a": a, "b": b} | ({"start": saved} if saved else {})
+        measuring = subject.provenance(named, but=_OF_VERDICT, **settings)
+        provenance = subject.provenance(named, evaluated=self._finder.measures, but=_OF_VERDICT, **settings)
+        path = self._finished(subject, provenance)
         if path is None:
             begun = self._finder.method.begin(networks.thetas[0], networks.thetas[1], start)
-            del networks, a, b, saved, start  # from here on the control points alone are held
-            path = self._trained(setting, risk, begun, provenance)
+            del networks, a, b, saved, start, named  # from here on the control points alone are held
+            path = self._trained(subject, begun, provenance)
             del begun
         if not self._ranks.first:
             raise SystemExit(0)
-        moved = self._moved(setting, path) if config.free_ends else ""
-        return self._measured(path, risk, provenance | measured, moved)
+        moved = self._moved(subject, path) if config.free_ends else ""
+        return self._measured(path, subject.risk, measuring, moved)
 
-    def _begun_batch_size(self) -> FilePath | int | None:
-        """That of the run that is gone on with: what is measured follows from it to the bit, and so does a band."""
-        if not self._config.output.resume:
-            return None
+    def _settings(self, networks: Networks) -> dict[str, Any]:
+        """What the path follows from, beside the options and its ends."""
+        return {
+            **self._finder.settings,
+            **({"free_ends": True} if self._config.free_ends else {}),
+            **({MOVED_BUFFERS: sorted(networks.others)} if networks.others else {}),
+            "processes": self._ranks.size,
+        }
+
+    def _begun(self) -> FilePath | int:
+        """The batch size of the run to go on with, or the result that holds it: what is measured follows from it."""
         for name in (STATE, PATH):
-            if (self._out / name).exists():
-                size = read_metadata(self._out / name).get("provenance", {}).get("eval_batch_size")
+            if (self._folder / name).exists():
+                size = read_metadata(self._folder / name).get("provenance", {}).get("eval_batch_size")
                 if isinstance(size, int):
                     return size
-        return self._out / PROFILE
+        return self._folder / PROFILE
 
-    def _provenance(self, setting: Setting, a: Checkpoint, b: Checkpoint, start: Checkpoint | None) -> dict[str, Any]:
-        config = self._config
-        return setting.provenance(
-            {"a": a, "b": b} | ({"start": start} if start else {}),
-            **self._finder.settings,
-            **({"free_ends": True} if config.free_ends else {}),
-            seed=config.seed,
-            trainable=config.problem.trainable,
-            precision=config.compute.precision,
-            processes=self._ranks.size,
-        )
-
-    def _finished(self, setting: Setting, risk: EmpiricalRisk, provenance: dict[str, Any]) -> Path | None:
+    def _finished(self, subject: Subject, provenance: dict[str, Any]) -> Path | None:
         """The path that a resume finds finished."""
-        file = self._out / PATH
-        if not (self._config.output.resume and file.exists()):
+        file = self._folder / PATH
+        if not (self._run.resume and file.exists()):
             return None
-        path = load_path(file, setting.space, builder(risk))
+        path = load_path(file, subject.setting.space, builder(subject.risk))
         require_same_provenance(file, path.provenance, provenance)
         return path
 
-    def _trained(self, setting: Setting, risk: EmpiricalRisk, begun: Path, provenance: dict[str, Any]) -> Path:
-        config, file = self._config, self._out / PATH
+    def _trained(self, subject: Subject, begun: Path, provenance: dict[str, Any]) -> Path:
+        config, run = self._config, self._run
         keeping = Keeping(
-            self._out / STATE,
-            provenance,
-            resume=config.output.resume,
-            seconds=config.save_every,
-            writes=self._ranks.first,
+            self._folder / STATE, provenance, resume=run.resume, seconds=config.save_every, writes=self._ranks.first
         )
         path = self._finder.method.train(
-            risk, begun, self._finder.recipe, seed=config.seed, keeping=keeping, report=self._report
+            subject.risk, begun, self._finder.recipe, seed=config.seed, keeping=keeping, report=run.report
         )
         path = replace(path, provenance=provenance)
         if self._ranks.first:
-            save_path(file, path, setting.space, {"problem": setting.carried()})
+            setting = subject.setting
+            save_path(self._folder / PATH, path, setting.space, {"problem": setting.carried()})
             keeping.discard()
         return path
 
-    def _moved(self, setting: Setting, path: Path) -> str:
+    def _moved(self, subject: Subject, path: Path) -> str:
         """How far free ends went, in words: everything is measured between them, and not between the checkpoints."""
-        config = self._config
-        files = (config.a, config.b)
-        states = [load_network(config.checkpoints, file).state for file in files]
-        ways = [float((setting.space.flatten(s) - path.points[i]).norm()) for s, i in zip(states, (0, -1), strict=True)]
+        files = (self._config.a, self._config.b)
+        states = [load_network(self._config.checkpoints, file).state for file in files]
+        thetas = [subject.setting.space.flatten(state) for state in states]
+        lengths_moved = [float((theta - path.points[i]).norm()) for theta, i in zip(thetas, (0, -1), strict=True)]
         return (
-            f"; the free ends moved by {ways[0]:.3g} and {ways[1]:.3g}, and lie {path.distance():.3g} apart: "
-            "the figures are theirs, not those of the checkpoints"
+            f"; the free ends moved by {lengths_moved[0]:.3g} and {lengths_moved[1]:.3g}, and lie "
+            f"{path.distance():.3g} apart: the figures are theirs, not those of the checkpoints"
         )
 
-    def _measured(self, path: Path, risk: EmpiricalRisk, measuring: dict[str, Any], moved: str) -> FitSummary:
-        config = self._config
-        settings = {**measuring, "points": config.verdict.points, "tolerance": config.verdict.tolerance}
-        writer = self._writer(PROFILE, Result("profile", {}, provenance=settings, facts=lengths(path)))
+    def _measured(self, path: Path, risk: EmpiricalRisk, provenance: dict[str, Any], moved: str) -> FitSummary:
+        config, run, verdict = self._config, self._run, self._config.verdict
+        settings = {**provenance, "points": verdict.points, "tolerance": verdict.tolerance}
+        begun = Result("profile", {}, provenance=settings, facts=lengths(path))
         measured = profile(
             path,
             risk,
-            np.linspace(0, 1, config.verdict.points),
-            tolerance=config.verdict.tolerance,
-            writer=writer,
-            report=self._report,
+            np.linspace(0, 1, verdict.points),
+            tolerance=verdict.tolerance,
+            writer=ResultWriter(self._folder / PROFILE, begun, resume=run.resume),
+            report=run.report,
         )
         results = [config.out / PROFILE]
         if config.plane_points:
@@ -204,19 +191,15 @@ class _Fitting:
                 path,
                 risk,
                 measured,
-                self._out / PLANE,
+                self._folder / PLANE,
                 points=config.plane_points,
-                provenance=measuring,
-                resume=config.output.resume,
-                report=self._report,
+                provenance=provenance,
+                resume=run.resume,
+                report=run.report,
             )
             results.append(config.out / PLANE)
-        self._outputs.commit()
+        run.outputs.commit()
         pictures = [picture for file in results for picture in draw_result(file)]
-        files = [str(config.out / PATH), *map(str, results), *pictures]
-        said = told(measured, config.verdict)
+        said = told(measured, verdict)
         said["reason"] = f"{said['reason']}{moved}"
-        return FitSummary(**said, files=files)  # type: ignore[arg-type]
-
-    def _writer(self, name: str, begun: Result) -> ResultWriter:
-        return ResultWriter(self._out / name, begun, resume=self._config.output.resume)
+        return FitSummary(**said, files=[str(config.out / PATH), *map(str, results), *pictures])  # type: ignore[arg-type]

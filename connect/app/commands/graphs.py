@@ -25,12 +25,12 @@ from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.summaries import wrote
 from landscape.app.options import files_in
-from landscape.app.setting import open_setting
+from landscape.app.run import Run, running
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES, Checkpoint, require_same_layout
-from landscape.storage.outputs import OutputFiles, writing
+from landscape.storage.outputs import OutputFiles
 from landscape.storage.quantities import name_of
 from landscape.storage.store import require_same_provenance
 from landscape.sweeps.driver import quantities
@@ -128,66 +128,55 @@ def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
     """
     files = _files(config.minima)
     place = OutputFiles.inside(config.out, GRAPH, GRAPHML, series={PASSES: OWN_FILES})
-    read = [*files_in(config), *files]
-    with writing(place, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
-        summary = _Mapping(replace(config, out=outputs.at(config.out)), files, report).run()
-        outputs.commit()
+    with running(config, report, place, read=[*files_in(config), *files]) as run:
+        summary = _Mapping(run, files).run()
+        run.outputs.commit()
     written = [config.out / GRAPH, config.out / GRAPHML]
     return replace(summary, files=[*map(str, written), *draw_result(config.out / GRAPH)])
 
 
 class _Mapping:
-    """One run of the command."""
+    """One run of the command: the minima, their loss, and the graph as far as an earlier run brought it."""
 
-    def __init__(self, config: GraphConfig, files: Sequence[FilePath], report: Reporter) -> None:
-        self._config, self._files, self._report = config, files, report
+    def __init__(self, run: Run, files: Sequence[FilePath]) -> None:
+        config: GraphConfig = replace(run.config, out=run.outputs.at(run.config.out))
+        self._config, self._report = config, run.report
         self._file = config.out / GRAPH
-        self._finder = path_finder(config)
         self._notes: list[str] = []
-
-    def run(self) -> GraphSummary:
-        config = self._config
-        minima, duplicates = _distinct([load_network(config.checkpoints, file) for file in self._files])
-        setting = open_setting(config.problem, config.compute, minima, trust_code=config.checkpoints.trust_code)
-        known = load_graph(self._file) if config.output.resume and self._file.exists() else None
+        finder = path_finder(config)
+        minima, self._duplicates = _distinct([load_network(config.checkpoints, file) for file in files])
+        known = load_graph(self._file) if run.resume and self._file.exists() else None
         self._minima = _named(minima, known)
-        networks = setting.load_all(list(self._minima.values()))
+        checkpoints = list(self._minima.values())
+        subject, networks = run.open(checkpoints, bearers=minima, batch_norm="recomputed", begun=self._file)
+        self._setting, self._risk = subject.setting, subject.risk
         self._thetas, twins = _apart(self._minima, networks.thetas)
-        duplicates |= twins
-        statistics = setting.policy(replace(config.checkpoints, batch_norm="recomputed"), networks)
-        begun = known.provenance.get("eval_batch_size") if known else None
-        self._risk = setting.risk(config.compute, statistics, begun=begun)
-        self._setting = setting
-        provenance = setting.provenance(
-            {},
-            **self._finder.settings,
-            points=config.points,
-            seed=config.seed,
-            trainable=config.problem.trainable,
-            precision=config.compute.precision,
-            sharpness=(config.samples or "all examples") if config.sharpness else None,
-            batch_norm=statistics.name,
-            statistics_batch_size=config.checkpoints.statistics_batch_size,
-            **self._risk.evaluation(),
-        )
+        self._duplicates |= twins
+        sharpness = (config.samples or "all examples") if config.sharpness else None
+        provenance = subject.provenance({}, **finder.settings, sharpness=sharpness)
         if known:
             require_same_provenance(self._file, known.provenance, provenance)
         self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
-        self._passes = Passes(config, setting, self._risk, self._finder, provenance, self._report)
+        self._passes = Passes(config, self._setting, self._risk, finder, provenance, self._report)
+
+    def run(self) -> GraphSummary:
         self._measure_minima()
+        votes = self._votes()
+        if votes.predictions:
+            rows = [[disagreement(p, q) for q in votes.predictions] for p in votes.predictions]
+            self._graph.pairs["disagreement"] = np.array(rows)
         self._passes.clean()
         self._save()
-        strategy = STRATEGIES[config.strategy]()
         outcome = explore(
             self._graph,
             self._join,
-            strategy,
-            tolerance=config.tolerance,
-            budget=config.budget,
+            STRATEGIES[self._config.strategy](),
+            tolerance=self._config.tolerance,
+            budget=self._config.budget,
             after=self._save,
             report=self._report,
         )
-        return self._summary(outcome, duplicates)
+        return self._summary(outcome, votes)
 
     def _cleared(self, known: MinimaGraph) -> MinimaGraph:
         """A graph that is gone on with: without passes whose files are gone, and what followed from all of it."""
@@ -217,10 +206,6 @@ class _Mapping:
         squares = np.diag(products := gram(self._thetas, self._thetas[0]).cpu().numpy())
         apart = (squares[:, None] + squares[None, :] - 2 * products).clip(0)
         self._graph.pairs["distance"] = np.sqrt(apart)
-        self._predictions, self._labels = self._predict()
-        if self._predictions:
-            rows = [[disagreement(p, q) for q in self._predictions] for p in self._predictions]
-            self._graph.pairs["disagreement"] = np.array(rows)
 
     def _measured(self, name: str) -> dict[str, Any]:
         """The attributes of a minimum."""
@@ -256,18 +241,18 @@ class _Mapping:
             )
         return float(found.top[0])
 
-    def _predict(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def _votes(self) -> "_Votes":
         """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
-        self._voted = split = "test" if "test" in self._risk.splits else self._risk.splits[0]
+        split = "test" if "test" in self._risk.splits else self._risk.splits[0]
         risk = self._risk.select(splits=[split], sample=min(_SAMPLE, self._risk.size(split)))
-        found = []
+        predictions = []
         for theta in self._thetas:
             with risk.at(theta) as here:
                 try:
-                    found.append(here.predict(split))
+                    predictions.append(here.predict(split))
                 except ProblemError:
-                    return [], torch.empty(0)
-        return [prediction.log_probabilities.cpu() for prediction in found], found[0].labels.cpu()
+                    return _Votes(split, [], torch.empty(0))
+        return _Votes(split, [each.log_probabilities.cpu() for each in predictions], predictions[0].labels.cpu())
 
     def _theta(self, name: Hashable) -> torch.Tensor:
         return self._thetas[list(self._minima).index(str(name))]
@@ -280,7 +265,7 @@ class _Mapping:
 
     # ------------------------------------------------------------------ what follows from them
 
-    def _summary(self, outcome: Outcome, duplicates: Mapping[str, str]) -> GraphSummary:
+    def _summary(self, outcome: Outcome, votes: "_Votes") -> GraphSummary:
         config, graph = self._config, self._graph
         names = [str(name) for name in graph.nodes]
         place = {name: index for index, name in enumerate(names)}
@@ -297,15 +282,15 @@ class _Mapping:
         committees = {}
         if config.members > len(names):
             self._notes.append(f"no ensembles: there are fewer minima than --members {config.members}")
-        elif self._predictions and config.members:
+        elif votes.predictions and config.members:
             indices = [[place[name] for name in valley] for valley in found]
-            voices = [self._predictions[i] for i in order]
-            chosen = compare_ensembles(voices, self._labels, indices, config.members, config.seed)
+            voices = [votes.predictions[i] for i in order]
+            chosen = compare_ensembles(voices, votes.labels, indices, config.members, config.seed)
             committees = {
                 f"{name}, {config.members} minima": {
                     **asdict(c),
                     "members": [names[i] for i in c.members],
-                    "split": self._voted,
+                    "split": votes.split,
                 }
                 for name, c in chosen.items()
             }
@@ -335,11 +320,20 @@ class _Mapping:
             saddle=minimax_saddles(graph).tolist(),
             nodes=names,
             **told,
-            duplicates=duplicates,
+            duplicates=self._duplicates,
             notes=self._notes,
             split=graph.facts["split"],
             files=[],
         )
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Log-probabilities of all minima for the same examples of a split, and their labels; none without classes."""
+
+    split: str
+    predictions: Sequence[torch.Tensor]
+    labels: torch.Tensor
 
 
 def _files(given: Sequence[FilePath]) -> list[FilePath]:

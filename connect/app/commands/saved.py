@@ -8,6 +8,7 @@ from typing import Any
 from connect.app.config import EnsembleConfig, ExportConfig, ProfileConfig
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path
 from landscape.app.checkpoints import load_network
+from landscape.app.run import Run, Subject
 from landscape.app.setting import Setting, open_setting
 from landscape.errors import CheckpointError, ConfigError
 from landscape.risk.batchnorm import Recomputed
@@ -22,34 +23,36 @@ class SavedPath:
 
     Attributes:
         path: the path, whose `module` gives networks.
-        setting: problem and space.
-        risk: the loss, with statistics recomputed everywhere.
+        subject: setting and loss, with statistics recomputed everywhere.
         provenance: what anything measured of it follows from.
     """
 
     path: Path
-    setting: Setting
-    risk: EmpiricalRisk
+    subject: Subject
     provenance: Mapping[str, Any]
 
+    @property
+    def setting(self) -> Setting:
+        """Problem and space."""
+        return self.subject.setting
 
-def open_path(
-    config: ProfileConfig | EnsembleConfig | ExportConfig,
-    split: str | None = None,
-    begun: FilePath | None = None,
-    **settings: Any,
-) -> SavedPath:
+    @property
+    def risk(self) -> EmpiricalRisk:
+        """The loss, with statistics recomputed everywhere."""
+        return self.subject.risk
+
+
+def open_path(run: Run, **resolved: Any) -> SavedPath:
     """Read a path and what its networks need.
 
     Args:
-        config: the path and the problem.
-        split: what is measured; by default everything.
-        begun: a result that is to be resumed, whose batch size is kept if it is there.
-        settings: what else belongs to the provenance.
+        run: of a command with the group `saved`.
+        resolved: what options lead to, in their place, for the provenance; a `split` of None stands for all.
 
     Raises:
         LandscapeError: the subclass says what is wrong.
     """
+    config: ProfileConfig | EnsembleConfig | ExportConfig = run.config
     options, reading = config.saved, config.checkpoints
     saved = load_checkpoint(options.path)
     base = load_network(reading, options.base) if options.base else None
@@ -73,22 +76,17 @@ def open_path(
     if not base:
         _require_whole(options.path, setting.space, path)
     statistics = Recomputed(setting.problem.data.splits["train"], setting.problem.loss, reading.statistics_batch_size)
-    risk = setting.risk(config.compute, statistics, setting.splits(split) if split else None, begun=begun)
-    checkpoints: dict[str, Checkpoint] = {"path": saved} | ({"base": base} if base else {})
-    provenance = setting.provenance(
-        checkpoints,
+    split = "all" if isinstance(config, ExportConfig) else config.split
+    subject = run.subject(setting, statistics, split)
+    provenance = subject.provenance(
+        {"path": saved} | ({"base": base} if base else {}),
         curve=known.get("curve", path.curve.name),
         control_points=path.curve.control_points,
         fitted=dict(path.provenance),
         trainable=trainable,
-        precision=config.compute.precision,
-        split=split,
-        batch_norm=statistics.name,
-        statistics_batch_size=reading.statistics_batch_size,
-        **risk.evaluation(),
-        **settings,
+        **resolved,
     )
-    return SavedPath(replace(path, build=builder(risk)), setting, risk, provenance)
+    return SavedPath(replace(path, build=builder(subject.risk)), subject, provenance)
 
 
 def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Train simplices of low loss, sample inside them and measure."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,12 +14,12 @@ from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
-from landscape.app.options import files_in
-from landscape.app.setting import Setting, open_setting
+from landscape.app.run import Run, running
+from landscape.app.setting import Setting
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, writing
+from landscape.storage.outputs import OutputFiles
 from landscape.storage.results import Result, Sweep
 from landscape.storage.store import ResultWriter, require_same_provenance
 from landscape.sweeps.driver import sweep
@@ -76,67 +76,45 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     """
     states = [f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
     place = OutputFiles.inside(config.out, _SIMPLEX, _MEASURED, *states)
-    with writing(
-        place, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
-    ) as outputs:
-        return _simplex(config, states, outputs, report)
+    with running(config, report, place) as run:
+        recipe = fit_recipe(config.recipe, config.problem)
+        checkpoints = [load_network(config.checkpoints, file) for file in config.minima]
+        for other in checkpoints[1:]:
+            require_same_layout(checkpoints[0], other)
+        folder = run.outputs.at(config.out)
+        policy = config.checkpoints.batch_norm or "recomputed"
+        subject, networks = run.open(checkpoints, batch_norm=policy, begun=folder / _MEASURED)
+        require_spanning(networks.thetas, config.connecting)
+        named = {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)}
+        provenance = subject.provenance(named, evaluated=False, but=("samples",), recipe=asdict(recipe))
+        simplices = _finished(run, folder / _SIMPLEX, subject.setting, provenance)
+        if simplices is None:
+            keepings = [Keeping(folder / s, provenance, resume=run.resume, seconds=config.save_every) for s in states]
+            simplices = fit_simplex(
+                subject.risk,
+                networks.thetas,
+                config.connecting,
+                recipe,
+                volume_weight=config.volume_weight,
+                seed=config.seed,
+                keeping=keepings.__getitem__,
+                report=report,
+            )
+            _save(folder / _SIMPLEX, simplices, subject.setting, provenance)
+            for keeping in keepings:
+                keeping.discard()
+        facts = {"log_volume": simplices.log_volume(), "minima": simplices.minima, "connecting": config.connecting}
+        begun = Result("simplex", {}, provenance=subject.provenance(named, recipe=asdict(recipe)), facts=facts)
+        writer = ResultWriter(folder / _MEASURED, begun, resume=run.resume)
+        sweeps = _measured(config, simplices, subject.risk, writer, report)
+        run.outputs.commit()
+        return _summary(config, sweeps, simplices.log_volume())
 
 
-def _simplex(config: SimplexConfig, states: Sequence[str], outputs: Outputs, report: Reporter) -> SimplexSummary:
-    out = outputs.at(config.out)
-    recipe = fit_recipe(config.recipe, config.problem)
-    checkpoints = [load_network(config.checkpoints, file) for file in config.minima]
-    for other in checkpoints[1:]:
-        require_same_layout(checkpoints[0], other)
-    setting = open_setting(config.problem, config.compute, checkpoints, trust_code=config.checkpoints.trust_code)
-    networks = setting.load_all(checkpoints)
-    require_spanning(networks.thetas, config.connecting)
-    statistics = setting.policy(config.checkpoints, networks)
-    if len(checkpoints) == 1 and config.checkpoints.batch_norm is None:
-        statistics = setting.policy(replace(config.checkpoints, batch_norm="recomputed"), networks)
-    risk = setting.risk(config.compute, statistics, begun=out / _MEASURED if config.output.resume else None)
-    provenance = setting.provenance(
-        {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)},
-        connecting=config.connecting,
-        volume_weight=config.volume_weight,
-        recipe=asdict(recipe),
-        seed=config.seed,
-        trainable=config.problem.trainable,
-        precision=config.compute.precision,
-    )
-    keepings = [
-        Keeping(out / name, provenance, resume=config.output.resume, seconds=config.save_every) for name in states
-    ]
-    found = _trained(config, out / _SIMPLEX, setting, provenance)
-    if found is None:
-        found = fit_simplex(
-            risk,
-            networks.thetas,
-            config.connecting,
-            recipe,
-            volume_weight=config.volume_weight,
-            seed=config.seed,
-            keeping=keepings.__getitem__,
-            report=report,
-        )
-        _save(out / _SIMPLEX, found, setting, provenance)
-        for keeping in keepings:
-            keeping.discard()
-    measuring = {
-        **provenance,
-        "samples": config.samples,
-        **setting.of_network({"batch_norm": statistics.name}),
-        "statistics_batch_size": config.checkpoints.statistics_batch_size,
-        **risk.evaluation(),
-    }
-    return _measured(config, outputs, found, risk, measuring, report)
-
-
-def _trained(
-    config: SimplexConfig, file: FilePath, setting: Setting, provenance: dict[str, Any]
-) -> SimplicialComplex | None:
-    """What a resume finds finished."""
-    if not (config.output.resume and file.exists()):
+def _finished(run: Run, file: FilePath, setting: Setting, provenance: dict[str, Any]) -> SimplicialComplex | None:
+    """The simplices that a resume finds trained."""
+    config: SimplexConfig = run.config
+    if not (run.resume and file.exists()):
         return None
     saved = load_checkpoint(file)
     require_same_provenance(file, saved.metadata.get("provenance", {}), provenance)
@@ -145,36 +123,37 @@ def _trained(
     return SimplicialComplex(torch.stack(vertices), len(config.minima))
 
 
-def _save(file: FilePath, found: SimplicialComplex, setting: Setting, provenance: dict[str, Any]) -> None:
+def _save(file: FilePath, simplices: SimplicialComplex, setting: Setting, provenance: dict[str, Any]) -> None:
     """Write the vertices, for each parameter `[m + n, ...]` by name."""
-    known = {"kind": "simplex", "minima": found.minima, "provenance": provenance, "problem": setting.carried()}
-    save_tensors(file, setting.space.views(found.vertices), known)
+    known = {"kind": "simplex", "minima": simplices.minima, "provenance": provenance, "problem": setting.carried()}
+    save_tensors(file, setting.space.views(simplices.vertices), known)
 
 
 def _measured(
     config: SimplexConfig,
-    outputs: Outputs,
-    found: SimplicialComplex,
+    simplices: SimplicialComplex,
     risk: EmpiricalRisk,
-    provenance: dict[str, Any],
+    writer: ResultWriter,
     report: Reporter,
-) -> SimplexSummary:
-    out = config.out / _MEASURED
-    facts = {"log_volume": found.log_volume(), "minima": found.minima, "connecting": found.connecting}
-    begun = Result("simplex", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(outputs.at(config.out) / _MEASURED, begun, resume=config.output.resume)
-    corners = torch.eye(len(found.vertices), dtype=torch.float64)
-    drawn = found.sample(config.samples, config.seed)
-    places = {"vertices": corners, "inside": drawn}
+) -> dict[str, Sweep]:
+    """What is measured at the vertices and inside."""
+    places = {
+        "vertices": torch.eye(len(simplices.vertices), dtype=torch.float64),
+        "inside": simplices.sample(config.samples, config.seed),
+    }
     sweeps: dict[str, Sweep] = {}
     for name, coefficients in places.items():
 
         def at(number: float, coefficients: torch.Tensor = coefficients) -> torch.Tensor:
-            return found(coefficients[int(number)])
+            return simplices(coefficients[int(number)])
 
         axes = {"number": np.arange(float(len(coefficients)))}
         sweeps[name] = sweep(risk, at, axes, writer=writer, name=name, report=report)
-    outputs.commit()
+    return sweeps
+
+
+def _summary(config: SimplexConfig, sweeps: Mapping[str, Sweep], log_volume: float) -> SimplexSummary:
+    out = config.out / _MEASURED
     split = sweeps["inside"].splits[0]
     losses = {name: measured["loss", split] for name, measured in sweeps.items()}
     accuracy = sweeps["inside"]["accuracy", "test"] if ("accuracy", "test") in sweeps["inside"] else np.array([np.nan])
@@ -184,6 +163,6 @@ def _measured(
         mean_loss=float(losses["inside"].mean()),
         max_loss=float(losses["inside"].max()),
         min_test_accuracy=float(accuracy.min()),
-        log_volume=facts["log_volume"],
+        log_volume=log_volume,
         files=[str(config.out / _SIMPLEX), str(out), *draw_result(out)],
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -17,16 +16,14 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import at_point, loss_range, wrote
 from landscape.app.config import LineConfig
-from landscape.app.options import files_in
-from landscape.app.setting import Networks, Setting, open_setting
+from landscape.app.run import running
+from landscape.app.setting import Networks, Setting
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import unrelated_seeds
 from landscape.space.directions import normalise, random_direction, require_length
 from landscape.space.slices import Line, Rays, Slice
-from landscape.storage.outputs import OutputFiles, Outputs, writing
-from landscape.storage.results import Result
-from landscape.storage.store import ResultWriter
+from landscape.storage.outputs import OutputFiles
 from landscape.sweeps.driver import sweep
 from landscape.sweeps.grid import parse_axis
 
@@ -62,63 +59,36 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
-    with writing(
-        OutputFiles.beside(config.out),
-        read=files_in(config),
-        resume=config.output.resume,
-        overwrite=config.output.overwrite,
-    ) as outputs:
-        return _line(config, outputs, report)
-
-
-def _line(config: LineConfig, outputs: Outputs, report: Reporter) -> LineSummary:
-    started = perf_counter()
-    out = outputs.at(config.out)
-    values = config.range or (BETWEEN if config.b else AROUND)
-    t = parse_axis(values, "--range")
-    named = {"a": config.a} | ({"b": config.b} if config.b else {})
-    checkpoints = {name: load_network(config.checkpoints, path) for name, path in named.items()}
-    setting = open_setting(
-        config.problem, config.compute, list(checkpoints.values()), trust_code=config.checkpoints.trust_code
-    )
-    networks = setting.load_all(list(checkpoints.values()))
-    statistics = setting.policy(config.checkpoints, networks)
-    risk = setting.risk(
-        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
-    )
-    where, how = _slice(config, setting, networks)
-    metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
-    provenance = setting.provenance(
-        checkpoints,
-        range=values,
-        directions=config.directions,
-        normalise=how,
-        biases=config.direction.biases,
-        seed=None if config.b and not config.map.curvature else config.direction.seed,
-        **curvature_provenance(config.map, config.curvature, risk),
-        batch_norm=statistics.name,
-        statistics_batch_size=config.checkpoints.statistics_batch_size,
-        split=config.split,
-        precision=config.compute.precision,
-        trainable=config.problem.trainable,
-        **risk.evaluation(),
-    )
-    facts = {"names": {name: path.stem for name, path in named.items()}}
-    begun = Result("line", {}, provenance=provenance, facts=facts)
-    writer = ResultWriter(out, begun, resume=config.output.resume)
-    writer.note({f"at_{name}": at_point(risk, theta) for name, theta in zip(named, networks.thetas, strict=True)})
-    axes = {"t": t} if config.b else {"direction": np.arange(float(config.directions)), "t": t}
-    measured = sweep(risk, where, axes, metrics=metrics, writer=writer, report=report)
-    outputs.commit()
-    low, high = loss_range([measured])
-    return LineSummary(
-        points=measured.done.size,
-        seconds=perf_counter() - started,
-        min_loss=low,
-        max_loss=high,
-        files=[str(config.out), *draw(config.out)],
-        **vars(curvature_figures(config.map, [measured])),
-    )
+    with running(config, report, OutputFiles.beside(config.out)) as run:
+        files = {"a": config.a} | ({"b": config.b} if config.b else {})
+        checkpoints = {name: load_network(config.checkpoints, file) for name, file in files.items()}
+        subject, networks = run.open(list(checkpoints.values()), split=config.split)
+        line_or_rays, normalisation = _slice(config, subject.setting, networks)
+        extent = config.range or (BETWEEN if config.b else AROUND)
+        provenance = subject.provenance(
+            checkpoints,
+            range=extent,
+            normalise=normalisation,
+            seed=None if config.b and not config.map.curvature else config.direction.seed,
+            **curvature_provenance(config.map, config.curvature, subject.risk),
+        )
+        metrics = curvature_metrics(config.map, config.curvature, subject.risk, config.direction.seed)
+        writer = subject.writer("line", provenance, {"names": {name: file.stem for name, file in files.items()}})
+        ends = zip(files, networks.thetas, strict=True)
+        writer.note({f"at_{name}": at_point(subject.risk, theta) for name, theta in ends})
+        axes = {} if config.b else {"direction": np.arange(float(config.directions))}
+        axes["t"] = parse_axis(extent, "--range")
+        measured = sweep(subject.risk, line_or_rays, axes, metrics=metrics, writer=writer, report=report)
+        low, high = loss_range([measured])
+        figures = vars(curvature_figures(config.map, [measured]))
+        return LineSummary(
+            points=measured.done.size,
+            seconds=run.seconds,
+            min_loss=low,
+            max_loss=high,
+            files=run.finish(draw),
+            **figures,
+        )
 
 
 def _slice(config: LineConfig, setting: Setting, networks: Networks) -> tuple[Slice, str | None]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import HessianConfig
-from landscape.app.options import files_in
-from landscape.app.setting import open_setting
+from landscape.app.run import running
 from landscape.curvature.density import spectral_density
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.restriction import Product, Restriction
@@ -30,8 +28,8 @@ from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, writing
-from landscape.storage.results import Result, Sweep
+from landscape.storage.outputs import OutputFiles
+from landscape.storage.results import Sweep
 from landscape.storage.store import ResultWriter
 
 _MOST = 500
@@ -91,68 +89,27 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         LandscapeError: the subclass says what else is wrong.
     """
     places = [OutputFiles.beside(config.out, _vectors_file(config.out).name)] if config.out else []
-    with writing(
-        *places, read=files_in(config), resume=config.output.resume, overwrite=config.output.overwrite
-    ) as outputs:
-        return _spectrum(config, outputs, report)
-
-
-def _spectrum(config: HessianConfig, outputs: Outputs, report: Reporter) -> HessianSummary:
-    started = perf_counter()
-    out = outputs.at(config.out) if config.out else None
-    checkpoint = load_network(config.checkpoints, config.checkpoint)
-    setting = open_setting(config.problem, config.compute, [checkpoint], trust_code=config.checkpoints.trust_code)
-    networks = setting.load_all([checkpoint])
-    theta, space = networks.thetas[0], setting.space
-    statistics = setting.policy(config.checkpoints, networks)
-    restriction = Restriction(space.select(config.curvature.parameters))
-    whole = setting.risk(
-        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
-    )
-    risk = sampled(config.curvature.samples, whole)
-    provenance = setting.provenance(
-        {"checkpoint": checkpoint},
-        matrix=config.matrix,
-        parameters=config.curvature.parameters,
-        tolerance=config.curvature.tolerance,
-        samples=config.curvature.samples,
-        top=config.top,
-        probes=config.probes,
-        steps=config.steps,
-        trace_products=config.trace_products,
-        vectors=config.curvature.vectors,
-        seed=config.seed,
-        batch_norm=statistics.name,
-        statistics_batch_size=config.checkpoints.statistics_batch_size,
-        split=config.split,
-        precision=config.compute.precision,
-        trainable=config.problem.trainable,
-        **risk.evaluation(),
-    )
-    writer = ResultWriter(out, Result("spectrum", {}, provenance=provenance), resume=config.output.resume)
-    measured = _Stages(config, risk, theta, restriction, writer, report)
-    unwritten = out is not None and not _vectors_file(out).exists()
-    measured.run("ends", _MOST, partial(_ends, config, space, restriction, checkpoint, out), again=unwritten)
-    if config.trace:
-        measured.run("trace", config.trace_products, partial(_trace, config))
-    if config.layers:
-        measured.run("layers", config.trace_products, partial(_layers, config, space))
-    if config.density:
-        measured.run("density", config.probes * config.steps, partial(_density, config, writer))
-    outputs.commit()
-    ends, trace = writer.result.facts["ends"], writer.result.facts.get("trace", {})
-    products = sum(facts["products"] for facts in writer.result.facts.values())
-    return HessianSummary(
-        top=ends["top"],
-        bottom=ends["bottom"],
-        residuals=ends["residuals"],
-        converged=ends["converged"],
-        trace=trace.get("value"),
-        trace_error=trace.get("error"),
-        products=products,
-        seconds=perf_counter() - started,
-        files=[str(config.out), str(_vectors_file(config.out)), *draw(config.out)] if config.out else [],
-    )
+    with running(config, report, *places) as run:
+        checkpoint = load_network(config.checkpoints, config.checkpoint)
+        subject, networks = run.open([checkpoint], split=config.split)
+        restriction = Restriction(subject.setting.space.select(config.curvature.parameters))
+        risk = sampled(config.curvature.samples, subject.risk)
+        writer = subject.writer("spectrum", subject.provenance({"checkpoint": checkpoint}))
+        stages = _Stages(config, risk, networks.thetas[0], restriction, writer, report)
+        stages.measure(checkpoint)
+        facts = writer.result.facts
+        ends, trace = facts["ends"], facts.get("trace", {})
+        return HessianSummary(
+            top=ends["top"],
+            bottom=ends["bottom"],
+            residuals=ends["residuals"],
+            converged=ends["converged"],
+            trace=trace.get("value"),
+            trace_error=trace.get("error"),
+            products=sum(stage["products"] for stage in facts.values()),
+            seconds=run.seconds,
+            files=run.finish(draw, _vectors_file(config.out) if config.out else None),
+        )
 
 
 Probe = Callable[[int], Tensor]
@@ -169,6 +126,18 @@ class _Stages:
     restriction: Restriction
     writer: ResultWriter
     report: Reporter
+
+    def measure(self, checkpoint: Checkpoint) -> None:
+        """Do all that the configuration asks for; `checkpoint` is where the Hessian is taken."""
+        config, space, out = self.config, self.risk.space, self.writer.path
+        unwritten = out is not None and not _vectors_file(out).exists()
+        self.run("ends", _MOST, partial(_ends, config, space, self.restriction, checkpoint, out), again=unwritten)
+        if config.trace:
+            self.run("trace", config.trace_products, partial(_trace, config))
+        if config.layers:
+            self.run("layers", config.trace_products, partial(_layers, config, space))
+        if config.density:
+            self.run("density", config.probes * config.steps, partial(_density, config, self.writer))
 
     def run(self, name: str, products: int, work: Work, *, again: bool = False) -> None:
         """Do a piece of work, unless the file holds it already, and store what it found and the products it took."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TypeVar
 
 from landscape.app.commands.lines import line
@@ -28,10 +27,11 @@ from landscape.app.config import (
 )
 from landscape.app.options import flags, values
 from landscape.app.problems import read_problem_file, require_problem
+from landscape.app.run import Run, running
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.problems.specification import overridden
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.outputs import OutputFiles, Outputs, writing
+from landscape.storage.outputs import OutputFiles
 from landscape.training.recipes import Recipe
 
 _Config = TypeVar("_Config")
@@ -120,9 +120,8 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
     place = OutputFiles.inside(
         config.out, *names, extras=_extras(config.study.stem), label=config.study.stem, stepwise=True
     )
-    keeping = config.output
-    with writing(place, read=[config.study], resume=keeping.resume, overwrite=keeping.overwrite) as outputs:
-        return _run(config, outputs, report)
+    with running(config, report, place, read=[config.study]) as run:
+        return _run(run, config)
 
 
 def _extras(name: str) -> re.Pattern[str]:
@@ -130,20 +129,19 @@ def _extras(name: str) -> re.Pattern[str]:
     return re.compile(rf"({'|'.join(_FOLDERS)})/[^/.][^/]*(/[^/.][^/]*)?|{re.escape(name)}_(surfaces|lines)\.png")
 
 
-def _run(config: StudyConfig, outputs: Outputs, report: Reporter) -> StudySummary:
-    started = perf_counter()
-    plan = planned(replace(config, out=outputs.at(config.out)))
+def _run(run: Run, config: StudyConfig) -> StudySummary:
+    plan = planned(replace(config, out=run.outputs.at(config.out)))
     networks: dict[str, Mapping[str, float]] = {}
     files: list[str] = []
     for name, step in plan.trainings.items():
-        done: TrainSummary = step.take(report)
+        done: TrainSummary = step.take(run.report)
         networks[name] = {k: v for k, v in asdict(done).items() if k.startswith(("train_", "test_"))}
         files += done.files
     for step in [*plan.measures, *plan.comparisons]:
-        files += step.take(report).files
-    named = [str(outputs.named(Path(file))) for file in files]
-    outputs.commit()
-    return StudySummary(networks, perf_counter() - started, named)
+        files += step.take(run.report).files
+    named = [str(run.outputs.named(Path(file))) for file in files]
+    run.outputs.commit()
+    return StudySummary(networks, run.seconds, named)
 
 
 def planned(config: StudyConfig) -> Plan:

@@ -55,6 +55,17 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     return distinct
 
 
+def figures_at(risk: "EmpiricalRisk", theta: "Tensor") -> dict[str, float]:
+    """Loss and accuracy at a point on the training and the test split, flat; NaN for a split that is not measured."""
+    with risk.at(theta) as here:
+        measured = here.measure()
+    return {
+        f"{split}_{quantity}": getattr(measured[split], quantity) if split in measured else float("nan")
+        for split in ("train", "test")
+        for quantity in ("loss", "accuracy")
+    }
+
+
 def at_point(risk: "EmpiricalRisk", theta: "Tensor") -> dict[str, dict[str, float]]:
     """Loss and accuracy of every split at a point."""
     with risk.select(splits=risk.all_splits).at(theta) as here:

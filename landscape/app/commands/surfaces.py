@@ -35,7 +35,7 @@ from landscape.space.slices import Plane
 from landscape.storage.checkpoints import Checkpoint, fingerprint_tensors
 from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Array, Result, Sweep, interpolated
-from landscape.storage.store import ResultWriter
+from landscape.storage.store import ResultWriter, begun_batch_size
 from landscape.sweeps.adaptive import Refined
 from landscape.sweeps.driver import Metric, sweep
 from landscape.sweeps.grid import axes_around, parse_axis
@@ -94,7 +94,10 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
     networks = setting.load_all([centre, *rest])
     statistics = setting.policy(config.checkpoints, networks)
     risk = setting.risk(
-        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
+        config.compute,
+        statistics,
+        setting.splits(config.split),
+        begun_batch_size(out) if config.output.resume else None,
     )
     metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
     planes, eigenvalues = _planes(config, setting, risk, networks)

@@ -5,20 +5,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 
-from landscape.app.commands.summaries import wrote
+from landscape.app.commands.summaries import figures_at, wrote
 from landscape.app.config import TrainConfig
-from landscape.app.options import files_in
+from landscape.app.options import files_in, stated
 from landscape.app.problems import named_recipe
+from landscape.app.run import Run, running
 from landscape.app.setting import Setting, open_setting
-from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, save_tensors
-from landscape.storage.outputs import OutputFiles, Outputs, writing
+from landscape.storage.outputs import OutputFiles
 from landscape.storage.store import require_same_provenance
 from landscape.training.descent import Combination, SinglePoint, descend
 from landscape.training.keeping import Keeping
@@ -66,38 +65,27 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
     places = [OutputFiles.beside(config.out, _state_file(config.out).name)]
     if config.snapshots:
         places.append(OutputFiles.inside(config.snapshots, series={"": _SNAPSHOT}, label="snapshots"))
-    read = files_in(config, but=("out", "snapshots"))
-    with writing(*places, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
-        return _train(config, outputs, report)
+    with running(config, report, *places, read=files_in(config, but=("out", "snapshots"))) as run:
+        return _train(run, config, run.outputs.at(config.out))
 
 
 def _state_file(out: Path) -> Path:
     return out.with_suffix(".state.safetensors")
 
 
-def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSummary:
-    started = perf_counter()
-    out = outputs.at(config.out)
+def _train(run: Run, config: TrainConfig, out: Path) -> TrainSummary:
     recipe = named_recipe(Recipe(), config.recipe, config.problem, "train")
     setting = open_setting(config.problem, config.compute, seed=config.seed)
-    space, problem = setting.space, setting.problem
-    provenance = setting.provenance(
-        {},
-        recipe=asdict(recipe),
-        seed=config.seed,
-        trainable=config.problem.trainable,
-        precision=config.compute.precision,
-    )
-    keeping = Keeping(_state_file(out), provenance, resume=config.output.resume)
-    if config.output.resume and out.exists() and not keeping.path.exists():
-        finished = _finished(config, out, provenance)
-        outputs.commit()
-        return finished
+    provenance = setting.provenance({}, **stated(config), recipe=asdict(recipe))
+    keeping = Keeping(_state_file(out), provenance, resume=run.resume)
+    begun = run.resume and keeping.path.exists()
+    if run.resume and out.exists() and not begun:
+        return TrainSummary(**_finished(out, provenance), seconds=0.0, files=run.finish())
     carried = {"problem": setting.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
-    snapshots = _snapshot_writer(outputs.at(config.snapshots), setting, carried) if config.snapshots else None
-    risk = EmpiricalRisk(space, problem, batch_size=config.compute.eval_batch_size, precision=config.compute.precision)
-    start = space.theta.clone()
-    if snapshots and not (config.output.resume and keeping.path.exists()):
+    snapshots = _snapshot_writer(run.outputs.at(config.snapshots), setting, carried) if config.snapshots else None
+    risk = setting.risk(config.compute)
+    start = setting.space.theta.clone()
+    if snapshots and not begun:
         snapshots(0, start[None])
     descent = descend(
         risk,
@@ -107,29 +95,22 @@ def _train(config: TrainConfig, outputs: Outputs, report: Reporter) -> TrainSumm
         seed=config.seed,
         keeping=keeping,
         after_epoch=snapshots,
-        report=report,
+        report=run.report,
     )
     theta = descent.points[0]
     risk.adopt_training()
-    with risk.at(theta) as here:
-        measured = here.measure()
-    figures = {
-        f"{split}_{quantity}": float("nan") if split not in measured else getattr(measured[split], quantity)
-        for split in ("train", "test")
-        for quantity in ("loss", "accuracy")
-    }
-    save_tensors(out, space.state_dict(theta), {**carried, **figures, "epoch_losses": descent.losses.tolist()})
+    figures = figures_at(risk, theta)
+    state = setting.space.state_dict(theta)
+    save_tensors(out, state, {**carried, **figures, "epoch_losses": descent.losses.tolist()})
     keeping.discard()
-    outputs.commit()
-    return TrainSummary(**figures, seconds=perf_counter() - started, files=[str(config.out)])
+    return TrainSummary(**figures, seconds=run.seconds, files=run.finish())
 
 
-def _finished(config: TrainConfig, out: Path, provenance: Mapping[str, Any]) -> TrainSummary:
-    """What a resume has to say of a run that is finished."""
+def _finished(out: Path, provenance: Mapping[str, Any]) -> dict[str, float]:
+    """The losses and accuracies of a run that a resume finds finished."""
     known = load_checkpoint(out).metadata
     require_same_provenance(out, known.get("provenance", {}), provenance)
-    figures = {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
-    return TrainSummary(**figures, seconds=0.0, files=[str(config.out)])
+    return {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
 
 
 def _snapshot_writer(folder: Path, setting: Setting, carried: Mapping[str, Any]) -> Callable[[int, torch.Tensor], None]:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -14,15 +13,14 @@ from landscape.app.commands.pictures import draw
 from landscape.app.commands.summaries import distinct_names, wrote
 from landscape.app.config import TrajectoryConfig
 from landscape.app.options import files_in
-from landscape.app.setting import open_setting
+from landscape.app.run import running
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.planes import principal_plane
 from landscape.space.projections import project
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES
-from landscape.storage.outputs import OutputFiles, Outputs, writing
-from landscape.storage.results import Result
-from landscape.storage.store import ResultWriter
+from landscape.storage.outputs import OutputFiles
+from landscape.storage.results import Array
 from landscape.sweeps.driver import sweep
 from landscape.sweeps.grid import axes_around, parse_axis
 
@@ -70,70 +68,50 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
     """
     groups = _trajectories(config.snapshots)
-    read = [*files_in(config), *(path for paths in groups.values() for path in paths)]
-    files = OutputFiles.beside(config.out)
-    with writing(files, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
-        return _trajectory(config, groups, outputs, report)
+    read = [*files_in(config), *(file for files in groups.values() for file in files)]
+    with running(config, report, OutputFiles.beside(config.out), read=read) as run:
+        loaded = [load_network(config.checkpoints, file) for files in groups.values() for file in files]
+        end = len(next(iter(groups.values()))) - 1
+        order = [end, *(index for index in range(len(loaded)) if index != end)]
+        subject, networks = run.open([loaded[index] for index in order], bearers=[loaded[end]], split=config.split)
+        plane, shares = principal_plane(networks.thetas, subject.setting.space)
+        projection = project(plane, networks.thetas)
+        longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
+        marks, distances = (
+            _by_trajectory(groups, order, each) for each in (projection.coordinates, projection.distances)
+        )
+        provenance = subject.provenance(
+            {},
+            trajectories=[[name, len(files)] for name, files in groups.items()],
+            snapshots=[checkpoint.fingerprint for checkpoint in loaded],
+            axes="pca",
+        )
+        facts = {
+            "explained": shares.tolist(),
+            "distances": {name: each.tolist() for name, each in distances.items()},
+            "longest": longest,
+        }
+        writer = subject.writer("trajectory", provenance, facts, marks)
+        given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+        axes = axes_around(projection.coordinates, max(config.points, 2)) | given
+        if config.points:
+            sweep(subject.risk, plane, axes, writer=writer, report=report)
+        else:
+            writer.note({}, flush=True)
+        return TrajectorySummary(
+            explained=shares[:2].tolist(),
+            snapshots={name: len(files) for name, files in groups.items()},
+            largest_distance=float(projection.distances.max()) / longest,
+            points=axes["y"].size * axes["x"].size if config.points else 0,
+            seconds=run.seconds,
+            files=run.finish(draw),
+        )
 
 
-def _trajectory(
-    config: TrajectoryConfig, groups: Mapping[str, Sequence[Path]], outputs: Outputs, report: Reporter
-) -> TrajectorySummary:
-    started = perf_counter()
-    out = outputs.at(config.out)
-    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-    loaded = [load_network(config.checkpoints, path) for paths in groups.values() for path in paths]
-    end = len(next(iter(groups.values()))) - 1
-    setting = open_setting(config.problem, config.compute, [loaded[end]], trust_code=config.checkpoints.trust_code)
-    order = [end, *(index for index in range(len(loaded)) if index != end)]
-    networks = setting.load_all([loaded[index] for index in order])
-    statistics = setting.policy(config.checkpoints, networks)
-    plane, shares = principal_plane(networks.thetas, setting.space)
-    seen = project(plane, networks.thetas)
-    place = np.argsort(order)
-    edges = np.cumsum([len(paths) for paths in groups.values()])[:-1]
-    marks = dict(zip(groups, np.split(seen.coordinates[place], edges), strict=True))
-    distances = dict(zip(groups, np.split(seen.distances[place], edges), strict=True))
-    longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
-    risk = setting.risk(
-        config.compute, statistics, setting.splits(config.split), begun=out if config.output.resume else None
-    )
-    provenance = setting.provenance(
-        {},
-        trajectories=[[name, len(paths)] for name, paths in groups.items()],
-        snapshots=[checkpoint.fingerprint for checkpoint in loaded],
-        axes="pca",
-        x=config.x,
-        y=config.y,
-        points=config.points,
-        batch_norm=statistics.name,
-        statistics_batch_size=config.checkpoints.statistics_batch_size,
-        split=config.split,
-        precision=config.compute.precision,
-        trainable=config.problem.trainable,
-        **risk.evaluation(),
-    )
-    facts = {
-        "explained": shares.tolist(),
-        "distances": {name: found.tolist() for name, found in distances.items()},
-        "longest": longest,
-    }
-    begun = Result("trajectory", {}, marks, provenance, facts)
-    writer = ResultWriter(out, begun, resume=config.output.resume)
-    axes = axes_around(np.concatenate(list(marks.values())), max(config.points, 2)) | given
-    if config.points:
-        sweep(risk, plane, axes, writer=writer, report=report)
-    else:
-        writer.note({}, flush=True)
-    outputs.commit()
-    return TrajectorySummary(
-        explained=shares[:2].tolist(),
-        snapshots={name: len(paths) for name, paths in groups.items()},
-        largest_distance=float(seen.distances.max()) / longest,
-        points=axes["y"].size * axes["x"].size if config.points else 0,
-        seconds=perf_counter() - started,
-        files=[str(config.out), *draw(config.out)],
-    )
+def _by_trajectory(groups: Mapping[str, Sequence[Path]], order: Sequence[int], values: Array) -> dict[str, Array]:
+    """Values of the snapshots, which are in an order of their own, by trajectory."""
+    edges = np.cumsum([len(files) for files in groups.values()])[:-1]
+    return dict(zip(groups, np.split(values[np.argsort(order)], edges), strict=True))
 
 
 def _trajectories(given: Sequence[Path]) -> dict[str, list[Path]]:
