@@ -268,10 +268,8 @@ def _as(kind: Any, value: Any) -> Any:
         return Path(value)
     if plain is str and isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, str) and plain in {int, bool, dict}:
+    if isinstance(value, str) and plain in {int, float, bool, dict}:
         value = parse_yaml(value)
-    elif isinstance(value, str) and plain is float:
-        value = float(value)
     fits: dict[Any, Callable[[], bool]] = {
         Literal: lambda: value in get_args(kind),
         dict: lambda: isinstance(value, Mapping),
