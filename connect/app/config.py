@@ -19,6 +19,7 @@ from landscape.app.config import (
     TensorFile,
     require_curvature,
 )
+from landscape.app.config import PlotConfig as PlotConfig  # noqa: PLC0414 - one configuration draws all results
 from landscape.app.options import Options, at_least, expected, flags, group, option, suffix, values
 from landscape.errors import ConfigError
 
@@ -28,23 +29,6 @@ PlanePoints = Annotated[int, expected(f"0, or at least {_ENDS}", lambda points: 
 Seconds = Annotated[float, at_least(0, " seconds")]
 _Barrier = Annotated[float, at_least(0)]
 _Weight = expected("at least 0", lambda weight: 0 <= weight < math.inf)
-
-
-@dataclass(frozen=True, kw_only=True, init=False)
-class PlotConfig(Options):
-    """Draw a result again, from its file alone.
-
-    Attributes:
-        result: the result's file, .h5.
-        out: folder for the pictures; by default the result's own.
-        format: of the pictures.
-        colour: what the minima of a graph are coloured by: seed, batch_size, test_accuracy, or any other attribute.
-    """
-
-    result: Path
-    out: Path | None = None
-    format: Literal["png", "pdf", "svg"] = "png"
-    colour: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

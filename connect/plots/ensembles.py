@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from landscape.plots.figures import describe
+from landscape.plots.captions import describe
 from landscape.plots.rendering import COLOURS, new_figure
 from landscape.storage.quantities import QUANTITIES
 from landscape.storage.results import Result, Sweep

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +11,11 @@ from matplotlib.patheffects import withStroke
 
 from connect.measures.barriers import doubt
 from connect.measures.summaries import PATHS, PathSummary, measured_path
+from landscape.plots.captions import curvature_note, describe
 from landscape.plots.curvature import draw_eigenvalues
-from landscape.plots.figures import curvature_note, describe
-from landscape.plots.rendering import COLOURS, new_figure
+from landscape.plots.grids import grid_pictures
+from landscape.plots.registry import Drawing
+from landscape.plots.rendering import COLOURS, Look, new_figure
 from landscape.plots.surface import draw_contours, draw_measured
 from landscape.storage.quantities import QUANTITIES, name_of
 from landscape.storage.results import Result
@@ -143,7 +146,22 @@ def draw_curvature(axes: Axes, result: Result) -> list[object]:
     ]
 
 
-def plane_figure(result: Result) -> Figure:
+def plane_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]:
+    """The plane with the paths on it; as any other surface where a style or a quantity is asked for.
+
+    Args:
+        result: of kind "plane".
+        drawing: style, quantity and colours.
+
+    Raises:
+        ConfigError: a style or a quantity is none that the result has.
+    """
+    if drawing.style is None and drawing.quantity is None:
+        return {"": plane_figure(result, drawing.look)}
+    return grid_pictures(replace(result, provenance={**result.provenance, "axes": "through"}), drawing)
+
+
+def plane_figure(result: Result, look: Look | None = None) -> Figure:
     """Contours of the loss over a plane, with both paths on it, and dots where the grid was measured.
 
     The plane goes through the control points where there are three. Of more, the figure shows the projections, and says
@@ -151,6 +169,7 @@ def plane_figure(result: Result) -> Figure:
 
     Args:
         result: of kind "plane".
+        look: scale and colours.
     """
     shown, split = result.completed(), result.sweep.splits[0]
     x, y = shown["x"], shown["y"]
@@ -159,7 +178,7 @@ def plane_figure(result: Result) -> Figure:
     figure = new_figure(_PLANE_WIDTH + 1.6, max(_LEAST_HEIGHT, height) + 1.4)
     figure.set_layout_engine("compressed")
     axes = figure.add_subplot()
-    draw_contours(axes, shown, name_of("loss", split))
+    draw_contours(axes, shown, name_of("loss", split), look=look)
     draw_measured(axes, result.sweep)
     for name, words in _NAMES.items():
         label = f"{words}, projected" if name == "path" and _path_distance(result) else words

@@ -15,9 +15,10 @@ from connect.minima.graph import MinimaGraph
 from connect.minima.merge_tree import MergeTree, merge_tree
 from connect.minima.saddles import minimax_saddles, ordered_passes
 from landscape.errors import ConfigError
-from landscape.plots.figures import describe
+from landscape.plots.captions import describe
+from landscape.plots.registry import Drawing
 from landscape.plots.rendering import legend_label, new_figure
-from landscape.storage.results import Array
+from landscape.storage.results import Array, Result
 
 _FEW_VALUES, _SMALL, _ASIDE, _LONGEST = 8, 1e-12, 0.3, 24
 _MAP = "viridis"
@@ -67,6 +68,16 @@ class Colouring:
             for kind in self.kinds
         ]
         figure.legend(handles=marks, title=name, fontsize=7, title_fontsize=7, loc="outside right upper")
+
+
+def graph_pictures(result: Result, drawing: Drawing) -> dict[str, Figure]:
+    """All pictures of a result of kind "graph", by name; `drawing.colour` is the attribute that minima are coloured by.
+
+    Raises:
+        ConfigError: no minimum has the attribute.
+        ResultError: the result's tables do not fit each other.
+    """
+    return graph_figures(MinimaGraph.from_result(result), drawing.colour)
 
 
 def graph_figures(graph: MinimaGraph, colour: str | None = None) -> dict[str, Figure]:

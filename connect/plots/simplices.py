@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape.plots.figures import describe
+from landscape.plots.captions import describe
 from landscape.plots.rendering import COLOURS, new_figure
 from landscape.storage.quantities import name_of, variable
 from landscape.storage.results import Result

@@ -5,17 +5,15 @@ once.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from landscape.app.options import Options, at_least, expected, flags, group, option, suffix, values
 from landscape.errors import ConfigError
+from landscape.plots.registry import FLAT_STYLES, choose_styles
 from landscape.sweeps.grid import MOST_POINTS, parse_axis
 
-FLAT_STYLES = ("contour", "filled", "heatmap")
-PLANE_STYLES = (*FLAT_STYLES, "3d", "html", "vts")
 EIGENVECTOR_AXES = ("eigenvectors", "top-eigenvectors")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -419,24 +417,6 @@ class DrawingOptions(Options):
     high: Annotated[float | None, expected("a number", math.isfinite)] = None
     colour_map: Literal["viridis", "cividis", "magma", "gray"] = "viridis"
 
-    def styles(self, known: Sequence[str], default: Sequence[str]) -> list[Any]:
-        """The styles that are named, among those that a result has.
-
-        Args:
-            known: what the result has.
-            default: where none is named.
-
-        Raises:
-            ConfigError: one is none of them.
-        """
-        if self.style == "all":
-            return list(known)
-        asked = [part.strip() for part in self.style.split(",")] if self.style else list(default)
-        for style in asked:
-            if style not in known:
-                raise ConfigError(f"--style {style!r} is none that this has; it has {', '.join(known)}.")
-        return [style for style in known if style in asked]
-
     def __post_init__(self) -> None:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ConfigError(f"--low is {self.low} and --high is {self.high}; the colours need low < high.")
@@ -452,11 +432,13 @@ class PlotConfig(Options):
         result: the result's file, .h5; the layout of the loss-landscape repository is read too.
         out: folder for the pictures; by default the result's own.
         format: of the pictures.
+        colour: the attribute that the minima of a graph are coloured by: seed, batch_size, test_accuracy, or any other.
     """
 
     result: Path
     out: Path | None = None
     format: Literal["png", "pdf", "svg"] = "png"
+    colour: str | None = None
     drawing: DrawingOptions
 
 
@@ -482,7 +464,7 @@ class CompareConfig(Options):
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != len(self.results):
             raise ConfigError(f"there are {len(self.results)} results, but {len(self.labels)} --labels.")
-        if len(self.drawing.styles(FLAT_STYLES, ["filled"])) != 1:
+        if len(choose_styles(self.drawing.style, FLAT_STYLES, ["filled"])) != 1:
             raise ConfigError(f"one figure has one --style; choose one of {', '.join(FLAT_STYLES)}.")
 
 

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.errors import ResultError
+from landscape.plots.captions import curvature_note, describe, draw_caption
 from landscape.plots.curvature import MAPS, draw_eigenvalues, draw_map, draw_map_bar, is_map, map_norm
 from landscape.plots.lines import draw_line, shown_losses
-from landscape.plots.rendering import COLOURS, Look, Scale, legend_label, new_figure
+from landscape.plots.rendering import Look, Scale, legend_label, new_figure
 from landscape.plots.surface import (
     FlatStyle,
     clipping_note,
@@ -31,9 +32,6 @@ from landscape.storage.results import Array, Result, Sweep
 MARK_COLOURS = ("#D55E00", "#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#FFFFFF")
 _IN_PLANE = 1e-3
 _SIDE, _LEAST = 4.3, 2.2
-_FAINTEST = 1e-8
-_OF_SPLITS = {"loss", "accuracy", "error"}
-_WIDTH, _NO_BREAK = 84, "\u00a0"
 
 
 def line_figure(result: Result, look: Look | None = None, note: str = "") -> Figure:
@@ -61,7 +59,7 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
         beneath[0].set_xlabel(between)
         note = "\n".join(filter(None, [note, curvature_note(result.provenance)]))
     broken = sum(not np.isfinite(loss) for loss in shown_losses(sweep))
-    _caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
+    draw_caption(axes, result.provenance, None, [note, f"{broken} losses are not finite" if broken else ""])
     return figure
 
 
@@ -88,7 +86,7 @@ def plane_figure(
         _label_axes(solid, result)
         for axis in (solid.xaxis, solid.yaxis):
             axis.label.set_size(7)
-        _caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
+        draw_caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
         return figure
     trajectory = result.kind == "trajectory"
     sides = np.array([1.0, _proportions(result, sweep)])
@@ -110,7 +108,7 @@ def plane_figure(
         limits(values.min(), values.max())
     _label_axes(axes, result)
     notes = [" · ".join(_map_notes(result, sweep))] if is_map(quantity) else _notes(result, name, quantity, look)
-    _caption(axes, result.provenance, quantity, notes)
+    draw_caption(axes, result.provenance, quantity, notes)
     if beside:
         _draw_distances(beside[0], result)
     return figure
@@ -144,15 +142,6 @@ def _map_notes(result: Result, sweep: Sweep) -> list[str]:
     return [text for text in told if text]
 
 
-def curvature_note(provenance: Mapping[str, Any]) -> str:
-    """Whose Hessian it is, and how exactly its ends are known."""
-    known = provenance.get("curvature")
-    if not known:
-        return ""
-    examples = f"{known['samples'] or 'all'} {known['split']} examples"
-    return f"Hessian of {known['parameters']} over {examples} · tolerance {known['tolerance']:.3g}"
-
-
 def trajectory_figure(result: Result) -> Figure:
     """Trajectories alone, where no surface was measured below them."""
     figure = new_figure(8.4, 4.8)
@@ -160,62 +149,8 @@ def trajectory_figure(result: Result) -> Figure:
     _draw_marks(axes, result, edge="0.4")
     _label_axes(axes, result)
     axes.set_aspect("equal", adjustable="datalim")
-    _caption(axes, result.provenance, None)
+    draw_caption(axes, result.provenance, None)
     _draw_distances(beside, result)
-    return figure
-
-
-def spectrum_figure(result: Result) -> Figure:
-    """The density of eigenvalues on a logarithmic scale, with the ends of the spectrum, or the ends alone.
-
-    Args:
-        result: of kind "spectrum".
-    """
-    figure = new_figure(6.2, 3.6)
-    axes = figure.add_subplot()
-    ends = result.facts["ends"]
-    state = "converged" if ends["converged"] else "not converged"
-    note = ""
-    if "density" in result.sweeps:
-        sweep = result.sweeps["density"]
-        axes.semilogy(sweep["eigenvalue"], sweep["density"], color=COLOURS["path"])
-        axes.set_ylim(bottom=_FAINTEST * sweep["density"].max())
-        axes.set_ylabel("density")
-        note = f"Gaussian width {result.facts['density']['width']:.3g}"
-    else:
-        axes.set_yticks([])
-    for name, values in (("largest", ends["top"]), ("smallest", ends["bottom"])):
-        colour = COLOURS["straight" if name == "largest" else "ends"]
-        axes.plot(values, [0.03] * len(values), "|", color=colour, markersize=16, label=f"{name}, {state}",
-                  transform=axes.get_xaxis_transform())  # fmt: skip
-    axes.set_xlabel("eigenvalue")
-    axes.legend(fontsize=7)
-    _caption(axes, result.provenance, None, [f"{_matrix(result)} of {result.provenance['parameters']}", note])
-    return figure
-
-
-def _matrix(result: Result) -> str:
-    return {"gauss_newton": "Gauss-Newton matrix"}.get(result.provenance.get("matrix", ""), "Hessian")
-
-
-def layers_figure(result: Result) -> Figure:
-    """The largest eigenvalue and the trace of each tensor's own block.
-
-    Args:
-        result: of kind "spectrum" with layers.
-    """
-    blocks = result.facts["layers"]["blocks"]
-    figure = new_figure(6.8, 1.3 + 0.22 * len(blocks))
-    left, right = figure.subplots(1, 2, sharey=True)
-    rows = np.arange(len(blocks))
-    left.barh(rows, [block["top"] for block in blocks.values()], color=COLOURS["path"])
-    right.barh(rows, [block["trace"] for block in blocks.values()], color=COLOURS["path"],
-               xerr=[block["trace_error"] for block in blocks.values()])  # fmt: skip
-    left.set_yticks(rows, list(blocks), fontsize=6)
-    left.invert_yaxis()
-    left.set_xlabel("largest eigenvalue")
-    right.set_xlabel("trace, with standard error")
-    figure.suptitle(describe(result.provenance), fontsize=7, color="0.35")
     return figure
 
 
@@ -310,65 +245,6 @@ def require_measured(sweep: Sweep) -> Sweep:
     return sweep
 
 
-def error_note(result: Result) -> str:
-    """The test error, or that of another split, at the centre or at both ends; empty where no accuracy is known."""
-    told = []
-    for name in ("at_a", "at_b"):
-        known = {split: m["accuracy"] for split, m in result.facts.get(name, {}).items()}
-        known = {split: accuracy for split, accuracy in known.items() if not math.isnan(accuracy)}
-        split = "test" if "test" in known else next(iter(known), None)
-        told += [] if split is None else [(split, f"{100 * (1 - known[split]):.2f} %")]
-    return f"{told[0][0]} error {' to '.join(error for _, error in told)}" if told else ""
-
-
-def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
-    """The settings that every picture states, in one or two lines.
-
-    Args:
-        provenance: of the result.
-        quantity: that is drawn, which names the split.
-    """
-    problem = provenance.get("problem", {})
-    told = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
-    told = [text for text in told if text]
-    told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
-    shown = variable(quantity or "")
-    split = shown.of if shown.quantity.name in _OF_SPLITS else provenance.get("split")
-    told += [str(split)] if split else []
-    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
-    given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
-    drawn = "random" in str(given.get("axes", "")) or ("directions" in provenance and not _joins_two(provenance))
-    if drawn and provenance.get("seed") is not None:  # other seeds are not those of what is seen
-        given["axes"] = f"{given.get('axes', 'random')}, seed {provenance['seed']}"
-    if given.get("normalise") == "none":
-        given["normalise"] = "nothing"
-        if given.get("axes", "random") != "random":
-            del given["normalise"]
-    if provenance.get("depends_on_batch_size"):
-        told.append(f"values depend on the batch size, {provenance.get('eval_batch_size')}")
-    items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
-    unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
-    return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
-
-
-def _joins_two(provenance: Mapping[str, Any]) -> bool:
-    """Whether a line goes from one checkpoint to another, and not in directions that are drawn."""
-    return "b" in provenance.get("checkpoints", {})
-
-
-def _model(problem: Mapping[str, Any]) -> str:
-    """The network's name, and what of it was set other than by the data."""
-    arguments = {k: v for k, v in problem.get("model_args", {}).items() if k not in {"input_shape", "classes"}}
-    told = ", ".join(f"{name} {value}" for name, value in arguments.items())
-    name = str(problem.get("model", "")).rpartition("/")[2]
-    return name + (f" ({told})" if told else "")
-
-
-def _caption(axes: Axes, provenance: Mapping[str, Any], quantity: str | None, notes: Sequence[str] = ()) -> None:
-    text = "\n".join([describe(provenance, quantity), *(note for note in notes if note)])
-    axes.set_title(text, fontsize=7, color="0.35")
-
-
 def _notes(result: Result, name: str, quantity: str, look: Look) -> list[str]:
     sweep = result.completed(name)
     colours = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
@@ -427,7 +303,7 @@ def _label_axes(axes: Axes, result: Result) -> None:
         named = [f"along the eigenvector of {value:.4g}" for value in result.facts["eigenvalues"]]
     elif result.provenance.get("normalise") == "filter":
         named = ["x (filter lengths)", "y (filter lengths)"]
-    elif kind in {"through", "pca"} or result.kind == "plane":
+    elif kind in {"through", "pca"}:
         named = ["distance in weight space"] * 2
     else:
         named = ["x", "y"]
@@ -438,7 +314,7 @@ def shares_unit(result: Result) -> bool:
     """Whether 1 is as far along one axis of a plane as along the other: both are distances, or both filter lengths."""
     kind = str(result.provenance.get("axes", ""))
     normalise = result.provenance.get("normalise", "none")
-    orthonormal = kind in {"through", "pca"} or result.kind in {"plane", "trajectory"} or "eigenvalues" in result.facts
+    orthonormal = kind in {"through", "pca"} or result.kind == "trajectory" or "eigenvalues" in result.facts
     return orthonormal or normalise == "filter" or kind == "random"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import ConfigError
-from landscape.plots.figures import MARK_COLOURS, describe, require_measured, shares_unit
+from landscape.plots.captions import describe
+from landscape.plots.figures import MARK_COLOURS, require_measured, shares_unit
 from landscape.plots.rendering import Look
 from landscape.plots.surface import shown_values
 from landscape.storage.quantities import variable

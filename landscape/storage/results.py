@@ -112,7 +112,7 @@ class Result:
     A result of one sweep gives its arrays out itself: `result.x`, `result.train_loss`, `result["train_loss"]`.
 
     Attributes:
-        kind: what was studied: "line", "surface", "trajectory", "plane", "profile", "ensemble", "simplex" or "graph".
+        kind: what was studied, such as "line" or "surface"; `landscape.plots.registry` says what draws it.
         sweeps: measurements by name; a result with a single sweep calls it "".
         marks: points and polylines to draw on a plane, by name, `[n, 2]`.
         provenance: the resolved configuration, fingerprints, versions and seed.

@@ -13,7 +13,7 @@ from landscape.app.commands.curvatures import (
     curvature_metrics,
     curvature_provenance,
 )
-from landscape.app.commands.pictures import draw
+from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, loss_range, wrote
 from landscape.app.config import LineConfig
 from landscape.app.run import running
@@ -86,7 +86,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
             seconds=run.seconds,
             min_loss=low,
             max_loss=high,
-            files=run.finish(draw),
+            files=run.finish(draw_result),
             **figures,
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
-from landscape.app.commands.pictures import draw
+from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import HessianConfig
 from landscape.app.run import running
@@ -108,7 +108,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
             trace_error=trace.get("error"),
             products=sum(stage["products"] for stage in facts.values()),
             seconds=run.seconds,
-            files=run.finish(draw, _vectors_file(config.out) if config.out else None),
+            files=run.finish(draw_result, _vectors_file(config.out) if config.out else None),
         )
 
 

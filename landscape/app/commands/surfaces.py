@@ -17,7 +17,7 @@ from landscape.app.commands.curvatures import (
     curvature_provenance,
     sampled,
 )
-from landscape.app.commands.pictures import draw
+from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
 from landscape.app.options import files_in
@@ -145,7 +145,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         seconds=perf_counter() - started,
         min_loss=low,
         max_loss=high,
-        files=[str(config.out), *saved, *draw(config.out)],
+        files=[str(config.out), *saved, *draw_result(config.out)],
         grid=sum(swept.done.size for swept in sweeps),
         error=max(errors) if errors else None,
         **vars(curvature_figures(config.map, sweeps)),

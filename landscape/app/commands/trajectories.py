@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from landscape.app.checkpoints import load_network
-from landscape.app.commands.pictures import draw
+from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import distinct_names, wrote
 from landscape.app.config import TrajectoryConfig
 from landscape.app.options import files_in
@@ -104,7 +104,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
             largest_distance=float(projection.distances.max()) / longest,
             points=axes["y"].size * axes["x"].size if config.points else 0,
             seconds=run.seconds,
-            files=run.finish(draw),
+            files=run.finish(draw_result),
         )
 
 

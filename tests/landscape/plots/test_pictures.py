@@ -11,7 +11,7 @@ import pytest
 
 from landscape import Plane, Potential, Result, Sweep, load_result, save_result, sweep
 from landscape.errors import ConfigError, ResultError
-from landscape.plots.figures import describe
+from landscape.plots.captions import describe
 from landscape.plots.lines import draw_line
 from landscape.plots.rendering import Look, new_figure
 from landscape.plots.surface import draw_contours, draw_surface
@@ -52,7 +52,7 @@ def test_every_style_is_drawn_and_named(call, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--style", "oil"], "'oil' is none that this has"),
+        (["--style", "oil"], "unknown style 'oil'; this result has contour, filled"),
         (["--quantity", "test_loss"], "'test_loss' is not in the result; it has train_loss"),
         (["--low", "2", "--high", "1"], "the colours need low < high"),
         (["--scale", "log", "--low", "-1"], "above 0"),
@@ -191,7 +191,7 @@ def test_compare_draws_on_one_scale_and_says_the_test_error(call, tmp_path, monk
         (["a.h5", "b.h5", "--out", "c.gif"], "ends in .png"),
         (["a.h5", "b.h5", "--out", "c.png", "--labels", "x"], "2 results, but 1 --labels"),
         (["a.h5", "b.h5", "--out", "c.png", "--columns", "0"], "--columns is 0"),
-        (["a.h5", "b.h5", "--out", "c.png", "--style", "3d"], "'3d' is none"),
+        (["a.h5", "b.h5", "--out", "c.png", "--style", "3d"], "unknown style '3d'"),
         (["a.h5", "b.h5", "--out", "c.png", "--style", "all"], "one --style"),
         (["line.h5", "line.h5", "--out", "c.png", "--quantity", "train_loss"], "leave out --quantity"),
         (["a.h5", "no.h5", "--out", "c.png"], "no result no.h5"),
@@ -524,4 +524,4 @@ def test_a_line_leaves_no_choice(call, tmp_path, flags):
     file = stored(tmp_path / "l.h5", Sweep({"t": t}, {"train_loss": t + 1}, np.ones(5, dtype=bool)), "line")
     code, _, stderr = call("plot", file, *flags)
     assert code == 2
-    assert "leave out --style and --quantity" in stderr
+    assert "leave out style and quantity" in stderr

@@ -24,7 +24,7 @@ from landscape import (
 )
 from landscape.curvature.lanczos import tridiagonal
 from landscape.errors import ConfigError, PlaceError, ProblemError
-from landscape.plots.figures import describe
+from landscape.plots.captions import describe
 from landscape.risk.predictions import class_scores
 from tests import unusual
 from tests.points import gradient_at, measure_at, module_at, predict_at, product_at, value_at
