@@ -31,9 +31,9 @@ def ensemble_figure(result: Result) -> Figure:
         draw_members(axes, result, quantity)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=7, loc="outside lower center", ncols=3)
-    told = f"{describe(result.provenance)}\n{result.facts['split']} split · two members differ on "
-    told += f"{result.facts['diversity']:.2%} of the examples, the two ends on {result.facts['diversity_of_ends']:.2%}"
-    figure.suptitle(told, fontsize=7, color="0.35")
+    note = f"{describe(result.provenance)}\n{result.facts['split']} split · two members differ on "
+    note += f"{result.facts['diversity']:.2%} of the examples, the two ends on {result.facts['diversity_of_ends']:.2%}"
+    figure.suptitle(note, fontsize=7, color="0.35")
     return figure
 
 

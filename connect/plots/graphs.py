@@ -41,8 +41,8 @@ class Colouring:
         nodes = graph.graph.nodes(data=True)
         values = [attributes.get(attribute or "") for _, attributes in nodes]
         if attribute is not None and all(value is None for value in values):
-            known = sorted({name for _, attributes in nodes for name in attributes})
-            raise ConfigError(f"no minimum has an attribute {attribute!r}; there are {', '.join(known)}.")
+            names = sorted({name for _, attributes in nodes for name in attributes})
+            raise ConfigError(f"no minimum has an attribute {attribute!r}; there are {', '.join(names)}.")
         self.kinds = list(dict.fromkeys(values))
         numbers = [float(v) for v in self.kinds if isinstance(v, int | float) and np.isfinite(v)]
         self.scale: ScalarMappable | None = None
@@ -277,8 +277,8 @@ def embedding_figure(graph: MinimaGraph, colouring: Colouring) -> Figure:
     draw_embedding(axes, graph, colouring.colours)
     colouring.legend(figure, axes)
     share = graph.facts.get("embedding_explained")
-    told = f"the plane holds {share:.0%} of the minima's variance" if share is not None else ""
-    figure.suptitle(_title(graph, told), fontsize=7, color="0.35")
+    note = f"the plane holds {share:.0%} of the minima's variance" if share is not None else ""
+    figure.suptitle(_title(graph, note), fontsize=7, color="0.35")
     return figure
 
 
@@ -341,8 +341,8 @@ def _joined(graph: MinimaGraph) -> str:
     return f"{count} minima, {graph.graph.number_of_edges()} of {pairs} pairs joined"
 
 
-def _title(graph: MinimaGraph, told: str) -> str:
-    return "\n".join(filter(None, [describe(graph.provenance), told]))
+def _title(graph: MinimaGraph, note: str) -> str:
+    return "\n".join(filter(None, [describe(graph.provenance), note]))
 
 
 def _said(value: Any) -> str:

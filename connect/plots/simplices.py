@@ -29,8 +29,8 @@ def simplex_figure(result: Result) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=7, loc="outside lower center", ncols=3)
     minima, connecting = result.facts["minima"], result.facts["connecting"]
-    told = f"{_counted(minima, 'minimum', 'minima')}, {_counted(connecting, 'connecting point', 'connecting points')}"
-    figure.suptitle(f"{describe(result.provenance)}\n{told}", fontsize=7, color="0.35")
+    counts = f"{_counted(minima, 'minimum', 'minima')}, {_counted(connecting, 'connecting point', 'connecting points')}"
+    figure.suptitle(f"{describe(result.provenance)}\n{counts}", fontsize=7, color="0.35")
     return figure
 
 

@@ -22,22 +22,22 @@ def draw_caption(axes: Axes, provenance: Mapping[str, Any], quantity: str | None
 
 def curvature_note(provenance: Mapping[str, Any]) -> str:
     """Whose Hessian it is, and how exactly its ends are known."""
-    known = provenance.get("curvature")
-    if not known:
+    settings = provenance.get("curvature")
+    if not settings:
         return ""
-    examples = f"{known['samples'] or 'all'} {known['split']} examples"
-    return f"Hessian of {known['parameters']} over {examples} · tolerance {known['tolerance']:.3g}"
+    examples = f"{settings['samples'] or 'all'} {settings['split']} examples"
+    return f"Hessian of {settings['parameters']} over {examples} · tolerance {settings['tolerance']:.3g}"
 
 
 def error_note(result: Result) -> str:
     """The test error, or that of another split, at the centre or at both ends; empty where no accuracy is known."""
-    told = []
+    errors = []
     for name in ("at_a", "at_b"):
-        known = {split: m["accuracy"] for split, m in result.facts.get(name, {}).items()}
-        known = {split: accuracy for split, accuracy in known.items() if not math.isnan(accuracy)}
-        split = "test" if "test" in known else next(iter(known), None)
-        told += [] if split is None else [(split, f"{100 * (1 - known[split]):.2f} %")]
-    return f"{told[0][0]} error {' to '.join(error for _, error in told)}" if told else ""
+        accuracies = {split: m["accuracy"] for split, m in result.facts.get(name, {}).items()}
+        accuracies = {split: accuracy for split, accuracy in accuracies.items() if not math.isnan(accuracy)}
+        split = "test" if "test" in accuracies else next(iter(accuracies), None)
+        errors += [] if split is None else [(split, f"{100 * (1 - accuracies[split]):.2f} %")]
+    return f"{errors[0][0]} error {' to '.join(error for _, error in errors)}" if errors else ""
 
 
 def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
@@ -48,24 +48,24 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
         quantity: that is drawn, which names the split.
     """
     problem = provenance.get("problem", {})
-    told = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
-    told = [text for text in told if text]
-    told += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
+    parts = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
+    parts = [text for text in parts if text]
+    parts += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
     shown = variable(quantity or "")
     split = shown.of if shown.quantity.name in _OF_SPLITS else provenance.get("split")
-    told += [str(split)] if split else []
+    parts += [str(split)] if split else []
     names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
-    given = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
-    drawn = "random" in str(given.get("axes", "")) or ("directions" in provenance and not _joins_two(provenance))
-    if drawn and provenance.get("seed") is not None:  # other seeds are not those of what is seen
-        given["axes"] = f"{given.get('axes', 'random')}, seed {provenance['seed']}"
-    if given.get("normalise") == "none":
-        given["normalise"] = "nothing"
-        if given.get("axes", "random") != "random":
-            del given["normalise"]
+    settings = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
+    random = "random" in str(settings.get("axes", "")) or ("directions" in provenance and not _joins_two(provenance))
+    if random and provenance.get("seed") is not None:  # other seeds are not those of what is seen
+        settings["axes"] = f"{settings.get('axes', 'random')}, seed {provenance['seed']}"
+    if settings.get("normalise") == "none":
+        settings["normalise"] = "nothing"
+        if settings.get("axes", "random") != "random":
+            del settings["normalise"]
     if provenance.get("depends_on_batch_size"):
-        told.append(f"values depend on the batch size, {provenance.get('eval_batch_size')}")
-    items = [*told, *(f"{names.get(key, '')}{value}" for key, value in given.items())]
+        parts.append(f"values depend on the batch size, {provenance.get('eval_batch_size')}")
+    items = [*parts, *(f"{names.get(key, '')}{value}" for key, value in settings.items())]
     unbroken = " · ".join(item.replace(" ", _NO_BREAK) for item in items)
     return "\n".join(textwrap.wrap(unbroken, _WIDTH)).replace(_NO_BREAK, " ")
 
@@ -78,6 +78,6 @@ def _joins_two(provenance: Mapping[str, Any]) -> bool:
 def _model(problem: Mapping[str, Any]) -> str:
     """The network's name, and what of it was set other than by the data."""
     arguments = {k: v for k, v in problem.get("model_args", {}).items() if k not in {"input_shape", "classes"}}
-    told = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    changed = ", ".join(f"{name} {value}" for name, value in arguments.items())
     name = str(problem.get("model", "")).rpartition("/")[2]
-    return name + (f" ({told})" if told else "")
+    return name + (f" ({changed})" if changed else "")

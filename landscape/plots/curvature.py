@@ -57,8 +57,8 @@ def _limits(look: Look, low: float, high: float) -> tuple[float, float]:
         return look.low, look.high
     if look.low is not None:
         return look.low, max(high, look.low + span) if look.low >= high else high
-    given = look.high if look.high is not None else high
-    return (given - span if given <= low else low), given
+    end = look.high if look.high is not None else high
+    return (end - span if end <= low else low), end
 
 
 def draw_map(
@@ -91,22 +91,22 @@ def draw_map(
     x, y = sweep["x"], sweep["y"]
     shade_missing(axes)
     colours = _DIVERGING if (norm.vmin or 0) < 0 else look.colour_map
-    drawn = axes.pcolormesh(x, y, np.ma.masked_invalid(values), norm=norm, cmap=colours, shading="nearest")
+    image = axes.pcolormesh(x, y, np.ma.masked_invalid(values), norm=norm, cmap=colours, shading="nearest")
     _draw_loss(axes, sweep)
     if bar:
-        draw_map_bar(axes, drawn, quantity, values)
-    return drawn
+        draw_map_bar(axes, image, quantity, values)
+    return image
 
 
-def draw_map_bar(axes: Any, drawn: ScalarMappable, quantity: str, values: Array) -> Any:
+def draw_map_bar(axes: Any, image: ScalarMappable, quantity: str, values: Array) -> Any:
     """The colour bar of a map beside axes, of which there may be several, with points where values lie beyond it."""
     figure = np.ravel(np.asarray(axes, dtype=object))[0].get_figure()
     finite = values[np.isfinite(values)]
-    above, below = bool((finite > drawn.norm.vmax).any()), bool((finite < drawn.norm.vmin).any())
+    above, below = bool((finite > image.norm.vmax).any()), bool((finite < image.norm.vmin).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((above, below), "neither")
-    bar = figure.colorbar(drawn, ax=axes, label=variable(quantity).label, extend=extend)
-    if isinstance(drawn.norm, SymLogNorm):
-        low, high = drawn.norm.vmin or 0.0, drawn.norm.vmax or 0.0
+    bar = figure.colorbar(image, ax=axes, label=variable(quantity).label, extend=extend)
+    if isinstance(image.norm, SymLogNorm):
+        low, high = image.norm.vmin or 0.0, image.norm.vmax or 0.0
         most = max(-low, high)
         decades = 10.0 ** (np.floor(np.log10(most)) + np.arange(-2, 1))
         ticks = np.concatenate([-decades[::-1], [0], decades])
@@ -124,10 +124,10 @@ def _draw_loss(axes: Axes, sweep: Sweep) -> None:
     levels = marked_levels(Look().scale_of(loss))
     if len(levels):
         with np.errstate(invalid="ignore"):
-            found = axes.contour(
+            lines = axes.contour(
                 sweep["x"], sweep["y"], np.ma.masked_invalid(loss), levels=levels, colors="black", linewidths=0.7
             )
-        axes.clabel(found, fmt=lambda value: f"{value:.3g}", fontsize=6)
+        axes.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=6)
 
 
 def draw_eigenvalues(axes: Axes, sweep: Sweep, *, colour: str | None = None, name: str = "") -> list[Line2D]:
@@ -148,9 +148,9 @@ def draw_eigenvalues(axes: Axes, sweep: Sweep, *, colour: str | None = None, nam
     lines = []
     measured = [quantity for quantity in own if quantity in sweep]
     for quantity in measured:
-        drawn, style = (colour, shared[quantity]) if colour else (own[quantity], "-")
+        line_colour, style = (colour, shared[quantity]) if colour else (own[quantity], "-")
         label = ", ".join(filter(None, [name, variable(quantity).label]))
-        lines += draw_quantity(axes, sweep, quantity, style, drawn, label)
+        lines += draw_quantity(axes, sweep, quantity, style, line_colour, label)
     if "trace" in measured and sweep.done.ndim == 1:
         trace, error = sweep["trace"], sweep["trace_error"]
         axes.fill_between(t, trace - error, trace + error, color=colour or own["trace"], alpha=0.15, linewidth=0)

@@ -69,7 +69,7 @@ def plane_figure(
     """One surface with whatever is marked on it.
 
     Args:
-        result: of kind "surface", "trajectory" or "plane".
+        result: with a sweep over a plane.
         quantity: what to draw, such as "train_loss" or "test_error".
         style: contour, filled, heatmap or 3d.
         look: scale and colours.
@@ -136,10 +136,10 @@ def curvature_figure(result: Result, look: Look | None = None, name: str = "") -
 
 def _map_notes(result: Result, sweep: Sweep) -> list[str]:
     """Whose Hessian it is, and what the lines on its maps are."""
-    told = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss" if sweep.splits else ""]
-    told.append("hatched: not finite" if (sweep.done & ~np.isfinite(sweep["max_eig"])).any() else "")
-    told.append("hatched: not measured" if not sweep.done.all() else "")
-    return [text for text in told if text]
+    notes = [curvature_note(result.provenance), f"lines: {sweep.splits[0]} loss" if sweep.splits else ""]
+    notes.append("hatched: not finite" if (sweep.done & ~np.isfinite(sweep["max_eig"])).any() else "")
+    notes.append("hatched: not measured" if not sweep.done.all() else "")
+    return [text for text in notes if text]
 
 
 def trajectory_figure(result: Result) -> Figure:
@@ -191,14 +191,14 @@ def panels_figure(
     values = np.concatenate([array.ravel() for array in drawn_values])
     scale = look.scale_of(values)
     norm = map_norm(quantity, values, look) if mapped else None
-    drawn: Any = None
+    colours: Any = None
     lines: list[Line2D] = []
     for axes, sweep, title, note in zip(grid.ravel()[: len(shown)], shown, titles, notes, strict=True):
         if flat:
             if mapped:
-                drawn = draw_map(axes, sweep, quantity, look=look, norm=norm, bar=False)
+                colours = draw_map(axes, sweep, quantity, look=look, norm=norm, bar=False)
             else:
-                drawn = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
+                colours = draw_contours(axes, sweep, quantity, style=style, look=look, scale=scale, bar=False)
             axes.set_box_aspect(None if true_shape else 1)
             axes.set_aspect("equal" if true_shape else "auto")
         else:
@@ -211,11 +211,11 @@ def panels_figure(
     for axes in grid.ravel()[len(sweeps) :]:
         axes.set_visible(False)
     if mapped:
-        draw_map_bar(grid, drawn, quantity, values)
+        draw_map_bar(grid, colours, quantity, values)
         caption = " · ".join(filter(None, [caption, f"lines: {shown[0].splits[0]} loss" if shown[0].splits else ""]))
     elif flat:
         clipped = bool((values[np.isfinite(values)] > scale.high).any())
-        draw_bar(grid, drawn, scale, variable(quantity).label, clipped=clipped)
+        draw_bar(grid, colours, scale, variable(quantity).label, clipped=clipped)
         notes_on_colours = {clipping_note(sweep, quantity, scale) for sweep in sweeps} - {""}
         caption = " · ".join(filter(None, [caption, *sorted(notes_on_colours)]))
     else:
@@ -248,14 +248,14 @@ def require_measured(sweep: Sweep) -> Sweep:
 def _notes(result: Result, name: str, quantity: str, look: Look) -> list[str]:
     sweep = result.completed(name)
     colours = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
-    told = [colours] if colours else []
+    notes = [colours] if colours else []
     error = result.facts.get("interpolated", {}).get(name)
     if error is not None and not sweep.done.all():
-        told.insert(0, f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)")
+        notes.insert(0, f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)")
         if variable(quantity).quantity.name == "loss":
             logarithmic = "logarithmic " if (sweep[quantity] > 0).all() else ""
-            told.append(f"interpolated to {error:.1%} of the {logarithmic}range")
-    return [" · ".join(told)]
+            notes.append(f"interpolated to {error:.1%} of the {logarithmic}range")
+    return [" · ".join(notes)]
 
 
 def _draw_marks(axes: Axes, result: Result, edge: str = "white") -> None:

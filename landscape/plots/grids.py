@@ -78,14 +78,15 @@ def _surfaces(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]:
     styles = choose_styles(drawing.style, available, [*usual, "3d", *own] if drawing.quantity is None else usual)
     if drawing.style == "all" and not interactive.has_plotly():
         styles.remove("html")
-    drawn: dict[str, Figure | bytes] = {
+    images: dict[str, Figure | bytes] = {
         style: figures.curvature_figure(result, look)
         if style == "curvature"
         else figures.plane_figure(result, quantity, style, look)
         for style in styles
         if style not in _CONTENTS
     }
-    return drawn | {style: content(result, quantity, look) for style, content in _CONTENTS.items() if style in styles}
+    files = {style: content(result, quantity, look) for style, content in _CONTENTS.items() if style in styles}
+    return images | files
 
 
 def flat_styles(quantity: str) -> tuple[Sequence[str], Sequence[str]]:

@@ -26,7 +26,7 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
     """The page with the surface, hover values, and the marks and paths on it.
 
     Args:
-        result: of kind "surface", "trajectory" or "plane".
+        result: with a sweep over a plane.
         quantity: the height.
         look: scale and colours.
         name: of the sweep.

@@ -20,7 +20,7 @@ def surface_grid(result: Result, quantity: str, look: Look | None = None, name: 
     finite has the height of the top, and NaN in its arrays.
 
     Args:
-        result: of kind "surface", "trajectory" or "plane".
+        result: with a sweep over a plane.
         quantity: the height.
         look: scale and range of the height.
         name: of the sweep.

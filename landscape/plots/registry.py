@@ -7,7 +7,6 @@ loaded when a result of a kind is drawn that is not known here.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from landscape.errors import ConfigError, ResultError
@@ -103,6 +102,8 @@ def figures_of(kind: str) -> Figures:
     """
     if kind in FIGURES:
         return FIGURES[kind]
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=_GROUP):
         if kind in (others := point.load()):
             entry: Figures = others[kind]

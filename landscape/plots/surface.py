@@ -61,13 +61,13 @@ def draw_contours(
     shade_missing(axes)
     above = bool((finite > scale.high).any())
     if style == "heatmap":
-        drawn: Any = axes.pcolormesh(x, y, finite, norm=scale.norm, cmap=look.colours(), shading="nearest")
+        colours: Any = axes.pcolormesh(x, y, finite, norm=scale.norm, cmap=look.colours(), shading="nearest")
     else:
         _contour(axes, x, y, values, style, scale, look, above)
-        drawn = ScalarMappable(scale.norm, look.colours())
+        colours = ScalarMappable(scale.norm, look.colours())
     if bar:
-        draw_bar(axes, drawn, scale, label or variable(quantity).label, clipped=above)
-    return drawn
+        draw_bar(axes, colours, scale, label or variable(quantity).label, clipped=above)
+    return colours
 
 
 def _contour(
@@ -92,18 +92,18 @@ def _contour(
             axes.clabel(lines, fmt=lambda height: f"{labels[height]:.3g}", fontsize=6)
 
 
-def draw_bar(axes: Any, drawn: Any, scale: Scale, label: str, *, clipped: bool = False) -> Any:
+def draw_bar(axes: Any, colours: Any, scale: Scale, label: str, *, clipped: bool = False) -> Any:
     """A colour bar with round values beside axes, of which there may be several.
 
     Args:
         axes: one or several of a figure.
-        drawn: what carries the colours.
+        colours: what carries them.
         scale: of the colours.
         label: beside the bar.
         clipped: whether values lie above the scale.
     """
     figure: Any = (axes if isinstance(axes, Axes) else np.ravel(axes)[0]).get_figure()
-    bar = figure.colorbar(drawn, ax=axes, label=label, extend="max" if clipped else "neither")
+    bar = figure.colorbar(colours, ax=axes, label=label, extend="max" if clipped else "neither")
     marked = marked_levels(scale)
     bar.set_ticks(list(marked), labels=[f"{value:.3g}" for value in marked])
     bar.minorticks_off()
@@ -141,7 +141,7 @@ def draw_surface(
     scale = look.scale_of(values)
     values = np.where(np.isfinite(values), values, np.nan)
     x, y = np.meshgrid(sweep.axes["x"], sweep.axes["y"])
-    drawn = axes.plot_surface(
+    surface = axes.plot_surface(
         x,
         y,
         scale.heights(values),
@@ -156,7 +156,7 @@ def draw_surface(
         marked = marked_levels(scale)
         axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])
     axes.view_init(elev=38, azim=-58)
-    return drawn
+    return surface
 
 
 def _of_faces(values: Array, scale: Scale) -> Array:
@@ -170,11 +170,11 @@ def clipping_note(sweep: Sweep, quantity: str, scale: Scale) -> str:
     """What the colours of their own stand for, where they occur."""
     values = shown_values(sweep, quantity)
     finite = values[np.isfinite(values)]
-    told = [f"white: above {scale.high:.3g}"] if (finite > scale.high).any() else []
-    told += [f"darkest: below {scale.low:.3g}"] if (finite < scale.low * (1 - 1e-9)).any() else []
-    told += ["hatched: not finite"] if not np.isfinite(values[sweep.done]).all() else []
-    told += ["hatched: not measured"] if (np.isnan(values) & ~sweep.done).any() else []
-    return " · ".join(told)
+    notes = [f"white: above {scale.high:.3g}"] if (finite > scale.high).any() else []
+    notes += [f"darkest: below {scale.low:.3g}"] if (finite < scale.low * (1 - 1e-9)).any() else []
+    notes += ["hatched: not finite"] if not np.isfinite(values[sweep.done]).all() else []
+    notes += ["hatched: not measured"] if (np.isnan(values) & ~sweep.done).any() else []
+    return " · ".join(notes)
 
 
 def marked_levels(scale: Scale) -> Array:

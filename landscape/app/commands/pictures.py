@@ -158,6 +158,6 @@ def _common(results: Sequence[Result], quantity: str | None) -> str:
     shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     problems = [result.provenance.get("problem", {}) for result in results]
     common = {key: value for key, value in problems[0].items() if all(p.get(key) == value for p in problems)}
-    told = describe({**shared, "problem": common}, quantity).replace("\n", " ")
+    settings = describe({**shared, "problem": common}, quantity).replace("\n", " ")
     note = curvature_note(shared) if quantity and is_map(quantity) else ""
-    return " · ".join(filter(None, [told, note]))
+    return " · ".join(filter(None, [settings, note]))
