@@ -7,11 +7,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from landscape.storage.quantities import variable
+from landscape.storage.quantities import SECOND_SAMPLE, variable
 from landscape.storage.results import Result
 
 _WIDTH, _NO_BREAK = 84, "\u00a0"
-_OF_SPLITS = {"loss", "accuracy", "error"}
 
 
 def draw_caption(axes: Axes, provenance: Mapping[str, Any], quantity: str | None, notes: Sequence[str] = ()) -> None:
@@ -51,8 +50,8 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     parts = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
     parts = [text for text in parts if text]
     parts += [f"layout of {provenance['layout']}"] if "layout" in provenance else []
-    shown = variable(quantity or "")
-    split = shown.of if shown.quantity.name in _OF_SPLITS else provenance.get("split")
+    own = variable(quantity or "").of
+    split = own if own not in {"", SECOND_SAMPLE} else provenance.get("split")
     parts += [str(split)] if split else []
     names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
     settings = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}

@@ -29,7 +29,6 @@ def draw_contours(
     axes: Axes,
     sweep: Sweep,
     quantity: str,
-    label: str | None = None,
     *,
     style: FlatStyle = "filled",
     look: Look | None = None,
@@ -44,7 +43,6 @@ def draw_contours(
         axes: where to draw.
         sweep: measurements `[iy, ix]`, at least two points each way.
         quantity: which array of the sweep.
-        label: of the colour bar.
         style: the kind.
         look: scale and colours.
         scale: that several pictures share, instead of the look's own.
@@ -66,7 +64,7 @@ def draw_contours(
         _contour(axes, x, y, values, style, scale, look, above)
         colours = ScalarMappable(scale.norm, look.colours())
     if bar:
-        draw_bar(axes, colours, scale, label or variable(quantity).label, clipped=above)
+        draw_bar(axes, colours, scale, variable(quantity).label, clipped=above)
     return colours
 
 
@@ -119,9 +117,7 @@ def draw_measured(axes: Axes, sweep: Sweep, colours: ScalarMappable | None = Non
     return axes.plot(sweep.axes["x"][x], sweep.axes["y"][y], ".", color="black", markersize=1.2, alpha=0.6)[0]
 
 
-def draw_surface(
-    axes: Axes3D, sweep: Sweep, quantity: str, label: str | None = None, *, look: Look | None = None
-) -> Poly3DCollection:
+def draw_surface(axes: Axes3D, sweep: Sweep, quantity: str, *, look: Look | None = None) -> Poly3DCollection:
     """The surface in three dimensions; its height is the logarithm where the colours are logarithmic.
 
     What is not finite is left out; what lies above the scale is cut off flat, in white.
@@ -130,7 +126,6 @@ def draw_surface(
         axes: three-dimensional axes.
         sweep: measurements `[iy, ix]`, at least two points each way.
         quantity: which array of the sweep.
-        label: of the height.
         look: scale and colours.
 
     Returns:
@@ -151,7 +146,7 @@ def draw_surface(
         linewidth=0,
         lightsource=LightSource(315, 60),
     )
-    axes.set(xlabel="x", ylabel="y", zlabel=label or variable(quantity).label)
+    axes.set(xlabel="x", ylabel="y", zlabel=variable(quantity).label)
     if scale.logarithmic:
         marked = marked_levels(scale)
         axes.set_zticks(np.log10(marked), labels=[f"{value:.3g}" for value in marked])
