@@ -40,7 +40,7 @@ def grid_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]
     return _lines(result, planes, drawing.look)
 
 
-def _lines(result: Result, planes: Sequence[Sweep], look: Look) -> dict[str, Figure | bytes]:
+def _lines(result: Result, planes: Sequence[Sweep], look: Look | None) -> dict[str, Figure | bytes]:
     """Trajectories without a surface, or lines, which planes of a single row or column are too."""
     if not result.sweeps:
         return {"": figures.trajectory_figure(result)}

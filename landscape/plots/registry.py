@@ -7,7 +7,7 @@ loaded when a result of a kind is drawn that is not known here.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from landscape.errors import ConfigError, ResultError
 from landscape.storage.results import Result
@@ -29,27 +29,14 @@ class Drawing:
     Attributes:
         style: pictures to draw, such as "filled,3d"; "all" stands for every kind that the result has.
         quantity: what to draw, such as "test_loss".
-        scale: of the colours.
-        low: where the colours begin.
-        high: where they end.
-        colour_map: matplotlib's name of one.
+        look: scale and colours.
         colour: the attribute that things of a result, such as the minima of a graph, are coloured by.
     """
 
     style: str | None = None
     quantity: str | None = None
-    scale: Literal["auto", "linear", "log"] = "auto"
-    low: float | None = None
-    high: float | None = None
-    colour_map: str = "viridis"
+    look: "Look | None" = None
     colour: str | None = None
-
-    @property
-    def look(self) -> "Look":
-        """Scale and colours."""
-        from landscape.plots.rendering import Look
-
-        return Look(self.scale, self.low, self.high, self.colour_map)
 
 
 @dataclass(frozen=True)
@@ -59,8 +46,7 @@ class Figures:
     Attributes:
         function: "module:function", from a result and, where there is a choice, a `Drawing` to a figure, or to figures
             by name, among which may be the bytes of files by their suffix.
-        choices: the attributes of a `Drawing` that may be set, beside those of scale and colours: "style", "quantity"
-            and "colour".
+        choices: what of "style", "quantity" and "colour" a `Drawing` may set.
         complete: whether it takes complete results alone.
         stems: what a picture is called after, by the stem of the result's file; by default it is that.
     """

@@ -1,7 +1,6 @@
 """Draw results, from their files alone."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from landscape.storage.store import load_result, trusting
 if TYPE_CHECKING:  # drawing is imported where it is done, so that commands start fast
     from matplotlib.figure import Figure
 
+    from landscape.plots.rendering import Look
+
 
 def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
     """Draw a result of any kind again, from its file alone.
@@ -31,9 +32,8 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
         ResultError: the file is no result that is drawn, or not enough is measured yet.
         ConfigError: a style, a quantity or a colour is none that the result has.
     """
-    return FilesSummary(
-        files=draw_result(config.result, _drawing(config.drawing, config.colour), config.out, config.format)
-    )
+    drawing = Drawing(config.drawing.style, config.drawing.quantity, _look(config.drawing), config.colour)
+    return FilesSummary(files=draw_result(config.result, drawing, config.out, config.format))
 
 
 def draw_result(
@@ -67,8 +67,10 @@ def draw_result(
         return _save(pictures, folder, entry.stems.get(path.stem, path.stem), format)
 
 
-def _drawing(options: DrawingOptions, colour: str | None = None) -> Drawing:
-    return Drawing(**{field.name: getattr(options, field.name) for field in fields(DrawingOptions)}, colour=colour)
+def _look(options: DrawingOptions) -> "Look":
+    from landscape.plots.rendering import Look
+
+    return Look(options.scale, options.low, options.high, options.colour_map)
 
 
 def _save(pictures: "dict[str, Figure | bytes]", folder: Path, stem: str, format: str) -> list[str]:
@@ -130,7 +132,7 @@ def _comparison(config: CompareConfig, results: Sequence[Result]) -> "Figure":
         [error_note(result) for result in results],
         quantity,
         style=style,
-        look=_drawing(config.drawing).look,
+        look=_look(config.drawing),
         columns=config.columns,
         caption=_common(results, None if flat == {False} else quantity),
         true_shape=all(figures.shares_unit(result) for result in results),
