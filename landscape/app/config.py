@@ -14,7 +14,7 @@ from landscape.errors import ConfigError
 from landscape.plots.registry import FLAT_STYLES, choose_styles
 from landscape.sweeps.grid import MOST_POINTS, parse_axis
 
-EIGENVECTOR_AXES = ("eigenvectors", "top-eigenvectors")
+EIGENVECTOR_AXES = {"eigenvectors": 1, "top-eigenvectors": 2}  # of the largest eigenvalues
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 Seed = Annotated[int, expected("0 to 2^63 - 1", lambda seed: 0 <= seed < 2**63)]

@@ -1,4 +1,4 @@
-"""Axes of a sweep: from text, or around points."""
+"""Axes of a sweep from text."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ Place = tuple[int, ...]
 """The indices of a point of a grid."""
 
 MOST_POINTS = 10_000
-_MARGIN, _FARTHEST = 0.25, 1e30
+_FARTHEST = 1e30
 
 
 def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
@@ -40,23 +40,3 @@ def parse_axis(text: str, flag: str) -> NDArray[np.float64]:
     if (count == 1) != (start == stop):
         raise ConfigError(f"{flag} is {text!r}: one point needs start and stop to be equal, several need them apart.")
     return np.linspace(start, stop, count)
-
-
-def axes_around(points: NDArray[np.float64], count: int) -> dict[str, NDArray[np.float64]]:
-    """Axes of a plane that leave a margin of at least a quarter around points, with one spacing for both.
-
-    Args:
-        points: coordinates (x, y) `[n, 2]`, not all the same.
-        count: points along the longer side, at least 2.
-
-    Returns:
-        Values of "y" and of "x".
-    """
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = _MARGIN * (high - low).max()
-    sides = high - low + 2 * margin
-    spacing = sides.max() / (count - 1)
-    counts = np.maximum(2, np.ceil(np.round(sides / spacing, 6)).astype(int) + 1)
-    starts = (low + high - (counts - 1) * spacing) / 2
-    x, y = (start + spacing * np.arange(number) for start, number in zip(starts, counts, strict=True))
-    return {"y": y, "x": x}

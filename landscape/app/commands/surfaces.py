@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from landscape.app.checkpoints import load_as, load_network
 from landscape.app.commands.curvatures import (
@@ -22,23 +22,21 @@ from landscape.app.commands.summaries import at_point, distinct_names, loss_rang
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
 from landscape.app.options import files_in
 from landscape.app.setting import Networks, Setting, open_setting
-from landscape.curvature.lanczos import lanczos
-from landscape.curvature.restriction import Restriction
+from landscape.curvature.eigenvectors import eigenvector_axes
 from landscape.errors import ConfigError
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
+from landscape.space.axes import Axes, Directions, Principal, Random, Scaling, Through, Towards, View
 from landscape.space.direction_files import read_directions, write_directions
-from landscape.space.parameters import ParameterSpace
-from landscape.space.planes import Scaling, plane_towards, principal_plane, random_plane
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
-from landscape.storage.checkpoints import Checkpoint, fingerprint_tensors
+from landscape.storage.checkpoints import Checkpoint
 from landscape.storage.outputs import OutputFiles, Outputs, writing
 from landscape.storage.results import Array, Result, Sweep, interpolated
 from landscape.storage.store import ResultWriter, begun_batch_size
 from landscape.sweeps.adaptive import Refined
 from landscape.sweeps.driver import Metric, sweep
-from landscape.sweeps.grid import axes_around, parse_axis
+from landscape.sweeps.grid import parse_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
 def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> SurfaceSummary:
     started = perf_counter()
     out = outputs.at(config.out)
-    given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+    ranges = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
     role, others = ("through", config.through) if config.through else ("towards", config.towards)
     centre, *rest = (load_network(config.checkpoints, path) for path in (config.checkpoint, *others))
     marked = [load_as(config.checkpoints, path) for path in config.project]
@@ -100,11 +98,13 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         begun_batch_size(out) if config.output.resume else None,
     )
     metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
-    planes, eigenvalues = _planes(config, setting, risk, networks)
-    plane = next(iter(planes.values()))
-    projections = _projections(config, plane, setting, networks, marked)
-    marks = {name: found.coordinates for name, found in projections.items()}
-    axes = _grid(config, given, np.concatenate(list(marks.values())))
+    seeds = range(config.direction.seed, config.direction.seed + config.draws)
+    views = [_axes(config, risk, networks.thetas[0], seed).view(networks.thetas, setting.space) for seed in seeds]
+    planes = {f"seed {view.seed}" if config.draws > 1 else "": view.plane for view in views}
+    view = views[0]
+    projections = _projections(config, view, setting, networks, marked)
+    marks = {name: projection.coordinates for name, projection in projections.items()}
+    grid = view.grid(np.concatenate(list(marks.values())), config.points) | ranges
     named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
     named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
     provenance = setting.provenance(
@@ -112,7 +112,7 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         x=config.x,
         y=config.y,
         points=config.points,
-        **_axes_provenance(config, plane),
+        **view.provenance | ({"seed": config.direction.seed} if config.map.curvature else {}),
         biases=config.direction.biases,
         batch_norm=statistics.name,
         statistics_batch_size=config.checkpoints.statistics_batch_size,
@@ -125,16 +125,16 @@ def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> Surfa
         **risk.evaluation(),
     )
     facts = {
-        "distances": {name: found.distances.tolist() for name, found in projections.items()},
-        "polylines": [name for name, found in projections.items() if found.is_curve],
-        **eigenvalues,
+        "distances": {name: projection.distances.tolist() for name, projection in projections.items()},
+        "polylines": [name for name, projection in projections.items() if projection.is_curve],
+        **view.facts,
     }
     writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.output.resume)
     if config.save_axes:
-        _save_axes(outputs.at(config.save_axes), config, setting, plane)
+        _save_axes(outputs.at(config.save_axes), config, setting, view.plane)
     writer.note({"at_a": at_point(risk, networks.thetas[0])})
     strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
-    measured = [_measure(risk, drawn, metrics, axes, strategy, writer, name, report) for name, drawn in planes.items()]
+    measured = [_measure(risk, plane, metrics, grid, strategy, writer, name, report) for name, plane in planes.items()]
     outputs.commit()
     sweeps = [swept for swept, _ in measured]
     low, high = loss_range(sweeps)
@@ -156,14 +156,14 @@ def _measure(
     risk: EmpiricalRisk,
     plane: Plane,
     metrics: Mapping[str, Metric],
-    axes: Mapping[str, Array],
+    grid: Mapping[str, Array],
     strategy: Refined | None,
     writer: ResultWriter,
     name: str,
     report: Reporter,
 ) -> tuple[Sweep, float | None]:
     """Measure one plane; with a strategy, also note the interpolated surface and the error that it may have."""
-    measured = sweep(risk, plane, axes, strategy=strategy, metrics=metrics, writer=writer, name=name, report=report)
+    measured = sweep(risk, plane, grid, strategy=strategy, metrics=metrics, writer=writer, name=name, report=report)
     if strategy is None:
         return measured, None
     whole, error = strategy.complete(measured)
@@ -172,67 +172,29 @@ def _measure(
     return measured, error
 
 
-def _scaling(config: SurfaceConfig) -> Scaling | None:
-    """What the flags say of scaling; None where they leave it to the axes."""
-    if config.direction.normalise is None and (config.axes != "random" or not config.direction.biases):
-        return None
-    return Scaling(config.direction.normalise or "filter", config.direction.biases)
-
-
-def _planes(
-    config: SurfaceConfig, setting: Setting, risk: EmpiricalRisk, networks: Networks
-) -> tuple[dict[str, Plane], dict[str, Any]]:
-    """The planes by the names of their sweeps, and the eigenvalues that axes along eigenvectors belong to."""
-    theta, space, scaling = networks.thetas[0], setting.space, _scaling(config)
-    if config.draws > 1:
-        seeds = range(config.direction.seed, config.direction.seed + config.draws)
-        return {f"seed {seed}": random_plane(theta, space, seed, scaling) for seed in seeds}, {}
-    if config.axes in EIGENVECTOR_AXES:
-        directions, values = _eigenvectors(config, risk, theta)
-        return {"": Plane(theta, *directions)}, {"eigenvalues": values}
-    return {"": _plane(config, space, networks.thetas, scaling)}, {}
-
-
-def _plane(config: SurfaceConfig, space: ParameterSpace, thetas: torch.Tensor, scaling: Scaling | None) -> Plane:
+def _axes(config: SurfaceConfig, risk: EmpiricalRisk, theta: Tensor, seed: int) -> Axes:
+    """The axes that the flags name."""
+    how, biases = config.direction.normalise, config.direction.biases
+    scaling = Scaling(how, biases) if how else None
     if config.through:
-        return Plane.through(*thetas)
+        return Through()
     if config.axes == "random":
-        return random_plane(thetas[0], space, config.direction.seed, scaling)
+        return Random(seed, scaling or Scaling(biases=biases))
     if config.axes == "difference":
-        return plane_towards(thetas, space, config.direction.seed, scaling)
+        return Towards(seed, scaling)
     if config.axes == "pca":
-        return principal_plane(thetas, space, scaling)[0]
-    return Plane(thetas[0], *read_directions(Path(config.axes), space))
-
-
-def _eigenvectors(
-    config: SurfaceConfig, risk: EmpiricalRisk, theta: torch.Tensor
-) -> tuple[tuple[torch.Tensor, torch.Tensor], list[float]]:
-    """Two unit eigenvectors of the Hessian at the centre, of the two largest eigenvalues or of both ends, and these."""
-    restriction = Restriction(risk.space.select(config.curvature.parameters))
-    start = restriction.random(torch.Generator().manual_seed(config.direction.seed), theta)
-    top = 2 if config.axes == "top-eigenvectors" else 1
-    with sampled(config.curvature.samples, risk).at(theta) as here:
-        found = lanczos(
-            restriction.block(here.hessian(restriction.chosen)),
-            start,
-            top=top,
-            bottom=2 - top,
+        return Principal(scaling)
+    if config.axes in EIGENVECTOR_AXES:
+        return eigenvector_axes(
+            sampled(config.curvature.samples, risk),
+            theta,
+            risk.space.select(config.curvature.parameters),
+            top=EIGENVECTOR_AXES[config.axes],
             tolerance=config.curvature.tolerance,
             most_vectors=config.curvature.vectors,
+            seed=seed,
         )
-    values = torch.cat([found.top, found.bottom])
-    if len(values) < 2:
-        raise ConfigError(
-            f"--axes {config.axes}: --parameters {config.curvature.parameters} are fewer than two numbers."
-        )
-    if not found.converged:
-        raise ConfigError(
-            f"--axes {config.axes}: the eigenvectors were not found to --tolerance {config.curvature.tolerance} in "
-            f"{found.products} products; name a larger one."
-        )
-    x, y = restriction.extend(torch.cat([found.top_vectors, found.bottom_vectors]))
-    return (x, y), values.tolist()
+    return Directions(read_directions(Path(config.axes), risk.space))
 
 
 def _save_axes(file: Path, config: SurfaceConfig, setting: Setting, plane: Plane) -> None:
@@ -249,46 +211,20 @@ def _save_axes(file: Path, config: SurfaceConfig, setting: Setting, plane: Plane
     write_directions(file, setting.space, plane.axes)
 
 
-def _axes_provenance(config: SurfaceConfig, plane: Plane) -> dict[str, Any]:
-    """What the axes follow from, as files and figures state it."""
-    scaling = _scaling(config)
-    drawn = not config.through and (config.axes == "random" or len(config.towards) == 1)
-    known = config.axes in {"random", "difference", "pca"}
-    named = config.axes if known or config.axes in EIGENVECTOR_AXES else "from a file"
-    named = "difference, random" if len(config.towards) == 1 else named
-    return {
-        "axes": "through" if config.through else named,
-        "axes_fingerprint": None if known else fingerprint_tensors(dict(zip("xy", plane.axes, strict=True))),
-        "normalise": scaling.how if scaling else "filter" if config.axes == "random" and drawn else "none",
-        "seed": config.direction.seed if drawn or config.map.curvature or config.axes in EIGENVECTOR_AXES else None,
-    }
-
-
-def _grid(config: SurfaceConfig, given: dict[str, Array], known: Array) -> dict[str, Array]:
-    """The axes: as given, else -1 to 1 where that is the weights' own length, else around what is marked `[n, 2]`."""
-    around_one = config.axes not in ("pca", "difference") and not config.through
-    if around_one:
-        own = parse_axis(f"-1:1:{config.points}", "--points")
-        return {"y": own, "x": own} | given
-    if len(config.towards) == 1:  # the second axis is random
-        known = np.concatenate([known, [[0.0, -0.5], [0.0, 0.5]]])
-    return axes_around(known, config.points) | given
-
-
 def _minima(projections: Mapping[str, Projection]) -> Array:
     """The coordinates `[n, 2]` of all that is marked but curves."""
-    return np.concatenate([found.coordinates for found in projections.values() if not found.is_curve])
+    return np.concatenate([projection.coordinates for projection in projections.values() if not projection.is_curve])
 
 
 def _projections(
-    config: SurfaceConfig, plane: Plane, setting: Setting, networks: Networks, marked: Sequence[Checkpoint]
+    config: SurfaceConfig, view: View, setting: Setting, networks: Networks, marked: Sequence[Checkpoint]
 ) -> dict[str, Projection]:
-    """Where the checkpoints of the plane, and whatever else is to be marked, lie on it."""
-    own = [config.checkpoint, *config.through, *(config.towards if config.axes == "difference" else ())]
-    found = [project(plane, theta[None]) for theta in networks.thetas[: len(own)]]
-    found += [project(plane, *setting.traced(checkpoint)) for checkpoint in marked]
+    """Where the networks of the plane, and whatever else is to be marked, lie on it."""
+    own = [config.checkpoint, *(() if view.together else (*config.through, *config.towards))]
+    projections = [project(view.plane, theta[None]) for theta in networks.thetas[: len(own)]]
+    projections += [project(view.plane, *setting.traced(checkpoint)) for checkpoint in marked]
     files = [*own, *config.project]
-    if config.axes == "pca":
+    if view.together:
         files.append(Path("towards"))
-        found.append(project(plane, networks.thetas[1:]))
-    return dict(zip(distinct_names(files), found, strict=True))
+        projections.append(project(view.plane, networks.thetas[1:]))
+    return dict(zip(distinct_names(files), projections, strict=True))

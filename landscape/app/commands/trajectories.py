@@ -16,13 +16,13 @@ from landscape.app.options import files_in
 from landscape.app.run import running
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
-from landscape.space.planes import principal_plane
+from landscape.space.axes import grid_around, principal_plane
 from landscape.space.projections import project
 from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES
 from landscape.storage.outputs import OutputFiles
 from landscape.storage.results import Array
 from landscape.sweeps.driver import sweep
-from landscape.sweeps.grid import axes_around, parse_axis
+from landscape.sweeps.grid import parse_axis
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         }
         writer = subject.writer("trajectory", provenance, facts, marks)
         given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-        axes = axes_around(projection.coordinates, max(config.points, 2)) | given
+        axes = grid_around(projection.coordinates, max(config.points, 2)) | given
         if config.points:
             sweep(subject.risk, plane, axes, writer=writer, report=report)
         else:

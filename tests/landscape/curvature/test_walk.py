@@ -37,8 +37,8 @@ from landscape import (
 from landscape.app.cli import _COMMANDS
 from landscape.app.commandline import run
 from landscape.runtime.interrupts import Stop
+from landscape.space.axes import Random
 from landscape.space.direction_files import read_directions
-from landscape.space.planes import random_plane
 from tests.oracles import Signalling
 from tests.points import product_at, value_at
 
@@ -335,7 +335,7 @@ def test_a_map_of_a_network_has_the_eigenvalues_of_dense_hessians(ask, minima, t
 def random_axes(file):
     problem = build_problem(ProblemSpecification.from_mapping(load_checkpoint(file).metadata["problem"], "test"))
     space = ParameterSpace(problem.model)
-    return random_plane(space.load(load_checkpoint(file).state), space, 0).axes
+    return Random(0).view(space.load(load_checkpoint(file).state)[None], space).plane.axes
 
 
 def test_an_interrupted_map_goes_on_and_ends_the_same(ask, minima, tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from landscape import (
 )
 from landscape.errors import ConfigError
 from landscape.runtime.seeds import unrelated_seeds
-from landscape.space.planes import Scaling, plane_towards, principal_plane, random_plane
-from landscape.sweeps.grid import axes_around, parse_axis
+from landscape.space.axes import Principal, Random, Scaling, Towards, grid_around
+from landscape.sweeps.grid import parse_axis
 from tests.points import value_at
 
 
@@ -173,10 +173,10 @@ def test_points_on_a_line_have_one_principal_direction():
 def test_planes_reach_what_they_are_named_after():
     space = ParameterSpace(nn.Linear(5, 4))
     thetas = torch.randn(4, space.dimension, generator=torch.Generator().manual_seed(1))
-    plane = plane_towards(thetas[:3], space, seed=0)
+    plane = Towards().view(thetas[:3], space).plane
     torch.testing.assert_close(plane(x=1.0, y=0.0), thetas[1])
     torch.testing.assert_close(plane(x=0.0, y=1.0), thetas[2])
-    aside = plane_towards(thetas[:2], space, seed=0)
+    aside = Towards().view(thetas[:2], space).plane
     torch.testing.assert_close(aside(x=1.0, y=0.0), thetas[1])
     filters = [
         segment.filters(flat).flatten(2).norm(dim=2)
@@ -184,9 +184,9 @@ def test_planes_reach_what_they_are_named_after():
         for flat in (aside.axes[1], thetas[0])
     ]
     torch.testing.assert_close(*filters)
-    principal, _ = principal_plane(thetas[:3], space)
+    principal = Principal().view(thetas[:3], space).plane
     assert max(project(principal, thetas[:3]).distances) < 1e-4
-    scaled = random_plane(thetas[0], space, 0, Scaling("layer"))
+    scaled = Random(0, Scaling("layer")).view(thetas[:1], space).plane
     first = space.segments[0]
     assert float(first.view(scaled.axes[0]).norm()) == pytest.approx(float(first.view(thetas[0]).norm()), rel=1e-5)
 
@@ -210,7 +210,7 @@ def test_a_curve_is_projected_as_its_points_are():
 
 
 def test_axes_around_points_leave_a_margin_and_share_their_spacing():
-    axes = axes_around(np.array([[0.0, 0.0], [8.0, 0.0], [2.0, 4.0]]), 25)
+    axes = grid_around(np.array([[0.0, 0.0], [8.0, 0.0], [2.0, 4.0]]), 25)
     assert (axes["x"][0], axes["x"][-1]) == (-2.0, 10.0)
     assert (axes["y"][0], axes["y"][-1]) == (-2.0, 6.0)
     assert len(axes["x"]) == 25
@@ -221,7 +221,7 @@ def test_axes_around_points_leave_a_margin_and_share_their_spacing():
     "points", [[[0.0, 0.0], [1.0, 0.1]], [[0.0, 0.0], [0.0, 3.0]], [[-2.0, 5.0], [7.0, 6.0], [0.0, -3.0]]]
 )
 def test_axes_around_any_points_share_their_spacing_and_hold_them(points):
-    axes = axes_around(np.array(points), 7)
+    axes = grid_around(np.array(points), 7)
     spacings = np.concatenate([np.diff(axes["y"]), np.diff(axes["x"])])
     np.testing.assert_allclose(spacings, spacings[0])
     margin = 0.25 * np.ptp(np.array(points), axis=0).max()
