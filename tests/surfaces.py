@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
-from scipy.ndimage import label
+from scipy.ndimage import label, minimum_filter
 from scipy.optimize import root
 from torch import Tensor
 
@@ -128,25 +128,41 @@ def stationary(function: Function, guess: tuple[float, ...] | list[float]) -> Te
     return torch.from_numpy(found.x)
 
 
+@cache
+def _grid(
+    function: Function, box: tuple[tuple[float, float], tuple[float, float]], count: int
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """The points of a grid over a box, their heights, and their order from the lowest up."""
+    grid = torch.cartesian_prod(*(torch.linspace(low, high, count, dtype=torch.float64) for low, high in box))
+    heights = torch.vmap(function)(grid).numpy()
+    return grid, heights, np.argsort(heights)
+
+
 def flood(
     function: Function, a: Tensor, b: Tensor, box: tuple[tuple[float, float], tuple[float, float]], count: int = 301
 ) -> tuple[float, Tensor]:
     """Let water rise on a grid over a box of the plane until it joins a and b: its height then, and where they met."""
-    axes = [torch.linspace(low, high, count, dtype=torch.float64) for low, high in box]
-    grid = torch.cartesian_prod(*axes)
-    heights = torch.vmap(function)(grid).numpy()
+    grid, heights, order = _grid(function, box, count)
     ends = [int((grid - end).norm(dim=1).argmin()) for end in (a, b)]
 
     def joined(level):
         lakes = label((heights <= level).reshape(count, count), structure=np.ones((3, 3)))[0].ravel()
         return lakes[ends[0]] == lakes[ends[1]] != 0
 
-    order = np.argsort(heights)
     dry, wet = 0, len(order) - 1
     while wet - dry > 1:
         middle = (dry + wet) // 2
         dry, wet = (dry, middle) if joined(heights[order[middle]]) else (middle, wet)
     return float(heights[order[wet]]), grid[order[wet]]
+
+
+def minima_in(function: Function, box: tuple[tuple[float, float], tuple[float, float]], count: int = 301) -> Tensor:
+    """All minima `[m, 2]` in a box: Newton's method from the places of a grid that are lower than all around them."""
+    grid, heights, _ = _grid(function, box, count)
+    square = heights.reshape(count, count)
+    lowest = (square == minimum_filter(square, 3))[1:-1, 1:-1]
+    places = grid.reshape(count, count, 2)[1:-1, 1:-1][torch.from_numpy(lowest)]
+    return torch.stack([stationary(function, place.tolist()) for place in places])
 
 
 def downhill(function: Function, saddle: Tensor, time: float) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster
-from scipy.optimize import minimize
 
 from connect import (
     Band,
@@ -38,7 +37,7 @@ from landscape import Potential, Recipe, Result, save_result
 from landscape.errors import ConfigError, ResultError
 from landscape.plots.rendering import save_figures
 from landscape.risk.predictions import negative_log_likelihood
-from tests.surfaces import flood, gradient, stationary, surface
+from tests.surfaces import flood, minima_in, stationary, surface
 
 
 def random_graph(seed, count=6, share=1.0):
@@ -393,39 +392,24 @@ def flooded(function, minima, box):
     return result
 
 
+RANDOM = np.random.default_rng(5)
+CENTRES = torch.from_numpy(RANDOM.uniform(-2, 2, size=(11, 2)))
+DEPTHS = torch.from_numpy(RANDOM.uniform(0.8, 2.0, size=11))
+
+
 def rugged(theta):
     """A bowl with eleven random dents, drawn once for all."""
-    random = np.random.default_rng(5)
-    centres = torch.from_numpy(random.uniform(-2, 2, size=(11, 2)))
-    depths = torch.from_numpy(random.uniform(0.8, 2.0, size=11))
-    dents = depths * torch.exp(-(theta - centres).square().sum(dim=1) / 0.25)
+    dents = DEPTHS * torch.exp(-(theta - CENTRES).square().sum(dim=1) / 0.25)
     return 0.15 * theta.square().sum() - dents.sum()
-
-
-def minima_of(function, box):
-    """All minima in a box, by descents from a grid."""
-    starts = itertools.product(*(np.linspace(low, high, 15) for low, high in box))
-    found = []
-    for start in starts:
-        end = minimize(
-            lambda x: float(function(torch.from_numpy(x))),
-            start,
-            jac=lambda x: gradient(function, torch.from_numpy(x)).numpy(),
-            tol=1e-12,
-        ).x
-        inside = all(low < x < high for x, (low, high) in zip(end, box, strict=True))
-        if inside and all(np.linalg.norm(end - other) > 1e-3 for other in found):
-            found.append(end)
-    return torch.from_numpy(np.array(found))
 
 
 def bands(function, minima, rate):
     """Join minima by elastic bands whose peaks climb; the pass is the highest of its images."""
     surface = Potential(function, 2)
-    recipe = Recipe(epochs=300, lr=rate, momentum=0.5, weight_decay=0.0, schedule="linear")
+    recipe = Recipe(epochs=100, lr=1.5 * rate, momentum=0.5, weight_decay=0.0, schedule="linear")
 
     def join(a, b, upper):
-        band = Band(images=11, climb="all", settle=0.3)
+        band = Band(images=7, climb="all", settle=0.3)
         points = find_path(surface, minima[int(a)], minima[int(b)], band, recipe).points
         return {"saddle": float(torch.vmap(function)(points).max())}
 
@@ -442,7 +426,7 @@ SURFACES = {
 def test_bands_between_all_minima_find_the_passes_of_a_flood(name):
     """Minimax saddles and merge heights agree to a thousandth."""
     function, box, rate, least = SURFACES[name]
-    minima = minima_of(function, box)
+    minima = minima_in(function, box)
     assert len(minima) >= least
     graph = MinimaGraph()
     for i, minimum in enumerate(minima):

@@ -38,7 +38,7 @@ def plain(**settings):
 
 
 @cache
-def fitted(name, band, steps=400, over=None):
+def fitted(name, band, steps=150, over=None):
     """A band between the two ends of a surface, from the straight line or over a third point."""
     known = surface(name)
     a, b = known.ends
@@ -107,7 +107,7 @@ def test_a_climbing_image_rests_at_the_saddle(name):
 @pytest.mark.parametrize(("name", "over", "which"), THROUGH_BOTH_SADDLES)
 def test_climbing_images_find_both_saddles_of_one_band(name, over, which):
     known = surface(name)
-    heights = known.heights(fitted(name, Band(images=9, climb="all"), 600, over)).tolist()
+    heights = known.heights(fitted(name, Band(images=9, climb="all"), 300, over)).tolist()
     tops = [
         here for before, here, after in zip(heights, heights[1:], heights[2:], strict=False) if before < here > after
     ]
@@ -121,7 +121,7 @@ def test_the_lowest_band_passes_the_bottleneck():
         "bent well": [fitted("bent well", Band(images=7, climb="highest"))],
         "three holes": [
             fitted("three holes", Band(images=7, climb="highest")),
-            fitted("three holes", Band(images=9, climb="all"), 600, OVER_THE_SHALLOW_HOLE),
+            fitted("three holes", Band(images=9, climb="all"), 300, OVER_THE_SHALLOW_HOLE),
         ],
     }
     for name, found in bands.items():
@@ -139,7 +139,7 @@ def test_images_come_to_lie_on_the_way_of_steepest_descent(name):
     straight = torch.stack([torch.lerp(a, b, share) for share in torch.linspace(0, 1, 9).tolist()])
     assert distances(straight, way).max() > 0.2
     for settings in ({}, {"climb": "highest"}, {"spring": 5.0}):
-        few, many = (distances(fitted(name, Band(images=count, **settings)), way).max() for count in (9, 25))
+        few, many = (distances(fitted(name, Band(images=count, **settings), 100), way).max() for count in (9, 25))
         assert many < few / 2
         assert few < 0.02
 
