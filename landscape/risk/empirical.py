@@ -136,6 +136,15 @@ class EmpiricalRisk(SelectedRisk):
     Raises:
         ConfigError: a split is unknown or the batch size is not positive.
         ProblemError: the loss fails on a few examples, or the network uses parameters of the one that was copied.
+
+    Example:
+        >>> import torch
+        >>> network = torch.nn.Linear(3, 2)
+        >>> data = {"train": (torch.ones(8, 3), torch.zeros(8, dtype=torch.int64))}
+        >>> risk = EmpiricalRisk(ParameterSpace(network), Problem.of(network, data), batch_size=8)
+        >>> with risk.select(sample=4).at(torch.zeros(8)) as here:
+        ...     print(round(here.measure()["train"].loss, 4), len(here.gradient()))
+        0.6931 8
     """
 
     def __init__(

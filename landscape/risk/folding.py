@@ -67,8 +67,10 @@ def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
         hooked([network], before=readers.enter_network, after=readers.leave_network, always=True),
     ):
         run()
-    if readers.has_decided:
+    if readers.has_decided:  # it might have decided otherwise by what a folded convolution gives
         return []
+    # The norm must read the very tensor that the convolution made: `id` tells, since `readers` keeps all alive. Whoever
+    # else reads it would see the normalised values, and a module that runs twice would be folded with one norm in both.
     return [
         (outputs[id(tensor)][0], norm)
         for norm, tensor in inputs

@@ -21,6 +21,13 @@ class Potential:
         function: maps θ `[P]` to a scalar, by differentiable torch operations.
         dimension: P.
         dtype: of θ.
+
+    Example:
+        >>> bowl = Potential(lambda theta: theta.square().sum(), 2)
+        >>> with bowl.at(torch.tensor([1.0, 2.0], dtype=torch.float64)) as here:
+        ...     hessian_times = here.hessian()
+        ...     print(here.value().item(), here.gradient().tolist(), hessian_times(torch.ones(2).double()).tolist())
+        5.0 [2.0, 4.0] [2.0, 2.0]
     """
 
     device = torch.device("cpu")
