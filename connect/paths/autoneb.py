@@ -50,16 +50,16 @@ def parse_cycles(text: str) -> tuple[Cycle, ...]:
     """Cycles from a text such as `4x5@0.1,2x10@0.1`: number × epochs @ rate.
 
     Raises:
-        ConfigError: it is no such text.
+        ConfigError: it is not such a text.
     """
     cycles: list[Cycle] = []
     for part in text.split(","):
-        found = _CYCLE.fullmatch(part.strip())
+        match = _CYCLE.fullmatch(part.strip())
         try:
-            cycles += [Cycle(int(found[2]), float(found[3]))] * int(found[1]) if found else []
+            cycles += [Cycle(int(match[2]), float(match[3]))] * int(match[1]) if match else []
         except ValueError:
-            found = None
-        if not found:
+            match = None
+        if not match:
             raise ConfigError(f"cycles are {text!r}, expected number x epochs @ rate, such as 4x5@0.1,2x10@0.1.")
     if not cycles:
         raise ConfigError(f"cycles are {text!r}, which is no cycle at all.")

@@ -72,6 +72,17 @@ def find_path(
         ConfigError: a and b are the same point, or the path to start from has other ends.
         DivergedError: the loss became NaN or infinite.
         Interrupted: stopped by a signal.
+
+    Example:
+        In a ring-shaped valley the straight line leads over the hill in the middle, and a curve around it.
+
+        >>> import torch
+        >>> from landscape import Potential
+        >>> ring = Potential(lambda theta: (theta.square().sum() - 1).square(), 2)
+        >>> a, b = torch.tensor([1.0, 0.0]).double(), torch.tensor([0.0, 1.0]).double()
+        >>> path = find_path(ring, a, b, recipe=Recipe(epochs=200, lr=0.05, weight_decay=0.0))
+        >>> round(float(path(0.5).norm()), 1)
+        1.0
     """
     if not isinstance(method, PathMethod):
         method = CurveFit(method)

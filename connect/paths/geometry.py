@@ -42,17 +42,17 @@ class Geometry:
         return float(self._arc[-1])
 
     def arc(self, t: Array) -> Array:
-        """The length of the way to each t `[n]`."""
+        """The length of the path up to each t `[n]`."""
         return _interpolated(torch.from_numpy(t), self._t, self._arc).numpy()
 
     def even(self, count: int) -> Array:
-        """Values of t `[count]` from 0 to 1 that are passed after equal lengths of way."""
+        """Values of t `[count]` from 0 to 1 that are passed after equal lengths of the path."""
         shares = torch.linspace(0, 1, count, dtype=torch.float64)
         if not self._arc[-1] > 0:
             return shares.numpy()
-        found = _interpolated(shares * self._arc[-1], self._arc, self._t)
-        found[0], found[-1] = 0.0, 1.0
-        return found.numpy()
+        t = _interpolated(shares * self._arc[-1], self._arc, self._t)
+        t[0], t[-1] = 0.0, 1.0
+        return t.numpy()
 
     def norm(self, t: Array) -> Array:
         """The norm of θ at each t `[n]`."""

@@ -247,7 +247,7 @@ def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
     Args:
         points: the images `[n, P]`, which are moved.
         shares: the share of the length `[n]` that each image is to lie at, from 0 to 1.
-        held: images that stay; between two of them, and the ends, shares are those of the way between.
+        held: images that stay; between two of them, and the ends, shares are those of the length between.
     """
     lengths = _lengths(points)
     wanted = lengths.clone()

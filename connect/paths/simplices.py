@@ -83,10 +83,10 @@ def fit_simplex(
         volume_weight: reward for the mean logarithm of the volume, in units of the loss.
         seed: of places, of the order of examples and of dropout.
         keeping: gives for each connecting point where its state is kept.
-        report: told of every step.
+        report: a progress reporter.
 
     Raises:
-        LayoutError: the minima are no matrix.
+        LayoutError: the minima are not a matrix.
         ConfigError: two minima are the same point, or there are more connecting points than dimensions.
         Interrupted: stopped by a signal.
     """
@@ -116,7 +116,7 @@ def require_spanning(minima: Tensor, connecting: int) -> None:
     """Check that minima `[m, P]` and a number of connecting points can span simplices.
 
     Raises:
-        LayoutError: the minima are no matrix.
+        LayoutError: the minima are not a matrix.
         ConfigError: two minima are the same point, or there are more connecting points than dimensions.
     """
     if minima.ndim != 2 or connecting < 1:

@@ -48,29 +48,27 @@ def normalise(
         The normalised direction, a new `[P]`.
 
     Raises:
-        ConfigError: there is no such normalisation.
+        ConfigError: the normalisation is unknown.
     """
     if how not in get_args(Normalisation):
         raise ConfigError(f"unknown normalisation {how!r}; known are {', '.join(get_args(Normalisation))}.")
     result = torch.zeros_like(direction)
     for segment in space.segments:
         if segment.role == "weight":
-            drawn, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
+            own, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
             first = 2 if how == "filter" else 0
         elif biases:
-            drawn, weights, scaled = (segment.view(flat) for flat in (direction, theta, result))
+            own, weights, scaled = (segment.view(flat) for flat in (direction, theta, result))
             first = 0
         else:
             continue
         if how == "none":
-            scaled.copy_(drawn)
+            scaled.copy_(own)
             continue
-        axes = tuple(range(first, drawn.ndim))
-        wanted, got = (
-            torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, drawn)
-        )
+        axes = tuple(range(first, own.ndim))
+        wanted, got = (torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, own))
         ratio = torch.where(got > 0, wanted / got, torch.zeros_like(got))
-        scaled.copy_(drawn * ratio)
+        scaled.copy_(own * ratio)
     return result
 
 

@@ -64,7 +64,7 @@ class Plane:
         self._squares = axes @ axes.T
         lengths = self._squares.diagonal().sqrt()
         if not torch.linalg.det(self._squares).sqrt() > _COLLINEAR * lengths.prod():
-            raise ConfigError("the axes of the plane are parallel or zero; no plane is given by them.")
+            raise ConfigError("the axes of the plane are parallel or zero; they span no plane.")
 
     @property
     def axes(self) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ class Plane:
         u = across / across.norm()
         rest = up - (up @ u) * u
         if not rest.norm() > _COLLINEAR * up.norm():
-            raise ConfigError("the three points of the plane lie on one line; no plane is given by them.")
+            raise ConfigError("the three points of the plane lie on one line; they span no plane.")
         return cls(a, u.to(a.dtype), (rest / rest.norm()).to(a.dtype))
 
     def __call__(self, x: float, y: float) -> Tensor:

@@ -269,6 +269,13 @@ def descend(
         DivergedError: the loss became NaN or infinite.
         ProvenanceError: the kept state belongs to other settings.
         ConfigError: a state is kept, but nothing tells a part of the family from others of its kind.
+
+    Example:
+        >>> from landscape import Potential
+        >>> bowl = Potential(lambda theta: (theta - 1).square().sum(), 2)
+        >>> recipe = Recipe(epochs=100, lr=0.1, weight_decay=0.0)
+        >>> descend(bowl, torch.zeros(1, 2).double(), Combination(SinglePoint()), recipe).points.round(decimals=3)
+        tensor([[1., 1.]], dtype=torch.float64)
     """
     if keeping:
         keeping = keeping.bound(recipe=asdict(recipe), seed=seed, **family.identity(points))
