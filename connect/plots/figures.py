@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -158,7 +157,7 @@ def plane_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes
     """
     if drawing.style is None and drawing.quantity is None:
         return {"": plane_figure(result, drawing.look)}
-    return grid_pictures(replace(result, provenance={**result.provenance, "axes": "through"}), drawing)
+    return grid_pictures(result, drawing)
 
 
 def plane_figure(result: Result, look: Look | None = None) -> Figure:

@@ -16,6 +16,7 @@ from landscape.errors import ResultError
 from landscape.plots.captions import curvature_note, describe, draw_caption
 from landscape.plots.curvature import MAPS, draw_eigenvalues, draw_map, draw_map_bar, is_map, map_norm
 from landscape.plots.lines import draw_line, shown_losses
+from landscape.plots.registry import figures_of
 from landscape.plots.rendering import Look, Scale, legend_label, new_figure
 from landscape.plots.surface import (
     FlatStyle,
@@ -303,7 +304,7 @@ def _label_axes(axes: Axes, result: Result) -> None:
         named = [f"along the eigenvector of {value:.4g}" for value in result.facts["eigenvalues"]]
     elif result.provenance.get("normalise") == "filter":
         named = ["x (filter lengths)", "y (filter lengths)"]
-    elif kind in {"through", "pca"}:
+    elif kind in {"through", "pca"} or figures_of(result.kind).distances:
         named = ["distance in weight space"] * 2
     else:
         named = ["x", "y"]
@@ -314,8 +315,8 @@ def shares_unit(result: Result) -> bool:
     """Whether 1 is as far along one axis of a plane as along the other: both are distances, or both filter lengths."""
     kind = str(result.provenance.get("axes", ""))
     normalise = result.provenance.get("normalise", "none")
-    orthonormal = kind in {"through", "pca"} or result.kind == "trajectory" or "eigenvalues" in result.facts
-    return orthonormal or normalise == "filter" or kind == "random"
+    distances = kind in {"through", "pca"} or "eigenvalues" in result.facts or figures_of(result.kind).distances
+    return distances or normalise == "filter" or kind == "random"
 
 
 def _shape(axes: Axes, result: Result) -> None:

@@ -48,12 +48,14 @@ class Figures:
             by name, among which may be the bytes of files by their suffix.
         choices: what of "style", "quantity" and "colour" a `Drawing` may set.
         complete: whether it takes complete results alone.
+        distances: whether the axes of a plane are distances in weight space, which its provenance need not say.
         stems: what a picture is called after, by the stem of the result's file; by default it is that.
     """
 
     function: str
     choices: frozenset[str] = frozenset()
     complete: bool = False
+    distances: bool = False
     stems: Mapping[str, str] = field(default_factory=dict)
 
     def draw(self, result: Result, drawing: Drawing) -> "dict[str, Figure | bytes]":
@@ -71,11 +73,11 @@ class Figures:
         return pictures if isinstance(pictures, dict) else {"": pictures}
 
 
-_GRID = Figures("landscape.plots.grids:grid_pictures", frozenset({"style", "quantity"}))
+_GRID, _PLANE_CHOICES = "landscape.plots.grids:grid_pictures", frozenset({"style", "quantity"})
 FIGURES: Mapping[str, Figures] = {
-    "line": _GRID,
-    "surface": _GRID,
-    "trajectory": _GRID,
+    "line": Figures(_GRID, _PLANE_CHOICES),
+    "surface": Figures(_GRID, _PLANE_CHOICES),
+    "trajectory": Figures(_GRID, _PLANE_CHOICES, distances=True),
     "spectrum": Figures("landscape.plots.spectra:spectrum_pictures"),
 }
 

@@ -14,6 +14,7 @@ from connect.plots.registry import FIGURES as CONNECTED
 from landscape import Result, Sweep, save_result
 from landscape.app import cli as landscape_cli
 from landscape.errors import ConfigError, ResultError
+from landscape.plots.figures import shares_unit
 from landscape.plots.registry import FIGURES, choose_styles, figures_of
 
 LINE = Sweep({"t": np.linspace(0, 1, 3)}, {"train_loss": np.array([0.1, 0.5, 0.2])}, np.ones(3, dtype=bool))
@@ -84,3 +85,7 @@ def test_styles_are_those_of_the_result_in_its_order():
     assert choose_styles("all", available, []) == available
     with pytest.raises(ConfigError, match="unknown style 'oil'; this result has filled, heatmap, 3d"):
         choose_styles("filled,oil", available, [])
+
+
+def test_what_the_axes_of_a_plane_are_is_known_by_its_kind():
+    assert [kind for kind in (*FIGURES, *CONNECTED) if shares_unit(Result(kind, {}))] == ["trajectory", "plane"]
