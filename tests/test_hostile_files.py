@@ -6,20 +6,18 @@ import pickle
 import struct
 import warnings
 import zipfile
-from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from connect import load_graph
 from connect.app import cli as connect_cli
 from landscape import Result, Sweep, load_checkpoint, load_result, save_result, save_tensors
 from landscape.app import cli as landscape_cli
-from landscape.app.commandline import _parser, run
+from landscape.app.commandline import run
 
 EVIL = """
 import pathlib
@@ -64,22 +62,6 @@ class World:
         saved = load_checkpoint(file)
         save_tensors(out, saved.state, {**saved.metadata, **metadata})
         return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def once():
-    """The data and the programs' flags are parsed once, since most commands here end before anything else."""
-    parsers = {}
-
-    def parser(program, description, commands):
-        if program not in parsers:
-            parsers[program] = _parser(program, description, commands)
-        return parsers[program]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sklearn.datasets.load_digits", cache(load_digits))
-        patch.setattr("landscape.app.commandline._parser", parser)
-        yield
 
 
 @pytest.fixture(scope="module")

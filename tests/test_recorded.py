@@ -80,7 +80,7 @@ def test_a_stopped_output_goes_on(command, recorded, call):
 
 
 @pytest.mark.parametrize("file", RESULTS)
-def test_a_result_is_drawn(file, recorded, ask):
+def test_a_result_is_drawn(file, recorded, rendered, ask):
     program = PROGRAMS[("landscape", "connect")[RESULTS.index(file) % 2]]  # both draw every result
     code, drawn, errors = ask("plot", file, "--out", "pictures", "--json", program=program)
     assert code == 0, errors

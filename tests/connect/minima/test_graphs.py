@@ -510,7 +510,7 @@ def test_every_picture_is_drawn_by_any_attribute(colour):
     assert list(figures) == ["disconnectivity", "network", "saddles", "embedding"]
 
 
-def test_any_names_of_minima_and_attributes_can_be_drawn(tmp_path):
+def test_any_names_of_minima_and_attributes_can_be_drawn(rendered, tmp_path):
     graph = told()
     names = ["a$b$", "a_$x", "_c", r"$\frac{", "m4", "m5"]
     graph.graph = nx.relabel_nodes(graph.graph, dict(zip(graph.nodes, names, strict=True)))

@@ -18,6 +18,8 @@ from landscape.plots.surface import draw_contours, draw_surface
 from landscape.storage.foreign import save_foreign_result
 from landscape.storage.results import quartiles
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 def bowl(rows=15, columns=21, change=None):
     """A surface of one split with an accuracy."""
