@@ -356,18 +356,29 @@ def test_an_interrupted_map_goes_on_and_ends_the_same(ask, minima, tmp_path, mon
         np.testing.assert_array_equal(whole[name], resumed[name])
 
 
+@pytest.fixture(scope="module")
+def mapped(minima, tmp_path_factory):
+    """The file of a map."""
+    out = tmp_path_factory.mktemp("mapped") / "s.h5"
+    flags = surface(minima, out, "--curvature", "--samples", 30, "--tolerance", 0.1)
+    assert run("landscape", "", _COMMANDS, [str(flag) for flag in flags]) == 0
+    return out
+
+
 @pytest.mark.parametrize("quantity", ["ratio", "signed_ratio", "max_eig", "min_eig", "steps", "train_error"])
-def test_every_quantity_of_a_map_is_drawn(ask, call, minima, tmp_path, quantity):
-    out = tmp_path / "s.h5"
-    assert ask(*surface(minima, out, "--curvature", "--samples", 30, "--tolerance", 0.1))[0] == 0
-    code, summary, stderr = ask("plot", out, "--quantity", quantity, "--style", "heatmap", "--json")
+def test_every_quantity_of_a_map_is_drawn(ask, call, mapped, tmp_path, quantity):
+    flags = ["--quantity", quantity, "--style", "heatmap", "--out", tmp_path]
+    code, summary, stderr = ask("plot", mapped, *flags, "--json")
     assert code == 0, stderr
-    assert [file.rsplit("/", 1)[1] for file in summary["files"]] == ["s_heatmap.png"]
-    code, _, stderr = call("compare", out, out, "--quantity", quantity, "--out", tmp_path / "both.png")
+    assert summary["files"] == [str(tmp_path / "s_heatmap.png")]
+    code, _, stderr = call("compare", mapped, mapped, "--quantity", quantity, "--out", tmp_path / "both.png")
     assert code == 0, stderr
-    code, _, stderr = call("convert", out, "--out", tmp_path / "foreign.h5")
+
+
+def test_a_map_travels_through_the_other_layout(ask, call, mapped, tmp_path):
+    code, _, stderr = call("convert", mapped, "--out", tmp_path / "foreign.h5")
     assert code == 0, stderr
-    np.testing.assert_array_equal(load_result(tmp_path / "foreign.h5").min_eig, load_result(out).min_eig)
+    np.testing.assert_array_equal(load_result(tmp_path / "foreign.h5").min_eig, load_result(mapped).min_eig)
     code, summary, stderr = ask("plot", tmp_path / "foreign.h5", "--json")
     assert code == 0, stderr
     assert str(tmp_path / "foreign_curvature.png") in summary["files"]
@@ -450,6 +461,16 @@ def test_what_cannot_be_measured_is_refused(ask, minima, tmp_path, flags, messag
     assert not (tmp_path / "s.h5").exists()
 
 
+@pytest.fixture(scope="module")
+def path(minima, tmp_path_factory):
+    """The file of a path between the minima that nothing was fitted of."""
+    out = tmp_path_factory.mktemp("fitted")
+    ends = ["--a", str(minima[0]), "--b", str(minima[1])]
+    flags = ["--epochs", "0", "--points", "2", "--plane-points", "0", "--out", str(out)]
+    assert run("connect", "", connect_cli._COMMANDS, ["fit", *ends, *flags]) == 0
+    return out / "path.safetensors"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -460,23 +481,21 @@ def test_what_cannot_be_measured_is_refused(ask, minima, tmp_path, flags, messag
         (["--base", "nowhere.pt"], "nowhere.pt"),
     ],
 )
-def test_a_path_that_cannot_be_measured_so_is_refused(ask, minima, tmp_path, flags, message):
-    fit = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path / "ab", "--epochs", 0, "--points", 2]
-    assert ask(*fit, "--plane-points", 0, program=connect_cli)[0] == 0
-    code, _, stderr = ask("profile", tmp_path / "ab/path.safetensors", *flags, program=connect_cli)
+def test_a_path_that_cannot_be_measured_so_is_refused(ask, path, flags, message):
+    code, _, stderr = ask("profile", path, *flags, program=connect_cli)
     assert code == 2
     assert message in stderr
+
+
+def test_a_checkpoint_is_not_measured_as_a_path(ask, minima):
     code, _, stderr = ask("profile", minima[0], program=connect_cli)
     assert code == 2
     assert "holds no path" in stderr
 
 
-def test_figures_of_another_split_are_called_by_its_name(ask, call, minima, tmp_path):
-    fit = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path / "ab", "--epochs", 0, "--points", 2]
-    assert ask(*fit, "--plane-points", 0, program=connect_cli)[0] == 0
-    code, printed, stderr = call(
-        "profile", tmp_path / "ab/path.safetensors", "--split", "test", "--points", 2, program=connect_cli
-    )
+def test_figures_of_another_split_are_called_by_its_name(call, path, tmp_path):
+    flags = ["--split", "test", "--points", 2, "--out", tmp_path / "p.h5"]
+    code, printed, stderr = call("profile", path, *flags, program=connect_cli)
     assert code == 0, stderr
     assert "max test loss" in printed
     assert "train" not in printed.split("wrote")[0]
