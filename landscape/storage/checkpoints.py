@@ -97,7 +97,7 @@ def _safetensors(state: Mapping[str, Tensor], header: Mapping[str, str]) -> Iter
     """A safetensors file in pieces, one tensor each, so that a large network needs no second copy; the same every time.
 
     The format is a length, a JSON header and the tensors one after the other (huggingface.co/docs/safetensors); the
-    library's own writer holds all of the file at once.
+    library's own writer takes only contiguous tensors on the CPU, all at once, and does not flush them to the disk.
     """
     names = sorted(state, key=lambda name: (-state[name].element_size(), name))  # so that all are aligned
     described: dict[str, Any] = {"__metadata__": dict(header)}
