@@ -17,7 +17,7 @@ from connect import load_graph
 from connect.app import cli as connect_cli
 from landscape import Result, Sweep, load_checkpoint, load_result, save_result, save_tensors
 from landscape.app import cli as landscape_cli
-from landscape.app.commandline import run
+from landscape.app.commandline import _parser, run
 
 EVIL = """
 import pathlib
@@ -62,6 +62,22 @@ class World:
         saved = load_checkpoint(file)
         save_tensors(out, saved.state, {**saved.metadata, **metadata})
         return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def once():
+    """The programs' flags are parsed once, since most commands here end before anything else."""
+    parsers = {}
+
+    def parser(program, description, commands, configured=()):
+        words = frozenset(configured)
+        if (program, words) not in parsers:
+            parsers[program, words] = _parser(program, description, commands, words)
+        return parsers[program, words]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("landscape.app.commandline._parser", parser)
+        yield
 
 
 @pytest.fixture(scope="module")

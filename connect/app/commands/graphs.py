@@ -266,51 +266,25 @@ class _Mapping:
     # ------------------------------------------------------------------ what follows from them
 
     def _summary(self, outcome: Outcome, votes: "_Votes") -> GraphSummary:
-        config, graph = self._config, self._graph
+        graph, tolerance = self._graph, self._config.tolerance
         names = [str(name) for name in graph.nodes]
-        place = {name: index for index, name in enumerate(names)}
-        paths = (
-            (f"path {place[str(a)]} {place[str(b)]}", load_path(config.out / attributes["path"], self._setting.space))
-            for a, b, attributes in graph.passes
-        )
         order = [list(self._minima).index(name) for name in names]
-        plane = embed(self._thetas[order], paths)
-        graph.marks = {"minima": plane.minima, **plane.paths}
-        height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + config.tolerance
-        found = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
+        explained = self._embed(names, order)
+        height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + tolerance
+        basins = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
         self._notes += [f"{a} – {b}: {known['note']}" for a, b, known in graph.passes if "note" in known]
-        committees = {}
-        if config.members > len(names):
-            self._notes.append(f"no ensembles: there are fewer minima than --members {config.members}")
-        elif votes.predictions and config.members:
-            indices = [[place[name] for name in valley] for valley in found]
-            voices = [votes.predictions[i] for i in order]
-            chosen = compare_ensembles(voices, votes.labels, indices, config.members, config.seed)
-            committees = {
-                f"{name}, {config.members} minima": {
-                    **asdict(c),
-                    "members": [names[i] for i in c.members],
-                    "split": votes.split,
-                }
-                for name, c in chosen.items()
-            }
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "tree": [(str(a), str(b), saddle) for a, b, saddle in ordered_passes(graph)],
-            "valleys": found,
+            "valleys": basins,
             "height": height,
             "relations": [asdict(relation) for relation in relations(graph)],
-            "committees": committees,
+            "committees": self._ensembles(names, order, basins, votes),
         }
-        graph.facts |= {
-            **asdict(outcome),
-            **told,
-            "tolerance": config.tolerance,
-            "embedding_explained": plane.explained,
-        }
+        counts = asdict(outcome)
+        graph.facts |= {**counts, **facts, "tolerance": tolerance, "embedding_explained": explained}
         for name, share in centrality(graph).items():
             graph.graph.nodes[name]["centrality"] = share
         self._save()
-        counts = asdict(outcome)
         return GraphSummary(
             minima=len(names),
             pairs=len(names) * (len(names) - 1) // 2,
@@ -319,12 +293,45 @@ class _Mapping:
             **counts,
             saddle=minimax_saddles(graph).tolist(),
             nodes=names,
-            **told,
+            **facts,
             duplicates=self._duplicates,
             notes=self._notes,
             split=graph.facts["split"],
             files=[],
         )
+
+    def _embed(self, names: Sequence[str], order: Sequence[int]) -> Any:
+        """Mark minima and paths in the plane of the minima's principal components, and return what that explains."""
+        place = {name: index for index, name in enumerate(names)}
+        paths = (
+            (f"path {place[str(a)]} {place[str(b)]}", load_path(self._config.out / known["path"], self._setting.space))
+            for a, b, known in self._graph.passes
+        )
+        plane = embed(self._thetas[order], paths)
+        self._graph.marks = {"minima": plane.minima, **plane.paths}
+        return plane.explained
+
+    def _ensembles(
+        self, names: Sequence[str], order: Sequence[int], basins: Sequence[Sequence[str]], votes: "_Votes"
+    ) -> dict[str, Any]:
+        """Ensembles of the best minima, of those of each valley and of random ones, by name; empty without classes."""
+        count = self._config.members
+        if count > len(names):
+            self._notes.append(f"no ensembles: there are fewer minima than --members {count}")
+            return {}
+        if not (votes.predictions and count):
+            return {}
+        indices = [[names.index(name) for name in basin] for basin in basins]
+        predictions = [votes.predictions[i] for i in order]
+        chosen = compare_ensembles(predictions, votes.labels, indices, count, self._config.seed)
+        return {
+            f"{name}, {count} minima": {
+                **asdict(each),
+                "members": [names[i] for i in each.members],
+                "split": votes.split,
+            }
+            for name, each in chosen.items()
+        }
 
 
 @dataclass(frozen=True)
