@@ -9,7 +9,6 @@ range, an image is inserted at the highest place, and the next cycle goes on, la
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from landscape.training.keeping import Keeping, State
 from landscape.training.recipes import Recipe
 
 _CYCLE = re.compile(r"(\d+)x(\d+)@([\d.eE+-]+)")
+_FAMILY = Elastic(Band())  # of any number of images
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class GrowingBand:
         recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in self.cycles]
         state = keeping.load(surface) if keeping else None
         if state is None:
-            state = _at_rest(surface, path.points, recipes[0], {"cycle": 0, "met_losses": []})
+            facts = {"cycle": 0, "met_losses": []}
+            state = begin_state(surface, path.points, _FAMILY, recipes[0], facts)
         first = state.facts["cycle"]
         for cycle in range(first, len(recipes)):
             if cycle > first:
@@ -124,7 +125,7 @@ class GrowingBand:
             take_steps(
                 surface,
                 state,
-                _family(state.tensors["points"]),
+                _FAMILY,
                 recipes[cycle],
                 seed=mixed_seed(seed, cycle),
                 keeping=keeping,
@@ -142,16 +143,8 @@ class GrowingBand:
         for piece, part in sorted(places, reverse=True):
             image = torch.lerp(points[piece], points[piece + 1], part)
             points = torch.cat([points[: piece + 1], image[None], points[piece + 1 :]])
-        return _at_rest(surface, points, recipe, {"cycle": state.facts["cycle"] + 1, "met_losses": _met_losses(state)})
-
-
-def _family(points: Tensor) -> Elastic:
-    return Elastic(Band(len(points)))
-
-
-def _at_rest(surface: Trainable, points: Tensor, recipe: Recipe, facts: dict[str, Any]) -> State:
-    state = begin_state(surface, points, _family(points), recipe)
-    return replace(state, facts=facts)
+        facts = {"cycle": state.facts["cycle"] + 1, "met_losses": _met_losses(state)}
+        return begin_state(surface, points, _FAMILY, recipe, facts)
 
 
 def _met_losses(state: State) -> list[float]:

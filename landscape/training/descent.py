@@ -299,11 +299,14 @@ def descend(
     return Descent(state.tensors["points"], state.tensors["losses"].cpu())
 
 
-def begin_state(surface: Trainable, points: Tensor, family: Family, recipe: Recipe) -> State:
-    """A descent before its first step; `points` `[k, P]` are those that it moves."""
+def begin_state(
+    surface: Trainable, points: Tensor, family: Family, recipe: Recipe, facts: dict[str, Any] | None = None
+) -> State:
+    """A descent before its first step; `points` `[k, P]` are those that it moves, and facts are kept with them."""
     steps = len(chunks(surface.examples, recipe.batch_size))
     losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
-    return State({"points": points, "losses": losses, **family.rest(surface, points, steps)})
+    tensors = {"points": points, "losses": losses, **family.rest(surface, points, steps)}
+    return State(tensors, facts=facts or {})
 
 
 def take_steps(
