@@ -37,6 +37,8 @@ class SelectedRisk:
         all_splits: of the data, "train" first.
         examples: how many there are to train on.
         ranks: the processes that share each batch of a fit.
+        depends_on_batch_size: whether values depend on how many examples are run at once, as by batch norm without
+            running statistics.
     """
 
     def __init__(self, evaluation: Evaluation, training: BatchGradients, selection: Selection) -> None:
@@ -45,6 +47,7 @@ class SelectedRisk:
         self.dimension, self.device, self.dtype = self.space.dimension, self.space.device, self.space.dtype
         self.splits, self.all_splits = selection.splits, selection.all_splits
         self.examples, self.ranks = len(selection.split("train")), training.ranks
+        self.depends_on_batch_size = evaluation.findings.depends_on_batch
 
     @property
     def batch_size(self) -> int:
@@ -53,7 +56,7 @@ class SelectedRisk:
 
     def evaluation(self) -> dict[str, Any]:
         """How losses are evaluated, as far as values follow from it, for the provenance of a result."""
-        depends = {"depends_on_batch_size": True} if self._evaluation.findings.depends_on_batch else {}
+        depends = {"depends_on_batch_size": True} if self.depends_on_batch_size else {}
         return {"eval_batch_size": self.batch_size, **depends}
 
     def size(self, split: str) -> int:
