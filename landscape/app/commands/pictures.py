@@ -58,13 +58,15 @@ def draw_result(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out is the file {folder}, expected a folder.")
     result = load_result(path)
-    entry = figures_of(result.kind)
-    for choice in ("style", "quantity", "colour"):
-        if getattr(drawing, choice) not in {None, "all"} and choice not in entry.choices:
-            raise ConfigError(f"{path} holds a {result.kind}, which has no choice of --{choice}; leave it out.")
     with trusting(path):
-        pictures = entry.draw(result, drawing)
-        return _save(pictures, folder, entry.stems.get(path.stem, path.stem), format)
+        try:
+            entry = figures_of(result.kind)
+            for choice in ("style", "quantity", "colour"):
+                if getattr(drawing, choice) not in {None, "all"} and choice not in entry.choices:
+                    raise ConfigError(f"{path} holds a {result.kind}, which has no choice of --{choice}; leave it out.")
+            return _save(entry.draw(result, drawing), folder, entry.stems.get(path.stem, path.stem), format)
+        except ResultError as error:
+            raise ResultError(f"{path}: {error}") from error
 
 
 def _look(options: DrawingOptions) -> "Look":
