@@ -835,7 +835,7 @@ NAMES = ["two\nlines", "$(touch mark)", "star*[a-z]?", "qu'ot\"es", "-dash", "pe
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_files_of_any_name_are_read_and_written_under_it(call, world, tmp_path, monkeypatch, name):
+def test_files_of_any_name_are_read_and_written_under_it(call, world, rendered, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"{name}.safetensors"
     file.write_bytes(world.a.read_bytes())

@@ -274,7 +274,7 @@ def test_an_exported_network_is_an_ordinary_checkpoint(ask, fitted, minima, tmp_
 
 
 @pytest.mark.parametrize("choose", ["even", "greedy"])
-def test_ensembles_are_scored_and_drawn(ask, fitted, tmp_path, choose):
+def test_ensembles_are_scored_and_drawn(ask, fitted, rendered, tmp_path, choose):
     out = tmp_path / "e.h5"
     flags = ["--members", 4, "--choose", choose, "--candidates", 7, "--out", out, "--eval-batch-size", 512, "--json"]
     code, summary, errors = ask("ensemble", fitted / "path.safetensors", *flags, program=connect_cli)
@@ -323,7 +323,7 @@ def test_what_cannot_be_done_with_a_path_is_said(call, fitted, minima, tmp_path,
     assert sorted(fitted.iterdir()) == before
 
 
-def test_simplices_are_fitted_measured_drawn_and_resumed(ask, minima, tmp_path, monkeypatch):
+def test_simplices_are_fitted_measured_drawn_and_resumed(ask, minima, rendered, tmp_path, monkeypatch):
     arguments = ["simplex", *minima, "--epochs", 1, "--samples", 6, "--eval-batch-size", 512, "--json"]
     code, whole, errors = ask(*arguments, "--out", tmp_path / "whole", program=connect_cli)
     assert code == 0, errors

@@ -364,7 +364,7 @@ def test_passes_whose_files_are_gone_are_found_anew(ask, minima, tmp_path):
     assert sorted((out / "passes").iterdir()) == files
 
 
-def test_a_graph_that_grew_and_was_stopped_can_be_drawn(ask, call, minima, tmp_path, monkeypatch):
+def test_a_graph_that_grew_and_was_stopped_can_be_drawn(ask, call, minima, rendered, tmp_path, monkeypatch):
     out = tmp_path / "g"
     arguments = ["--out", out, *QUICK, "--strategy", "all"]
     assert ask("graph", *minima[:2], *arguments, program=connect_cli)[0] == 0

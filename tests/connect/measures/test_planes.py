@@ -188,7 +188,7 @@ def test_a_plane_that_is_cut_short_is_resumed_to_the_same_numbers(ask, fitted, t
         assert np.array_equal(sweep.train_loss, cut.sweeps[name].train_loss)
 
 
-def test_a_plane_that_was_written_before_is_drawn(ask, tmp_path):
+def test_a_plane_that_was_written_before_is_drawn(ask, rendered, tmp_path):
     x, y = np.linspace(-1, 5, 21), np.linspace(-1, 2, 11)
     loss = 0.1 + (y[:, None] - np.sin(x)) ** 2
     marks = {name: np.array(points) for name, points in {

@@ -89,13 +89,13 @@ def test_a_surface_has_the_checkpoints_own_loss_in_its_middle(call, minima, tmp_
 
 
 @pytest.mark.parametrize(("x", "y", "picture"), [("0:0:1", "-1:1:3", "line"), ("0:0:1", "0:0:1", "line")])
-def test_a_surface_of_one_line_or_point_is_drawn_as_one(call, minima, tmp_path, x, y, picture):
+def test_a_surface_of_one_line_or_point_is_drawn_as_one(call, minima, rendered, tmp_path, x, y, picture):
     code, _, stderr = call("surface", "--checkpoint", minima[0], "--out", tmp_path / "s.h5", "--x", x, "--y", y)
     assert code == 0, stderr
     assert (tmp_path / f"s_{picture}.png").exists()
 
 
-def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, tmp_path):
+def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, rendered, tmp_path):
     arguments = ["fit", "--a", minima[0], "--b", minima[1], "--out", tmp_path / "ab", "--points", 5]
     arguments += ["--epochs", 2, "--plane-points", 4, "--json"]
     code, stdout, stderr = call(*arguments, program=connect_cli)

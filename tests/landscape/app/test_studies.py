@@ -30,7 +30,7 @@ compare: {columns: 1}
 """
 
 
-def test_a_study_trains_measures_and_compares(call, tmp_path):
+def test_a_study_trains_measures_and_compares(call, rendered, tmp_path):
     (tmp_path / "s.yaml").write_text(STUDY)
     out = tmp_path / "out"
     code, stdout, stderr = call("study", tmp_path / "s.yaml", "--out", out, "--json")

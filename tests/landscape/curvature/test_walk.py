@@ -366,7 +366,7 @@ def mapped(minima, tmp_path_factory):
 
 
 @pytest.mark.parametrize("quantity", ["ratio", "signed_ratio", "max_eig", "min_eig", "steps", "train_error"])
-def test_every_quantity_of_a_map_is_drawn(ask, call, mapped, tmp_path, quantity):
+def test_every_quantity_of_a_map_is_drawn(ask, call, mapped, rendered, tmp_path, quantity):
     flags = ["--quantity", quantity, "--style", "heatmap", "--out", tmp_path]
     code, summary, stderr = ask("plot", mapped, *flags, "--json")
     assert code == 0, stderr
@@ -536,7 +536,7 @@ def test_a_path_of_a_network_with_buffers_needs_a_checkpoint_for_them(ask, tmp_p
 
 @pytest.mark.parametrize("quantity", ["ratio", "signed_ratio", "max_eig", "min_eig"])
 @pytest.mark.parametrize("limits", [["--low", 0.6], ["--high", 0], ["--high", -5], ["--low", -1, "--high", 2]])
-def test_any_limits_of_the_colours_can_be_drawn(ask, tmp_path, quantity, limits):
+def test_any_limits_of_the_colours_can_be_drawn(ask, rendered, tmp_path, quantity, limits):
     values = {"train_loss": [[1.0, 2], [3, 4]], "max_eig": [[1.0, 2], [30, 4]], "min_eig": [[-1.0, -2], [0, -4]]}
     found = Sweep(
         {"y": np.arange(2.0), "x": np.arange(2.0)},
