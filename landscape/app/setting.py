@@ -182,18 +182,13 @@ class Setting:
         carried.get("data_args", {}).pop("download", None)
         return carried
 
-    def of_network(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings, with None for the batch-norm policy of a network that has no batch norm."""
-        absent = {} if self.space.norms or "batch_norm" not in settings else {"batch_norm": None}
-        return {**settings, **absent}
-
     def provenance(self, checkpoints: Mapping[str, Checkpoint], **settings: Any) -> dict[str, Any]:
         """What a result follows from: settings, fingerprints of checkpoints and data, names, versions, device."""
         named = self.carried()
         named.pop("data_args", None)
         code = code_fingerprints(str(named[key]) for key in ("model", "data", "loss") if named.get(key))
         return {
-            **self.of_network(settings),
+            **settings,
             **({"dtype": "float64"} if self.space.dtype == torch.float64 else {}),
             "problem": named,
             **({"code": code} if code else {}),

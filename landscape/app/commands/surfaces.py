@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
 from landscape.app.options import files_in
-from landscape.app.setting import Networks, Setting, open_setting
+from landscape.app.run import Subject, running
+from landscape.app.setting import Networks, Setting
 from landscape.curvature.eigenvectors import eigenvector_axes
 from landscape.errors import ConfigError
 from landscape.risk.empirical import EmpiricalRisk
@@ -31,11 +31,11 @@ from landscape.space.direction_files import read_directions, write_directions
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
 from landscape.storage.checkpoints import Checkpoint
-from landscape.storage.outputs import OutputFiles, Outputs, writing
-from landscape.storage.results import Array, Result, Sweep, interpolated
-from landscape.storage.store import ResultWriter, begun_batch_size
+from landscape.storage.outputs import OutputFiles
+from landscape.storage.results import Array, Sweep, interpolated
+from landscape.storage.store import ResultWriter
 from landscape.sweeps.adaptive import Refined
-from landscape.sweeps.driver import Metric, sweep
+from landscape.sweeps.driver import sweep
 from landscape.sweeps.grid import parse_axis
 
 
@@ -77,99 +77,83 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
     """
     places = [OutputFiles.beside(config.out), *([OutputFiles.beside(config.save_axes)] if config.save_axes else [])]
     read = [*files_in(config, but=("out", "save_axes")), Path(config.axes)]
-    with writing(*places, read=read, resume=config.output.resume, overwrite=config.output.overwrite) as outputs:
-        return _surface(config, outputs, report)
+    with running(config, report, *places, read=read) as run:
+        role, others = ("through", config.through) if config.through else ("towards", config.towards)
+        centre, *rest = (load_network(config.checkpoints, path) for path in (config.checkpoint, *others))
+        marked = [load_as(config.checkpoints, path) for path in config.project]
+        subject, networks = run.open([centre, *rest], bearers=[centre], split=config.split)
+        views = _views(config, subject, networks)
+        view = next(iter(views.values()))
+        projections = _projections(config, view, subject.setting, networks, marked)
+        named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
+        named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
+        settings = {**view.provenance, **curvature_provenance(config.map, config.curvature, subject.risk)}
+        settings |= {"seed": config.direction.seed} if config.map.curvature else {}
+        facts = {
+            "distances": {name: projection.distances.tolist() for name, projection in projections.items()},
+            "polylines": [name for name, projection in projections.items() if projection.is_curve],
+            **view.facts,
+        }
+        marks = {name: projection.coordinates for name, projection in projections.items()}
+        writer = subject.writer("surface", subject.provenance(named, **settings), facts, marks)
+        if config.save_axes:
+            _save_axes(run.outputs.at(config.save_axes), config, subject.setting, view.plane)
+        writer.note({"at_a": at_point(subject.risk, networks.thetas[0])})
+        sweeps, error = _measured(config, subject.risk, views, projections, writer, report)
+        low, high = loss_range(sweeps)
+        return SurfaceSummary(
+            points=sum(int(measured.done.sum()) for measured in sweeps),
+            seconds=run.seconds,
+            min_loss=low,
+            max_loss=high,
+            files=run.finish(draw_result, config.save_axes),
+            grid=sum(measured.done.size for measured in sweeps),
+            error=error,
+            **vars(curvature_figures(config.map, sweeps)),
+        )
 
 
-def _surface(config: SurfaceConfig, outputs: Outputs, report: Reporter) -> SurfaceSummary:
-    started = perf_counter()
-    out = outputs.at(config.out)
-    ranges = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-    role, others = ("through", config.through) if config.through else ("towards", config.towards)
-    centre, *rest = (load_network(config.checkpoints, path) for path in (config.checkpoint, *others))
-    marked = [load_as(config.checkpoints, path) for path in config.project]
-    setting = open_setting(config.problem, config.compute, [centre], trust_code=config.checkpoints.trust_code)
-    networks = setting.load_all([centre, *rest])
-    statistics = setting.policy(config.checkpoints, networks)
-    risk = setting.risk(
-        config.compute,
-        statistics,
-        setting.splits(config.split),
-        begun_batch_size(out) if config.output.resume else None,
-    )
-    metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
+def _views(config: SurfaceConfig, subject: Subject, networks: Networks) -> dict[str, View]:
+    """The planes by the names of their sweeps, one for each draw."""
     seeds = range(config.direction.seed, config.direction.seed + config.draws)
-    views = [_axes(config, risk, networks.thetas[0], seed).view(networks.thetas, setting.space) for seed in seeds]
-    planes = {f"seed {view.seed}" if config.draws > 1 else "": view.plane for view in views}
-    view = views[0]
-    projections = _projections(config, view, setting, networks, marked)
-    marks = {name: projection.coordinates for name, projection in projections.items()}
-    grid = view.grid(np.concatenate(list(marks.values())), config.points) | ranges
-    named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
-    named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
-    provenance = setting.provenance(
-        named,
-        x=config.x,
-        y=config.y,
-        points=config.points,
-        **view.provenance | ({"seed": config.direction.seed} if config.map.curvature else {}),
-        biases=config.direction.biases,
-        batch_norm=statistics.name,
-        statistics_batch_size=config.checkpoints.statistics_batch_size,
-        draws=config.draws,
-        split=config.split,
-        adaptive=config.adaptive,
-        **curvature_provenance(config.map, config.curvature, risk),
-        precision=config.compute.precision,
-        trainable=config.problem.trainable,
-        **risk.evaluation(),
-    )
-    facts = {
-        "distances": {name: projection.distances.tolist() for name, projection in projections.items()},
-        "polylines": [name for name, projection in projections.items() if projection.is_curve],
-        **view.facts,
-    }
-    writer = ResultWriter(out, Result("surface", {}, marks, provenance, facts), resume=config.output.resume)
-    if config.save_axes:
-        _save_axes(outputs.at(config.save_axes), config, setting, view.plane)
-    writer.note({"at_a": at_point(risk, networks.thetas[0])})
-    strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
-    measured = [_measure(risk, plane, metrics, grid, strategy, writer, name, report) for name, plane in planes.items()]
-    outputs.commit()
-    sweeps = [swept for swept, _ in measured]
-    low, high = loss_range(sweeps)
-    errors = [error for _, error in measured if error is not None]
-    saved = [str(config.save_axes)] if config.save_axes else []
-    return SurfaceSummary(
-        points=sum(int(swept.done.sum()) for swept in sweeps),
-        seconds=perf_counter() - started,
-        min_loss=low,
-        max_loss=high,
-        files=[str(config.out), *saved, *draw_result(config.out)],
-        grid=sum(swept.done.size for swept in sweeps),
-        error=max(errors) if errors else None,
-        **vars(curvature_figures(config.map, sweeps)),
-    )
+    axes = [_axes(config, subject.risk, networks.thetas[0], seed) for seed in seeds]
+    views = [each.view(networks.thetas, subject.setting.space) for each in axes]
+    return {f"seed {view.seed}" if config.draws > 1 else "": view for view in views}
 
 
-def _measure(
+def _measured(
+    config: SurfaceConfig,
     risk: EmpiricalRisk,
-    plane: Plane,
-    metrics: Mapping[str, Metric],
-    grid: Mapping[str, Array],
-    strategy: Refined | None,
+    views: Mapping[str, View],
+    projections: Mapping[str, Projection],
     writer: ResultWriter,
-    name: str,
     report: Reporter,
-) -> tuple[Sweep, float | None]:
-    """Measure one plane; with a strategy, also note the interpolated surface and the error that it may have."""
-    measured = sweep(risk, plane, grid, strategy=strategy, metrics=metrics, writer=writer, name=name, report=report)
-    if strategy is None:
-        return measured, None
-    whole, error = strategy.complete(measured)
-    writer.update(interpolated(name), whole)
-    writer.note({"interpolated": {**writer.result.facts.get("interpolated", {}), name: error}}, flush=True)
-    return measured, error
+) -> tuple[list[Sweep], float | None]:
+    """Measure the planes; adaptively, also note interpolated surfaces, and return the largest error they may have."""
+    ranges = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+    coordinates = np.concatenate([projection.coordinates for projection in projections.values()])
+    grid = next(iter(views.values())).grid(coordinates, config.points) | ranges
+    strategy = Refined(config.adaptive, _minima(projections)) if config.adaptive else None
+    metrics = curvature_metrics(config.map, config.curvature, risk, config.direction.seed)
+    sweeps, errors = [], {}
+    for name, view in views.items():
+        sweeps.append(
+            sweep(
+                risk,
+                view.plane,
+                grid,
+                strategy=strategy,
+                metrics=metrics,
+                writer=writer,
+                name=name,
+                report=report,
+            )
+        )
+        if strategy:
+            whole, errors[name] = strategy.complete(sweeps[-1])
+            writer.update(interpolated(name), whole)
+            writer.note({"interpolated": {**writer.result.facts.get("interpolated", {}), **errors}}, flush=True)
+    return sweeps, max(errors.values()) if errors else None
 
 
 def _axes(config: SurfaceConfig, risk: EmpiricalRisk, theta: Tensor, seed: int) -> Axes:
