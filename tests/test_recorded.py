@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from connect.app import cli as connect_cli
-from landscape import load_checkpoint, load_result
+from connect.app.config import EnsembleConfig, FitConfig, GraphConfig, ProfileConfig, SimplexConfig
+from landscape import HessianConfig, LineConfig, SurfaceConfig, TrajectoryConfig, load_checkpoint, load_result
 from landscape.app import cli as landscape_cli
+from landscape.app.options import stated
 from landscape.storage.checkpoints import read_metadata
+from landscape.storage.store import _FORMERLY
 
 RECORDED = Path(__file__).parent / "recorded"
 PROGRAMS = {"landscape": landscape_cli, "connect": connect_cli}
@@ -77,6 +80,25 @@ def test_a_stopped_output_goes_on(command, recorded, call):
     assert code == 0, errors
     trained = program == "connect"  # a machine may round its steps otherwise
     require_same(contents(recorded / out), contents(recorded / "stopped" / out), 0.05 if trained else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("file", "config"),
+    [
+        ("line.h5", LineConfig(a="a", b="b", out="x.h5")),
+        ("surface.h5", SurfaceConfig(checkpoint="a", out="x.h5")),
+        ("trajectory.h5", TrajectoryConfig(snapshots="way", out="x.h5")),
+        ("hessian.h5", HessianConfig(checkpoint="a", out="x.h5")),
+        ("profile.h5", ProfileConfig(path="path", out="x.h5")),
+        ("ensemble.h5", EnsembleConfig(path="path", out="x.h5")),
+        ("bezier/profile.h5", FitConfig(a="a", b="b", out="x")),
+        ("volume/simplex.h5", SimplexConfig(minima="a", out="x")),
+        ("map/graph.h5", GraphConfig(checkpoints="a", out="x")),
+    ],
+)
+def test_what_results_state_was_stated_before_or_has_a_default(file, config):
+    """A new option is in the provenance by itself; what earlier files did not state needs a default to be resumed."""
+    assert set(stated(config)) <= {*load_result(RECORDED / file).provenance, *_FORMERLY}
 
 
 @pytest.mark.parametrize("file", RESULTS)

@@ -187,10 +187,12 @@ def pair(request, tmp_path):
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch):
     """Pictures take longer than the measurements that this is about."""
-    for command in ("lines", "surfaces", "spectra"):
-        monkeypatch.setattr(f"landscape.app.commands.{command}.draw", lambda *_: [])
-    for command in ("fitting", "profiling", "graphs"):
-        monkeypatch.setattr(f"connect.app.commands.{command}.draw_result", lambda *_: [])
+    landscape_commands = [f"landscape.app.commands.{name}" for name in ("lines", "surfaces", "spectra")]
+    for command in (
+        *landscape_commands,
+        *(f"connect.app.commands.{name}" for name in ("fitting", "profiling", "graphs")),
+    ):
+        monkeypatch.setattr(f"{command}.draw_result", lambda *_: [])
 
 
 pytestmark = [

@@ -14,8 +14,8 @@ from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.summaries import wrote
-from landscape.app.run import Run, running
-from landscape.app.setting import Setting
+from landscape.app.run import Run, Subject, running
+from landscape.app.setting import Networks, Setting
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
@@ -24,6 +24,7 @@ from landscape.storage.results import Result, Sweep
 from landscape.storage.store import ResultWriter, require_same_provenance
 from landscape.sweeps.driver import sweep
 from landscape.training.keeping import Keeping
+from landscape.training.recipes import Recipe
 
 _SIMPLEX, _MEASURED = "simplex.safetensors", "simplex.h5"
 
@@ -90,16 +91,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         simplices = _finished(run, folder / _SIMPLEX, subject.setting, provenance)
         if simplices is None:
             keepings = [Keeping(folder / s, provenance, resume=run.resume, seconds=config.save_every) for s in states]
-            simplices = fit_simplex(
-                subject.risk,
-                networks.thetas,
-                config.connecting,
-                recipe,
-                volume_weight=config.volume_weight,
-                seed=config.seed,
-                keeping=keepings.__getitem__,
-                report=report,
-            )
+            simplices = _trained(run, subject, networks, recipe, keepings)
             _save(folder / _SIMPLEX, simplices, subject.setting, provenance)
             for keeping in keepings:
                 keeping.discard()
@@ -121,6 +113,22 @@ def _finished(run: Run, file: FilePath, setting: Setting, provenance: dict[str, 
     count = len(config.minima) + config.connecting
     vertices = [setting.space.flatten({name: tensor[i] for name, tensor in saved.state.items()}) for i in range(count)]
     return SimplicialComplex(torch.stack(vertices), len(config.minima))
+
+
+def _trained(
+    run: Run, subject: Subject, networks: Networks, recipe: Recipe, keepings: Sequence[Keeping]
+) -> SimplicialComplex:
+    config: SimplexConfig = run.config
+    return fit_simplex(
+        subject.risk,
+        networks.thetas,
+        config.connecting,
+        recipe,
+        volume_weight=config.volume_weight,
+        seed=config.seed,
+        keeping=keepings.__getitem__,
+        report=run.report,
+    )
 
 
 def _save(file: FilePath, simplices: SimplicialComplex, setting: Setting, provenance: dict[str, Any]) -> None:
