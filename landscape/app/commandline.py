@@ -7,6 +7,7 @@ values that flags override. Errors are one line and exit code 2, an interruption
 import argparse
 import contextlib
 import difflib
+import functools
 import importlib
 import io
 import itertools
@@ -77,7 +78,8 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     known: Mapping[str, Flag] = flags(command.config) if command else {}
     try:
         words = _configured(known, given)
-        words |= _converted(known, vars(_parser(program, description, commands, words).parse_args(given)))
+        held = known if "--print-config" in given else words
+        words |= _converted(known, vars(_parser(program, description, commands, held).parse_args(given)))
     except ConfigError as error:
         _say(f"error: {_hinted(_plain(str(error)), known)}\nSee {program} {f'{given[0]} ' if command else ''}--help.")
         return EXIT_ERROR
@@ -257,10 +259,10 @@ def _jsonable(value: Any) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows nothing but whole flags and leaves values as text; what does not fit is a `ConfigError`."""
+    """A parser that leaves values as text, and all that was not said out; what does not fit is a `ConfigError`."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+        super().__init__(**settings, argument_default=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
@@ -275,7 +277,7 @@ def _parser(
         program: its name.
         description: what it does.
         commands: by name.
-        configured: words that are not required, since a configuration file holds them.
+        configured: words that are not required, as where a configuration file holds them.
     """
     parser = _Parser(prog=program, description=description)
     parser.add_argument("--version", action="version", version=f"{program} {version('mode-connectivity')}")
@@ -308,13 +310,18 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command, configured: It
                 group.add_argument(flag.name, metavar=_metavar(flag), required=required, **settings)
 
 
+@functools.cache
+def _documented(owner: type) -> dict[str, str]:
+    """What a dataclass's docstring says of its fields."""
+    params = parse_docstring(owner.__doc__ or "").params
+    return {param.arg_name: " ".join((param.description or "").split()) for param in params}
+
+
 def _help(flag: Flag) -> str:
-    """What the docstring of the dataclass says of a flag, and its default."""
-    documented = parse_docstring(flag.owner.__doc__ or "").params
-    text = next(" ".join((param.description or "").split()) for param in documented if param.arg_name == flag.field)
+    """What is said of a flag, and its default."""
     silent = any(flag.default is nothing for nothing in (MISSING, None, False, ()))
     shown = "" if silent else f" (default: {flag.default})"
-    return f"{text}{shown}".replace("%", "%%")
+    return f"{_documented(flag.owner)[flag.field]}{shown}".replace("%", "%%")
 
 
 def _metavar(flag: Flag) -> str:

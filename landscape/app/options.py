@@ -119,7 +119,7 @@ class Flag:
         Raises:
             ConfigError: it does not fit.
         """
-        if value is None and NoneType in get_args(self.hint):
+        if value in (None, "null") and NoneType in get_args(self.hint):
             return None
         for kind in self.kinds:
             try:

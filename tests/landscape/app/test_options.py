@@ -166,6 +166,10 @@ def test_a_word_that_is_unknown_or_missing_is_a_type_error(words, message):
         TrainConfig(**words)
 
 
+def test_null_is_no_value():
+    assert TrainConfig(out="a.safetensors", lr="null", model=None).recipe.lr is None
+
+
 def test_a_word_of_one_command_stands_in_its_errors():
     with pytest.raises(ConfigError, match=r"--curvature-tolerance is 2.0, expected a number in \(0, 1\)"):
         connect.app.config.ProfileConfig(path="p.safetensors", curvature=True, curvature_tolerance=2.0)
