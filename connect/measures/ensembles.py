@@ -72,7 +72,7 @@ def measure_ensemble(
             that whose probabilities differ most from the nearest of those chosen before. By default the members lie at
             equal lengths themselves.
         writer: keeps what is measured on disk.
-        report: told of every network.
+        report: progress reporter; a unit is a network.
 
     Returns:
         A result of kind "ensemble". Its sweep "members" holds one row for each number of members, in the order in

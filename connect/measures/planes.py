@@ -56,7 +56,7 @@ def measure_plane(
         points: of the grid along the longer side of the frame, at least 2.
         provenance: what the measurements follow from.
         resume: go on from what the file holds.
-        report: told of every point.
+        report: progress reporter; a unit is a point.
 
     Raises:
         ProvenanceError: the file to resume was measured under other settings.

@@ -47,7 +47,7 @@ def profile(
         tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
         metrics: what else to measure at each of the first values, such as a `CurvatureWalk`.
         writer: keeps what is measured on disk.
-        report: told of every point.
+        report: progress reporter; a unit is a point.
 
     Returns:
         A result of kind "profile". Its sweeps "path" and "straight" hold the first values of t, further ones such as
@@ -106,7 +106,7 @@ def measure_path(
         metrics: what else to measure at each of the first values.
         always: what else to measure at all values.
         writer: keeps what is measured on disk.
-        report: told of every point.
+        report: progress reporter; a unit is a point.
 
     Returns:
         The sweep of the first values by the path's name, and those of the rounds of refinement, such as "path 1".

@@ -73,7 +73,7 @@ def lowest_path(graph: MinimaGraph | Graph, a: Hashable, b: Hashable) -> list[Ha
     """The minima on a chain of passes from a to b that attains their minimax saddle.
 
     Raises:
-        ConfigError: nothing joins them, or one is no minimum of the graph.
+        ConfigError: nothing joins them, or one is not a minimum of the graph.
     """
     try:
         minima: list[Hashable] = nx.shortest_path(spanning_tree(graph), a, b)

@@ -62,7 +62,7 @@ def parse_cycles(text: str) -> tuple[Cycle, ...]:
         if not match:
             raise ConfigError(f"cycles are {text!r}, expected number x epochs @ rate, such as 4x5@0.1,2x10@0.1.")
     if not cycles:
-        raise ConfigError(f"cycles are {text!r}, which is no cycle at all.")
+        raise ConfigError(f"cycles are {text!r}, expected one cycle or more.")
     return tuple(cycles)
 
 

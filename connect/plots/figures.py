@@ -153,7 +153,7 @@ def plane_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes
         drawing: style, quantity and colours.
 
     Raises:
-        ConfigError: a style or a quantity is none that the result has.
+        ConfigError: the result does not have a style or a quantity.
     """
     if drawing.style is None and drawing.quantity is None:
         return {"": plane_figure(result, drawing.look)}

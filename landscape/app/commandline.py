@@ -69,19 +69,19 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         The exit code.
     """
     _open_streams()
-    given = _join_ranges(sys.argv[1:] if arguments is None else arguments)
-    if not given:
+    argv = _join_ranges(sys.argv[1:] if arguments is None else arguments)
+    if not argv:
         usage = _parser(program, description, commands).format_help()
         _say(f"{usage}\nerror: no command is given; see {program} COMMAND --help for its flags.")
         return EXIT_ERROR
-    command = commands.get(given[0])
-    known: Mapping[str, Flag] = flags(command.config) if command else {}
+    command = commands.get(argv[0])
+    declared: Mapping[str, Flag] = flags(command.config) if command else {}
     try:
-        words = _configured(known, given)
-        held = known if "--print-config" in given else words
-        words |= _converted(known, vars(_parser(program, description, commands, held).parse_args(given)))
+        words = _configured(declared, argv)
+        held = declared if "--print-config" in argv else words
+        words |= _converted(declared, vars(_parser(program, description, commands, held).parse_args(argv)))
     except ConfigError as error:
-        _say(f"error: {_hinted(_plain(str(error)), known)}\nSee {program} {f'{given[0]} ' if command else ''}--help.")
+        _say(f"error: {_hinted(_plain(str(error)), declared)}\nSee {program} {f'{argv[0]} ' if command else ''}--help.")
         return EXIT_ERROR
     except (SystemExit, BrokenPipeError) as left:  # help, the version
         _print("")
@@ -89,11 +89,11 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     words.pop("config", None)
     printing, modes = words.pop("print_config", False), {mode: words.pop(mode, False) for mode in _MODES}
     if printing:
-        _print(_written(known, words) + yaml.safe_dump(modes, sort_keys=False))
+        _print(_written(declared, words) + yaml.safe_dump(modes, sort_keys=False))
         raise SystemExit(0)
     try:
         with _terminable():
-            summary = _call(commands[given[0]], words)
+            summary = _call(commands[argv[0]], words)
         _print((json.dumps(_jsonable(summary)) if modes["json"] else summary.text()) + "\n")
         return 0
     except (Exception, KeyboardInterrupt) as error:
@@ -200,7 +200,7 @@ def _say(text: str) -> None:
     print(text, file=errors, flush=True)
 
 
-def _configured(known: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str, Any]:
+def _configured(declared: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str, Any]:
     """What the files of --config say, the last one first.
 
     Raises:
@@ -213,24 +213,24 @@ def _configured(known: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str
             file = Path(value if equals else arguments[index + 1])
             words |= read_yaml_mapping(file, "the configuration", "flags and their values, such as epochs: 40")
     for word in words:
-        if word not in {**known, **_MODES}:
-            raise ConfigError(f"the configuration has the unknown key {word!r}{_nearest(str(word), known)}")
-    return _converted(known, words)
+        if word not in {**declared, **_MODES}:
+            raise ConfigError(f"the configuration has the unknown key {word!r}{_nearest(str(word), declared)}")
+    return _converted(declared, words)
 
 
-def _converted(known: Mapping[str, Flag], words: Mapping[str, Any]) -> dict[str, Any]:
-    return {word: known[word].converted(value) if word in known else value for word, value in words.items()}
+def _converted(declared: Mapping[str, Flag], words: Mapping[str, Any]) -> dict[str, Any]:
+    return {word: declared[word].converted(value) if word in declared else value for word, value in words.items()}
 
 
-def _hinted(message: str, known: Iterable[str]) -> str:
+def _hinted(message: str, words: Iterable[str]) -> str:
     """A parser's message, and the flag that is nearest to one that it does not know."""
     unknown = re.match(r"unrecognized arguments: --([\w-]+)", message)
-    return message + (_nearest(unknown[1], [word.replace("_", "-") for word in known], "--") if unknown else "")
+    return message + (_nearest(unknown[1], [word.replace("_", "-") for word in words], "--") if unknown else "")
 
 
-def _written(known: Mapping[str, Flag], words: Mapping[str, Any]) -> str:
+def _written(declared: Mapping[str, Flag], words: Mapping[str, Any]) -> str:
     """A configuration file that holds these words, and the defaults of all others."""
-    held = {word: None if flag.default is MISSING else flag.default for word, flag in known.items()} | dict(words)
+    held = {word: None if flag.default is MISSING else flag.default for word, flag in declared.items()} | dict(words)
     return yaml.safe_dump({word: _plain_value(value) for word, value in held.items()}, sort_keys=False)
 
 
@@ -240,8 +240,8 @@ def _plain_value(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
+def _nearest(name: str, names: Iterable[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {dashes}{near[0]}?" if near else "."
 
 

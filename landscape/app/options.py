@@ -206,15 +206,16 @@ def stated(options: Options) -> dict[str, Any]:
 
     These are all but those declared harmless, and but files, which count by what they hold.
     """
-    known = flags(type(options))
-    return {word: value for word, value in values(options).items() if not (known[word].harmless or known[word].is_file)}
+    declared = flags(type(options))
+    followed = [word for word, flag in declared.items() if not (flag.harmless or flag.is_file)]
+    return {word: value for word, value in values(options).items() if word in followed}
 
 
 def files_in(options: Options, but: Iterable[str] = ("out",)) -> list[Path]:
     """Every file that options name, but for those under some words; the folder of the data is no file."""
-    known = flags(type(options))
+    declared = flags(type(options))
     named = [
-        value for word, value in values(options).items() if known[word].is_file and word not in {*but, "data_root"}
+        value for word, value in values(options).items() if declared[word].is_file and word not in {*but, "data_root"}
     ]
     return [path for value in named if value for path in (value if isinstance(value, tuple) else (value,))]
 

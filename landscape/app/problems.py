@@ -27,7 +27,7 @@ def read_problem_file(path: Path) -> dict[str, Any]:
     """The content of a problem's YAML file: the problem's keys, and recipes under `train` and `fit`.
 
     Raises:
-        ConfigError: there is no such file, or it is no YAML mapping.
+        ConfigError: there is no such file, or it is not a YAML mapping.
     """
     return read_yaml_mapping(path, "the problem", "keys such as model, data and loss")
 
@@ -127,15 +127,15 @@ def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> 
 
 def _as_flags(names: Mapping[str, str]) -> str:
     """The flags that name what a file names, as a shell takes them; a file below this folder by its short name."""
-    told = []
+    words = []
     for flag, value in names.items():
         place, colon, attribute = value.rpartition(":")
         with contextlib.suppress(ValueError):
             place = str(Path(place).relative_to(Path.cwd())) if place.endswith(".py") else place
         short = f"{place}{colon}{attribute}"
         quotable = short.isprintable() and shortened(short) == short
-        told.append(f"--{flag} {shlex.quote(short)}" if quotable else f"--{flag}")
-    return " ".join(told)
+        words.append(f"--{flag} {shlex.quote(short)}" if quotable else f"--{flag}")
+    return " ".join(words)
 
 
 def _require_one_problem(options: ProblemOptions, bearers: Sequence[Checkpoint]) -> None:

@@ -85,7 +85,7 @@ def read_yaml_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
         example: what it could hold, likewise.
 
     Raises:
-        ConfigError: there is no such file, or it is no YAML mapping.
+        ConfigError: there is no such file, or it is not a YAML mapping.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ConfigError(f"cannot read {what} {path}: it is a device or a pipe, expected a YAML file.")
@@ -96,7 +96,7 @@ def read_yaml_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         holds = "nothing" if content is None else type(content).__name__
         raise ConfigError(f"{path} holds {holds}, expected {example}.")

@@ -25,7 +25,7 @@ def grid_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]
         drawing: style, quantity and colours.
 
     Raises:
-        ConfigError: a style or a quantity is none that the result has.
+        ConfigError: the result does not have a style or a quantity.
         ResultError: nothing is measured yet.
     """
     planes = [sweep for sweep in result.measured.values() if set(sweep.dims) == {"y", "x"}]

@@ -62,7 +62,7 @@ class Figures:
         """The pictures by name.
 
         Raises:
-            ConfigError: a style, a quantity or a colour is none that the result has.
+            ConfigError: the result does not have a style, a quantity or a colour.
             ResultError: nothing is measured yet, or not all that is needed.
         """
         if self.complete and not (result.sweeps and all(sweep.done.all() for sweep in result.measured.values())):

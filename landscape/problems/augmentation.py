@@ -62,7 +62,7 @@ def augment(batch: Batch, names: list[str], chances: Tensor) -> Batch:
         chances: `[B, 3]` in [0, 1).
 
     Raises:
-        ProblemError: the first tensor is no images.
+        ProblemError: the first tensor does not hold images.
     """
     if not names:
         return batch

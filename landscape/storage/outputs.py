@@ -245,7 +245,7 @@ class Outputs:
                 return folder
             if path.is_relative_to(place.folder) and place.owns(path.relative_to(place.folder).as_posix()):
                 return folder / path.relative_to(place.folder)
-        raise AssertionError(f"{path} is no output that was claimed")
+        raise AssertionError(f"{path} is not an output that was claimed")
 
     def named(self, path: Path) -> Path:
         """Where something that was written is in the end."""

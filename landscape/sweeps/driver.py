@@ -79,7 +79,7 @@ def sweep(
             float32.
         writer: keeps what is done on disk; points that it knows are not measured again.
         name: of the sweep in the writer's result.
-        report: told of every point.
+        report: progress reporter; a unit is a point.
 
     Returns:
         The measurements; `done` says where.

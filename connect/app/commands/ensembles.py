@@ -37,13 +37,13 @@ class EnsembleSummary:
         """The summary as a table."""
         width = max(len(name) for name in self.scores) + 2
         lines = [f"{self.split + ' split':{width}}{'accuracy':>10}{'NLL':>10}{'calibration':>13}"]
-        for name, found in self.scores.items():
-            figures = f"{found['accuracy']:>10.4f}{found['nll']:>10.4f}{found['calibration_error']:>13.4f}"
+        for name, score in self.scores.items():
+            figures = f"{score['accuracy']:>10.4f}{score['nll']:>10.4f}{score['calibration_error']:>13.4f}"
             lines.append(f"{name:{width}}{figures}")
-        told = (
+        diversity = (
             f"two members differ on {self.diversity:.2%} of the examples, the two ends on {self.diversity_of_ends:.2%}"
         )
-        return "\n".join([*lines, told, wrote(self.files)])
+        return "\n".join([*lines, diversity, wrote(self.files)])
 
 
 def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSummary:
@@ -51,7 +51,7 @@ def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSumma
 
     Args:
         config: path, members and files.
-        report: told of every network.
+        report: progress reporter; a unit is a network.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.

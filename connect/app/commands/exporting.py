@@ -14,7 +14,7 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
 
     Args:
         config: path, t and file.
-        report: told nothing; it takes one pass over the training data.
+        report: not used; it takes one pass over the training data.
 
     Raises:
         LandscapeError: the subclass says what is wrong.

@@ -45,7 +45,7 @@ def fit(config: FitConfig, report: Reporter = silent) -> FitSummary:
 
     Args:
         config: checkpoints, curve, recipe and folder.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.

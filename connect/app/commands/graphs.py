@@ -37,7 +37,7 @@ from landscape.sweeps.driver import quantities
 
 GRAPH, GRAPHML = "graph.h5", "graph.graphml"
 _SAMPLE = 2048  # examples at most whose predictions are compared and averaged
-_TOLD_OF_TRAINING = ("batch_size", "lr", "weight_decay", "momentum", "epochs", "augment")
+_OF_TRAINING = ("batch_size", "lr", "weight_decay", "momentum", "epochs", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class GraphSummary:
                     f"{relation['one']} and {relation['other']}: rank correlation {relation['correlation']:.2f} "
                     f"over {relation['pairs']} pairs"
                 )
-        for name, found in self.committees.items():
-            lines.append(f"{name}: {found['split']} accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}")
+        for name, ensemble in self.committees.items():
+            lines.append(f"{name}: {ensemble['split']} accuracy {ensemble['accuracy']:.4f}, NLL {ensemble['nll']:.4f}")
         return "\n".join([*lines, wrote(self.files)])
 
 
@@ -121,7 +121,7 @@ def graph(config: GraphConfig, report: Reporter = silent) -> GraphSummary:
 
     Args:
         config: checkpoints, strategy, kind of path and folder.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
@@ -145,8 +145,8 @@ class _Mapping:
         self._notes: list[str] = []
         finder = path_finder(config)
         minima, self._duplicates = _distinct([load_network(config.checkpoints, file) for file in files])
-        known = load_graph(self._file) if run.resume and self._file.exists() else None
-        self._minima = _named(minima, known)
+        before = load_graph(self._file) if run.resume and self._file.exists() else None
+        self._minima = _named(minima, before)
         checkpoints = list(self._minima.values())
         subject, networks = run.open(checkpoints, bearers=minima, batch_norm="recomputed", begun=self._file)
         self._setting, self._risk = subject.setting, subject.risk
@@ -154,9 +154,9 @@ class _Mapping:
         self._duplicates |= twins
         sharpness = (config.samples or "all examples") if config.sharpness else None
         provenance = subject.provenance({}, **finder.settings, sharpness=sharpness)
-        if known:
-            require_same_provenance(self._file, known.provenance, provenance)
-        self._graph = self._cleared(known) if known else MinimaGraph(provenance=provenance)
+        if before:
+            require_same_provenance(self._file, before.provenance, provenance)
+        self._graph = self._cleared(before) if before else MinimaGraph(provenance=provenance)
         self._passes = Passes(config, self._setting, self._risk, finder, provenance, self._report)
 
     def run(self) -> GraphSummary:
@@ -178,16 +178,16 @@ class _Mapping:
         )
         return self._summary(outcome, votes)
 
-    def _cleared(self, known: MinimaGraph) -> MinimaGraph:
+    def _cleared(self, graph: MinimaGraph) -> MinimaGraph:
         """A graph that is gone on with: without passes whose files are gone, and what followed from all of it."""
-        for a, b, attributes in list(known.passes):
+        for a, b, attributes in list(graph.passes):
             if not whole(self._config.out, attributes):
-                known.graph.remove_edge(a, b)
+                graph.graph.remove_edge(a, b)
                 self._notes.append(f"{a} – {b}: its files were gone, and it was found anew")
-        for name, attributes in known.graph.nodes(data=True):
+        for name, attributes in graph.graph.nodes(data=True):
             attributes.pop("centrality", None)
             attributes["checkpoint"] = str(self._minima[str(name)].path)
-        return MinimaGraph(known.graph, provenance=known.provenance)
+        return MinimaGraph(graph.graph, provenance=graph.provenance)
 
     def _save(self) -> None:
         self._graph.save(self._file)
@@ -211,20 +211,20 @@ class _Mapping:
         """The attributes of a minimum."""
         checkpoint, theta = self._minima[name], self._theta(name)
         with self._risk.at(theta) as here:
-            figures_here = quantities(here.measure())
-        loss = figures_here[name_of("loss", self._risk.splits[0])]
+            figures = quantities(here.measure())
+        loss = figures[name_of("loss", self._risk.splits[0])]
         if not np.isfinite(loss):
             raise ProblemError(f"{checkpoint.path}: its {self._risk.splits[0]} loss is {loss}, so nothing can join it.")
         recipe = checkpoint.metadata.get("recipe", {})
-        told = {key: recipe[key] for key in _TOLD_OF_TRAINING if recipe.get(key) not in {None, ""}}
+        training = {key: recipe[key] for key in _OF_TRAINING if recipe.get(key) not in {None, ""}}
         if isinstance(seed := checkpoint.metadata.get("seed"), int):
-            told["seed"] = seed
+            training["seed"] = seed
         if self._config.sharpness:
-            told["sharpness"] = self._sharpness(theta)
+            training["sharpness"] = self._sharpness(theta)
         return {
             "loss": loss,
-            **figures_here,
-            **told,
+            **figures,
+            **training,
             "checkpoint": str(checkpoint.path),
             "fingerprint": checkpoint.fingerprint,
         }
@@ -233,13 +233,13 @@ class _Mapping:
         """The largest eigenvalue of the Hessian of the first split."""
         start = torch.randn(len(theta), generator=torch.Generator().manual_seed(self._config.seed)).to(theta)
         with sampled(self._config.samples, self._risk).at(theta) as here:
-            found = lanczos(here.hessian(), start, bottom=0)
-        if not found.converged:
+            ends = lanczos(here.hessian(), start, bottom=0)
+        if not ends.converged:
             raise ProblemError(
-                f"the largest eigenvalue was not found in {found.products} products; leave out --sharpness, or look at "
+                f"the largest eigenvalue was not found in {ends.products} products; leave out --sharpness, or look at "
                 "landscape hessian."
             )
-        return float(found.top[0])
+        return float(ends.top[0])
 
     def _votes(self) -> "_Votes":
         """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
@@ -272,7 +272,7 @@ class _Mapping:
         explained = self._embed(names, order)
         height = max(graph.graph.nodes[name]["loss"] for name in graph.nodes) + tolerance
         basins = [[str(name) for name in graph.nodes if name in valley] for valley in valleys(graph, height)]
-        self._notes += [f"{a} – {b}: {known['note']}" for a, b, known in graph.passes if "note" in known]
+        self._notes += [f"{a} – {b}: {edge['note']}" for a, b, edge in graph.passes if "note" in edge]
         facts: dict[str, Any] = {
             "tree": [(str(a), str(b), saddle) for a, b, saddle in ordered_passes(graph)],
             "valleys": basins,
@@ -304,8 +304,8 @@ class _Mapping:
         """Mark minima and paths in the plane of the minima's principal components, and return what that explains."""
         place = {name: index for index, name in enumerate(names)}
         paths = (
-            (f"path {place[str(a)]} {place[str(b)]}", load_path(self._config.out / known["path"], self._setting.space))
-            for a, b, known in self._graph.passes
+            (f"path {place[str(a)]} {place[str(b)]}", load_path(self._config.out / edge["path"], self._setting.space))
+            for a, b, edge in self._graph.passes
         )
         plane = embed(self._thetas[order], paths)
         self._graph.marks = {"minima": plane.minima, **plane.paths}
@@ -343,14 +343,14 @@ class _Votes:
     labels: torch.Tensor
 
 
-def _files(given: Sequence[FilePath]) -> list[FilePath]:
+def _files(places: Sequence[FilePath]) -> list[FilePath]:
     """Checkpoints, and those in folders in alphabetical order.
 
     Raises:
         ConfigError: a folder holds none.
     """
     files: list[FilePath] = []
-    for place in given:
+    for place in places:
         if not place.is_dir():
             files.append(place)
             continue
@@ -368,17 +368,17 @@ def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict
         LayoutError: they are of different networks.
         ConfigError: fewer than two are left.
     """
-    found: dict[str, Checkpoint] = {}
+    minima: dict[str, Checkpoint] = {}
     duplicates: dict[str, str] = {}
     for checkpoint in checkpoints:
         require_same_layout(checkpoints[0], checkpoint)
-        if checkpoint.fingerprint in found:
-            duplicates[str(checkpoint.path)] = str(found[checkpoint.fingerprint].path)
+        if checkpoint.fingerprint in minima:
+            duplicates[str(checkpoint.path)] = str(minima[checkpoint.fingerprint].path)
         else:
-            found[checkpoint.fingerprint] = checkpoint
-    if len(found) < 2:
+            minima[checkpoint.fingerprint] = checkpoint
+    if len(minima) < 2:
         raise ConfigError("a graph needs two different minima at least.")
-    return list(found.values()), duplicates
+    return list(minima.values()), duplicates
 
 
 def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.Tensor, dict[str, str]]:
@@ -405,14 +405,14 @@ def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.T
     return (thetas if len(kept) == len(names) else thetas[kept]), twins
 
 
-def _named(checkpoints: Sequence[Checkpoint], known: MinimaGraph | None) -> dict[str, Checkpoint]:
+def _named(checkpoints: Sequence[Checkpoint], graph: MinimaGraph | None) -> dict[str, Checkpoint]:
     """A name for each minimum: that which it has in a graph already, else its file's, with its folder if need be.
 
     Raises:
         ConfigError: the graph holds a minimum that is not among the checkpoints.
     """
-    before = {} if known is None else {
-        str(attributes.get("fingerprint")): str(name) for name, attributes in known.graph.nodes(data=True)
+    before = {} if graph is None else {
+        str(attributes.get("fingerprint")): str(name) for name, attributes in graph.graph.nodes(data=True)
     }  # fmt: skip
     by_print = {checkpoint.fingerprint: checkpoint for checkpoint in checkpoints}
     for fingerprint, name in before.items():

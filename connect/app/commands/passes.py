@@ -44,7 +44,7 @@ class Passes:
         risk: the loss.
         finder: trains paths.
         provenance: what all passes follow from.
-        report: told of progress.
+        report: progress reporter.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Passes:
         try:
             path = self._found(stem, ends, provenance)
         except DivergedError as error:
-            told = {"note": f"the path could not be trained: {error}"}
-            return self._straight(stem, straight, line, writer.result) | told
-        if path.curve == straight.curve:  # a run before this one found the path higher
+            note = {"note": f"the path could not be trained: {error}"}
+            return self._straight(stem, straight, line, writer.result) | note
+        if path.curve == straight.curve:  # the path that an earlier run trained lay higher
             return self._straight(stem, straight, line, writer.result)
         summary = summarise_path(self._measured(path, "path", writer), path.length() / path.distance())
         saddle, straight_saddle = summary.saddle_loss.value, line.saddle_loss.value
         if saddle <= straight_saddle or (np.isfinite(saddle) and not np.isfinite(straight_saddle)):
-            found = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
+            measured = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
                 **lengths(path), "path": summary.flat(), "straight": line.flat()
             })  # fmt: skip
-            return self._settled(stem, path, summary, found, config.curve.curve)
+            return self._settled(stem, path, summary, measured, config.curve.curve)
         return self._straight(stem, straight, line, writer.result)
 
     def clean(self) -> None:

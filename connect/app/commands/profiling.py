@@ -21,7 +21,7 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
 
     Args:
         config: the path, splits, curvature and files.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.

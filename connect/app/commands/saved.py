@@ -56,14 +56,14 @@ def open_path(run: Run, **resolved: Any) -> SavedPath:
     options, reading = config.saved, config.checkpoints
     saved = load_checkpoint(options.path)
     base = load_network(reading, options.base) if options.base else None
-    known = saved.metadata.get("provenance") or {}
-    if moved := known.get(MOVED_BUFFERS):
+    fit_provenance = saved.metadata.get("provenance") or {}
+    if moved := fit_provenance.get(MOVED_BUFFERS):
         raise ConfigError(
             f"{options.path} was fitted between checkpoints that differ in {', '.join(map(str, moved))}, which a path "
             "does not hold; it can be measured by connect fit alone."
         )
-    trainable = config.problem.trainable or known.get("trainable")
-    if not isinstance(trainable, str | None) or not isinstance(known.get("checkpoints", {}), Mapping):
+    trainable = config.problem.trainable or fit_provenance.get("trainable")
+    if not isinstance(trainable, str | None) or not isinstance(fit_provenance.get("checkpoints", {}), Mapping):
         raise CheckpointError(f"{options.path} holds a provenance that connect fit does not write.")
     bearers = [saved, *([base] if base else [])]
     setting = open_setting(
@@ -71,7 +71,7 @@ def open_path(run: Run, **resolved: Any) -> SavedPath:
     )
     if base:
         setting.load(base)
-        _require_fitted_with(options.path, base, known)
+        _require_fitted_with(options.path, base, fit_provenance)
     path = load_path(options.path, setting.space)
     if not base:
         _require_whole(options.path, setting.space, path)
@@ -80,7 +80,7 @@ def open_path(run: Run, **resolved: Any) -> SavedPath:
     subject = run.subject(setting, statistics, split)
     provenance = subject.provenance(
         {"path": saved} | ({"base": base} if base else {}),
-        curve=known.get("curve", path.curve.name),
+        curve=fit_provenance.get("curve", path.curve.name),
         control_points=path.curve.control_points,
         fitted=dict(path.provenance),
         trainable=trainable,
@@ -89,13 +89,13 @@ def open_path(run: Run, **resolved: Any) -> SavedPath:
     return SavedPath(replace(path, build=builder(subject.risk)), subject, provenance)
 
 
-def _require_fitted_with(file: FilePath, base: Checkpoint, known: Mapping[str, Any]) -> None:
+def _require_fitted_with(file: FilePath, base: Checkpoint, provenance: Mapping[str, Any]) -> None:
     """Check that a base is one of the checkpoints that a path was fitted between.
 
     Raises:
         ConfigError: it is another, whose other parameters have nothing to do with the path.
     """
-    fitted = known.get("checkpoints", {})
+    fitted = provenance.get("checkpoints", {})
     if fitted and base.fingerprint not in fitted.values():
         raise ConfigError(f"--base {base.path} is none of the checkpoints that {file} was fitted between; name one.")
 

@@ -53,13 +53,13 @@ class SimplexSummary:
 
     def text(self) -> str:
         """The summary in words."""
-        told = (
+        summary = (
             f"{self.split} loss at the vertices up to {self.vertex_loss:.4f}, inside {self.mean_loss:.4f} on average "
         )
-        told += f"and up to {self.max_loss:.4f}"
+        summary += f"and up to {self.max_loss:.4f}"
         if not np.isnan(self.min_test_accuracy):
-            told += f"; test accuracy inside at least {self.min_test_accuracy:.4f}"
-        return f"{told}\nlogarithm of the volume {self.log_volume:.2f}\n{wrote(self.files)}"
+            summary += f"; test accuracy inside at least {self.min_test_accuracy:.4f}"
+        return f"{summary}\nlogarithm of the volume {self.log_volume:.2f}\n{wrote(self.files)}"
 
 
 def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
@@ -70,7 +70,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
 
     Args:
         config: minima, recipe and folder.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
@@ -133,8 +133,8 @@ def _trained(
 
 def _save(file: FilePath, simplices: SimplicialComplex, setting: Setting, provenance: dict[str, Any]) -> None:
     """Write the vertices, for each parameter `[m + n, ...]` by name."""
-    known = {"kind": "simplex", "minima": simplices.minima, "provenance": provenance, "problem": setting.carried()}
-    save_tensors(file, setting.space.views(simplices.vertices), known)
+    metadata = {"kind": "simplex", "minima": simplices.minima, "provenance": provenance, "problem": setting.carried()}
+    save_tensors(file, setting.space.views(simplices.vertices), metadata)
 
 
 def _measured(

@@ -17,10 +17,10 @@ def convert(config: ConvertConfig, report: Reporter = silent) -> FilesSummary:
 
     Args:
         config: the two files.
-        report: told nothing; it is quick.
+        report: not used; it is quick.
 
     Raises:
-        ResultError: the file is no line or surface.
+        ResultError: the file is not a line or surface.
         ConfigError: the output is there already.
     """
     with writing(OutputFiles.beside(config.out), read=files_in(config), overwrite=config.overwrite) as outputs:

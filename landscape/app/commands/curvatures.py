@@ -75,13 +75,13 @@ class CurvatureFigures:
         """The figures in words; empty where there are none."""
         if self.products is None:
             return ""
-        told = f"{self.products} products; eigenvalues from {self.min_eig:.4g} to {self.max_eig:.4g}"
+        text = f"{self.products} products; eigenvalues from {self.min_eig:.4g} to {self.max_eig:.4g}"
         if self.unconverged:
-            told += f"; not found to the tolerance at {self.unconverged} points, see their residuals"
+            text += f"; not found to the tolerance at {self.unconverged} points, see their residuals"
         if self.sampling_error is not None:
             top, bottom = self.sampling_error
-            told += f"\non the second sample the largest differ by {top:.1%}, the smallest by {bottom:.1%} (medians)"
-        return told + "\n"
+            text += f"\non the second sample the largest differ by {top:.1%}, the smallest by {bottom:.1%} (medians)"
+        return text + "\n"
 
 
 def curvature_figures(asked: MapOptions, sweeps: Sequence[Sweep]) -> CurvatureFigures:

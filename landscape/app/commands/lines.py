@@ -54,7 +54,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
 
     Args:
         config: checkpoints, range, directions, policies and files.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
@@ -102,10 +102,10 @@ def _slice(config: LineConfig, setting: Setting, networks: Networks) -> tuple[Sl
     seeds = unrelated_seeds(config.direction.seed, config.directions)
 
     def direction(index: int) -> torch.Tensor:
-        drawn = normalise(
+        scaled = normalise(
             random_direction(setting.space, seeds[index]), theta, setting.space, how, biases=config.direction.biases
         )
-        return require_length(drawn)
+        return require_length(scaled)
 
     direction(0)
     return Rays(theta, direction), how

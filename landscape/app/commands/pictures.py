@@ -26,11 +26,11 @@ def plot(config: PlotConfig, report: Reporter = silent) -> FilesSummary:
 
     Args:
         config: the result's file, and where and how to draw.
-        report: told nothing; drawing is quick.
+        report: not used; drawing is quick.
 
     Raises:
-        ResultError: the file is no result that is drawn, or not enough is measured yet.
-        ConfigError: a style, a quantity or a colour is none that the result has.
+        ResultError: the file is not a result that is drawn, or not enough is measured yet.
+        ConfigError: the result does not have a style, a quantity or a colour.
     """
     drawing = Drawing(config.drawing.style, config.drawing.quantity, _look(config.drawing), config.colour)
     return FilesSummary(files=draw_result(config.result, drawing, config.out, config.format))
@@ -51,8 +51,8 @@ def draw_result(
         The pictures' names: the result's name, what is drawn, and the format.
 
     Raises:
-        ResultError: the file is no result that is drawn, or not enough is measured yet.
-        ConfigError: a style, a quantity or a colour is none that the result has.
+        ResultError: the file is not a result that is drawn, or not enough is measured yet.
+        ConfigError: the result does not have a style, a quantity or a colour.
     """
     drawing, folder = drawing or Drawing(), folder or path.parent
     if folder.exists() and not folder.is_dir():
@@ -92,7 +92,7 @@ def compare(config: CompareConfig, report: Reporter = silent) -> FilesSummary:
 
     Args:
         config: the results' files, titles and looks.
-        report: told nothing; drawing is quick.
+        report: not used; drawing is quick.
 
     Raises:
         ConfigError, ResultError: a file or a name is wrong, or the results are not of one kind.

@@ -63,12 +63,12 @@ class HessianSummary:
 
     def text(self) -> str:
         """The summary in words."""
-        told = [f"largest eigenvalues {_listed(self.top)}", f"smallest eigenvalues {_listed(self.bottom)}"]
-        told += [] if self.converged else ["not all of them converged; see residuals"]
+        lines = [f"largest eigenvalues {_listed(self.top)}", f"smallest eigenvalues {_listed(self.bottom)}"]
+        lines += [] if self.converged else ["not all of them converged; see residuals"]
         if self.trace is not None:
-            told.append(f"trace {self.trace:.5g}, standard error {self.trace_error:.2g}")
-        told.append(f"{self.products} products in {self.seconds:.0f} s")
-        return "\n".join([*told, *([wrote(self.files)] if self.files else [])])
+            lines.append(f"trace {self.trace:.5g}, standard error {self.trace_error:.2g}")
+        lines.append(f"{self.products} products in {self.seconds:.0f} s")
+        return "\n".join([*lines, *([wrote(self.files)] if self.files else [])])
 
 
 def _listed(values: Sequence[float]) -> str:
@@ -82,7 +82,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
 
     Args:
         config: checkpoint, parameters, what to find, how exactly, and files.
-        report: told of every product.
+        report: progress reporter; a unit is a product.
 
     Raises:
         ProblemError: the network cannot be differentiated twice; the operation is named.
@@ -165,8 +165,8 @@ class _Stages:
                 progress.advance()
                 return matrix_times(vector)
 
-            found = work(self.restriction.block(product), probe)
-        self.writer.note({name: {**found, "products": taken}}, flush=True)
+            figures = work(self.restriction.block(product), probe)
+        self.writer.note({name: {**figures, "products": taken}}, flush=True)
 
 
 def _ends(
@@ -179,7 +179,7 @@ def _ends(
     probe: Probe,
 ) -> Mapping[str, Any]:
     """Eigenvalues at both ends; their vectors go into a file of their own, if there is one for the result."""
-    found = lanczos(
+    extremes = lanczos(
         product,
         probe(0),
         top=config.top,
@@ -191,22 +191,22 @@ def _ends(
     if out:
         vectors = {
             f"{end}.{index}.{name}": tensor
-            for end, each in (("top", found.top_vectors), ("bottom", found.bottom_vectors))
+            for end, each in (("top", extremes.top_vectors), ("bottom", extremes.bottom_vectors))
             for index, vector in enumerate(each)
             for name, tensor in space.unflatten(restriction.extend(vector)).items()
         }
         save_tensors(_vectors_file(out), vectors, {"kind": "eigenvectors", "checkpoint": checkpoint.fingerprint})
     return {
-        "top": found.top.tolist(),
-        "bottom": found.bottom.tolist(),
-        "residuals": [*found.top_residuals.tolist(), *found.bottom_residuals.tolist()],
-        "converged": found.converged,
+        "top": extremes.top.tolist(),
+        "bottom": extremes.bottom.tolist(),
+        "residuals": [*extremes.top_residuals.tolist(), *extremes.bottom_residuals.tolist()],
+        "converged": extremes.converged,
     }
 
 
 def _trace(config: HessianConfig, product: Product, probe: Probe) -> Mapping[str, Any]:
-    found = hutch_plus_plus(product, probe, config.trace_products)
-    return {"value": found.value, "error": found.error}
+    estimate = hutch_plus_plus(product, probe, config.trace_products)
+    return {"value": estimate.value, "error": estimate.error}
 
 
 def _layers(config: HessianConfig, space: ParameterSpace, product: Product, probe: Probe) -> Mapping[str, Any]:
@@ -222,7 +222,7 @@ def _layers(config: HessianConfig, space: ParameterSpace, product: Product, prob
         inside = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         inside[place] = True
         own = Restriction(inside)
-        found = lanczos(
+        extremes = lanczos(
             own.block(product),
             own.restrict(start),
             top=1,
@@ -230,15 +230,15 @@ def _layers(config: HessianConfig, space: ParameterSpace, product: Product, prob
             tolerance=config.curvature.tolerance,
             most_products=_MOST,
         )
-        blocks[name] = {"top": float(found.top), "trace": traces[name].value, "trace_error": traces[name].error}
+        blocks[name] = {"top": float(extremes.top), "trace": traces[name].value, "trace_error": traces[name].error}
     return {"blocks": blocks}
 
 
 def _density(config: HessianConfig, writer: ResultWriter, product: Product, probe: Probe) -> Mapping[str, Any]:
-    found = spectral_density(product, probe, probes=config.probes, steps=config.steps)
-    done = np.ones(len(found.values), dtype=bool)
-    writer.update("density", Sweep({"eigenvalue": found.values}, {"density": found.density}, done))
-    return {"width": found.width, "nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
+    density = spectral_density(product, probe, probes=config.probes, steps=config.steps)
+    done = np.ones(len(density.values), dtype=bool)
+    writer.update("density", Sweep({"eigenvalue": density.values}, {"density": density.density}, done))
+    return {"width": density.width, "nodes": density.nodes.tolist(), "weights": density.weights.tolist()}
 
 
 def _vectors_file(out: Path) -> Path:

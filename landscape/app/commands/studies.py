@@ -62,8 +62,8 @@ class StudySummary:
         width = max(map(len, self.networks))
         rows = [f"{'':{width}}  train loss  test loss  test accuracy"]
         rows += [
-            f"{name:{width}}  {known['train_loss']:10.4f}  {known['test_loss']:9.4f}  {known['test_accuracy']:13.4f}"
-            for name, known in self.networks.items()
+            f"{name:{width}}  {row['train_loss']:10.4f}  {row['test_loss']:9.4f}  {row['test_accuracy']:13.4f}"
+            for name, row in self.networks.items()
         ]
         return "\n".join([*rows, f"{self.seconds:.0f} s", wrote(self.files)])
 
@@ -109,7 +109,7 @@ def run_study(config: StudyConfig, report: Reporter = silent) -> StudySummary:
 
     Args:
         config: the study's file and a folder.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         ConfigError: the file asks for something that is not there; all that can be known without the data and the
@@ -171,10 +171,10 @@ def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Ste
     if not networks:
         raise ConfigError(f"{config.study}: there are no networks; name some, each with a model.")
     shared = {key: content[key] for key in _PROBLEM if key in content}
-    found = {}
-    for name, given in networks.items():
+    steps = {}
+    for name, keys in networks.items():
         place = f"{config.study}: network {str(name)!r}"
-        own = _mapping(given or {}, place)
+        own = _mapping(keys or {}, place)
         _require_known(own, _NETWORK, place)
         recipe = _mapping(content.get("train", {}), f"{config.study}: train") | _mapping(own.get("train", {}), place)
         _require_known(recipe, tuple(flags(RecipeOptions)), f"{place}: train")
@@ -185,8 +185,8 @@ def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Ste
         with _blaming(place):
             require_problem(training.problem)
             Recipe().updated(values(training.recipe))
-        found[str(name)] = Step(place, str(name), train, training)
-    return found
+        steps[str(name)] = Step(place, str(name), train, training)
+    return steps
 
 
 def _measures(
@@ -194,9 +194,9 @@ def _measures(
 ) -> list[Step]:
     """The steps of one section: one for each network, unless it names those it is about."""
     command, kind, subject = _COMMANDS[section]
-    given = content.get(section, [])
+    parts = content.get(section, [])
     steps = []
-    for part in given if isinstance(given, list) else [given]:
+    for part in parts if isinstance(parts, list) else [parts]:
         place = f"{config.study}: {section}"
         asked = _mapping(part or {}, place)
         _require_known(asked, [*(word for word in flags(kind) if word not in _OWN), "name"], place)
@@ -204,13 +204,13 @@ def _measures(
         if section == "trajectory":
             asked.setdefault(subject, list(trainings))
         for network in [asked[subject]] if subject in asked else list(trainings):
-            told = {key: _resolved(config, key, value, trainings, place) for key, value in asked.items()}
-            told[subject] = _resolved(config, subject, network, trainings, place)
+            resolved = {key: _resolved(config, key, value, trainings, place) for key, value in asked.items()}
+            resolved[subject] = _resolved(config, subject, network, trainings, place)
             about = [*network[:1]] if isinstance(network, list) else [network]
             about += [asked[key] for key in ("a", "b") if key in asked]
-            told = {**told, **_problem([trainings[str(name)] for name in about], asked, place)}
-            name = str(told.pop("name", None) or ("all" if isinstance(network, list) else network))
-            step: Any = _built(kind, config, told, _file(config, section, name, ".h5"), place)
+            resolved = {**resolved, **_problem([trainings[str(name)] for name in about], asked, place)}
+            name = str(resolved.pop("name", None) or ("all" if isinstance(network, list) else network))
+            step: Any = _built(kind, config, resolved, _file(config, section, name, ".h5"), place)
             steps.append(Step(place, name, command, step))
     return steps
 
@@ -317,7 +317,7 @@ def _mapping(value: Any, place: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _require_known(values: Mapping[str, Any], known: Sequence[str], place: str) -> None:
-    unknown = [key for key in values if key not in known]
+def _require_known(values: Mapping[str, Any], keys: Sequence[str], place: str) -> None:
+    unknown = [key for key in values if key not in keys]
     if unknown:
-        raise ConfigError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(known)}.")
+        raise ConfigError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(keys)}.")

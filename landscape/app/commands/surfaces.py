@@ -70,7 +70,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
 
     Args:
         config: checkpoints, axes, ranges, normalisation, policies and files.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.

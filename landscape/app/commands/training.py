@@ -37,14 +37,14 @@ class TrainSummary:
 
     def text(self) -> str:
         """The summary in words."""
-        told = {
+        figures = {
             "train loss": self.train_loss,
             "train accuracy": self.train_accuracy,
             "test loss": self.test_loss,
             "test accuracy": self.test_accuracy,
         }
-        known = ", ".join(f"{name} {value:.4f}" for name, value in told.items() if not math.isnan(value))
-        return f"{known} ({self.seconds:.0f} s)\n{wrote(self.files)}"
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if not math.isnan(value))
+        return f"{listed} ({self.seconds:.0f} s)\n{wrote(self.files)}"
 
 
 _SNAPSHOT = re.compile(r"epoch_\d+\.safetensors")
@@ -55,7 +55,7 @@ def train(config: TrainConfig, report: Reporter = silent) -> TrainSummary:
 
     Args:
         config: problem, recipe, seed and files.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         ConfigError, ProblemError: the problem or the recipe is wrong, or the output is there already.
@@ -108,9 +108,9 @@ def _train(run: Run, config: TrainConfig, out: Path) -> TrainSummary:
 
 def _finished(out: Path, provenance: Mapping[str, Any]) -> dict[str, float]:
     """The losses and accuracies of a run that a resume finds finished."""
-    known = load_checkpoint(out).metadata
-    require_same_provenance(out, known.get("provenance", {}), provenance)
-    return {name: known[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    metadata = load_checkpoint(out).metadata
+    require_same_provenance(out, metadata.get("provenance", {}), provenance)
+    return {name: metadata[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
 
 
 def _snapshot_writer(folder: Path, setting: Setting, carried: Mapping[str, Any]) -> Callable[[int, torch.Tensor], None]:

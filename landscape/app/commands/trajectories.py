@@ -62,7 +62,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
 
     Args:
         config: snapshots, ranges, policies and files.
-        report: told of progress.
+        report: progress reporter.
 
     Raises:
         LandscapeError: the subclass says what is wrong; all that can be checked is checked before any computing.
@@ -92,8 +92,8 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
             "longest": longest,
         }
         writer = subject.writer("trajectory", provenance, facts, marks)
-        given = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
-        axes = grid_around(projection.coordinates, max(config.points, 2)) | given
+        ranges = {name: parse_axis(text, f"--{name}") for name in ("y", "x") if (text := getattr(config, name))}
+        axes = grid_around(projection.coordinates, max(config.points, 2)) | ranges
         if config.points:
             sweep(subject.risk, plane, axes, writer=writer, report=report)
         else:
@@ -114,14 +114,14 @@ def _by_trajectory(groups: Mapping[str, Sequence[Path]], order: Sequence[int], v
     return dict(zip(groups, np.split(values[np.argsort(order)], edges), strict=True))
 
 
-def _trajectories(given: Sequence[Path]) -> dict[str, list[Path]]:
+def _trajectories(places: Sequence[Path]) -> dict[str, list[Path]]:
     """Snapshots by trajectory: those of each folder in the order of their names, and single files by their folder.
 
     Raises:
         ConfigError: a folder holds no checkpoint, or there are fewer than three snapshots in all.
     """
     folders: dict[Path, list[Path]] = {}
-    for path in given:
+    for path in places:
         if path.is_dir():
             inside = sorted((p for p in path.iterdir() if p.suffix in CHECKPOINT_SUFFIXES), key=_in_order)
             if not inside:

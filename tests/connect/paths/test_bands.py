@@ -428,7 +428,7 @@ def test_a_band_of_networks_slides_down_and_its_ends_stay(kind):
         (lambda: Cycle(0, 0.1), "0 epochs"),
         (lambda: Cycle(1, math.inf), "rate inf"),
         (lambda: parse_cycles("4x5"), "expected number x epochs @ rate"),
-        (lambda: parse_cycles("0x2@0.1"), "no cycle at all"),
+        (lambda: parse_cycles("0x2@0.1"), "expected one cycle or more"),
         (lambda: parse_cycles("2x2@e"), "expected number x epochs @ rate"),
         (lambda: parse_cycles(""), "expected number x epochs @ rate"),
     ],

@@ -234,7 +234,7 @@ def test_errors_are_two_lines_and_exit_code_2(call, tmp_path, monkeypatch, argum
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("model: [", "is no YAML"),
+        ("model: [", "is not YAML"),
         ("- a", "holds list"),
         ("model: mlp\ndata: digits\ncolour: red", "unknown key 'colour'"),
         ("model: mlp", "'data' is missing"),

@@ -125,9 +125,9 @@ def test_required_flags_are_named_as_they_are_given(call):
         (b"", "holds nothing, expected flags and their values"),
         (b"points: \xff", "is not text in UTF-8: invalid start byte at byte 8"),
         (b"a: &a [*a]", "an anchor refers to itself"),
-        (b"points: [", "is no YAML"),
+        (b"points: [", "is not YAML"),
         (b"[" * 3000, "nested too deeply"),
-        (b"points: \x07", "is no YAML"),
+        (b"points: \x07", "is not YAML"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_file_is_said(call, tmp_path, content, message):
