@@ -13,10 +13,7 @@ _LONG_BATCH, _ROUNDS, _HARDLY_LONGER = 0.2, 5, 1.08
 def fastest_batch_size(seconds: Callable[[int], float], examples: int, device: torch.device) -> int:
     """The smallest size that takes hardly longer for each example than the best, by rounds over sizes in turn.
 
-    Args:
-        seconds: runs a batch of so many examples and says how long it took for each of them.
-        examples: how many there are.
-        device: that they are run on.
+    `seconds` runs a batch of so many of the examples on the device, and gives the time for each of them.
 
     Raises:
         ProblemError: the smallest batch does not fit into memory.

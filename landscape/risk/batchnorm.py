@@ -28,11 +28,9 @@ class StatisticsPolicy(Protocol):
     @property
     def name(self) -> str:
         """The policy's name in results: frozen, interpolated or recomputed."""
-        ...
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
         """Write the statistics for θ `[P]` into the space, whose network is already at θ."""
-        ...
 
 
 class Frozen:

@@ -68,12 +68,7 @@ class Conduct:
 
 
 def observed(loss: Loss, network: nn.Module, batch: Batch) -> Conduct:
-    """Run a loss on a few examples to see how it is to be run.
-
-    Args:
-        loss: the loss.
-        network: in evaluation mode.
-        batch: the examples; copies of them are taken.
+    """Run a loss on copies of a few examples, its network in evaluation mode, to see how it is to be run.
 
     Raises:
         ProblemError: it fails with and without derivatives.
@@ -86,14 +81,7 @@ def observed(loss: Loss, network: nn.Module, batch: Batch) -> Conduct:
 
 
 def depends_on_batch(loss: Loss, network: nn.Module, batch: Batch, conduct: Conduct) -> bool:
-    """Whether the losses of a few examples change when they are run in two batches instead of one.
-
-    Args:
-        loss: the loss.
-        network: in evaluation mode.
-        batch: the examples, two at least; copies of them are taken.
-        conduct: how it is run.
-    """
+    """Whether the losses of a few examples, two at least, change when they are run in two batches instead of one."""
     device = next(leaf_tensors(batch)).device
     count = len(next(leaf_tensors(batch)))
     with conduct.evaluating(device):
@@ -114,7 +102,7 @@ def require_own(loss: Loss, network: nn.Module, batch: Batch, original: nn.Modul
     Args:
         loss: the loss.
         network: the copy, in evaluation mode.
-        batch: a few examples; copies of them are taken.
+        batch: a few examples, of which copies are taken.
         original: the network that was copied.
         names: of the parameters that move.
 

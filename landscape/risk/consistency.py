@@ -18,10 +18,7 @@ _STEP = 1e-4  # in single precision, as a share of the length of θ
 
 
 def require_consistent(
-    product: Products,
-    theta: Tensor,
-    chosen: Tensor | None,
-    gradient: Callable[[Tensor], Tensor] | None,
+    product: Products, theta: Tensor, chosen: Tensor | None, gradient: Callable[[Tensor], Tensor] | None
 ) -> None:
     """Check that products are those of a symmetric matrix and, for a Hessian, that they agree with differences.
 
@@ -33,7 +30,7 @@ def require_consistent(
         product: from `[P]` to `[P]`.
         theta: the point `[P]`.
         chosen: the parameters that the matrix is about, boolean `[P]`.
-        gradient: the gradient `[P]` at a point, by other means; None where the matrix is no Hessian.
+        gradient: the gradient `[P]` at a point, by other means; None where the matrix is not a Hessian.
 
     Raises:
         ProblemError: the products are wrong.
@@ -59,12 +56,7 @@ def require_consistent(
 
 
 def _require_differences(
-    product: Products,
-    expected: Tensor,
-    v: Tensor,
-    theta: Tensor,
-    mask: Tensor,
-    gradient: Callable[[Tensor], Tensor],
+    product: Products, expected: Tensor, v: Tensor, theta: Tensor, mask: Tensor, gradient: Callable[[Tensor], Tensor]
 ) -> None:
     step = _STEPS.get(theta.dtype, _STEP) * max(float(theta.norm()), 1e-3)
     differences: list[Tensor] = []

@@ -26,11 +26,6 @@ from landscape.space.parameters import ParameterSpace
 class SelectedRisk:
     """An empirical risk, as far as a selection of the data goes; see `select`.
 
-    Args:
-        evaluation: runs the network.
-        training: runs it in training mode.
-        selection: on what.
-
     Attributes:
         space: the parameter space that the risk is a function on.
         splits: that are measured; heights and derivatives are those of the first.
@@ -95,12 +90,7 @@ class SelectedRisk:
 
     @contextmanager
     def at(self, theta: Tensor) -> Iterator[NetworkPoint]:
-        """The network at θ `[P]`, which is kept there meanwhile, in full precision but for what is cast.
-
-        Raises:
-            LayoutError: θ has another shape.
-            PlaceError: the network is kept elsewhere, by this risk or by another on the same space.
-        """
+        """The network at θ `[P]`, in full precision but for what is cast; see `Surface.at`."""
         with self.space.placement.at(theta) as require_open, full_precision():
             point = NetworkPoint(self._evaluation, self._selection, require_open)
             try:
@@ -111,15 +101,12 @@ class SelectedRisk:
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Mean loss and gradient of each batch in training mode; see `Trainable`."""
         return self._training.along(theta, self._selection.data["train"], indices, augment, accumulate)
 
     def buffers(self) -> Mapping[str, Tensor]:
-        """All buffers as training has left them; copies on the CPU."""
         return self._training.buffers()
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Put back what `buffers` gave."""
         self._training.load_buffers(buffers)
 
 

@@ -15,24 +15,17 @@ from landscape.problems.splits import Batch, Split, chunks
 from landscape.risk.batchnorm import StatisticsPolicy
 from landscape.risk.findings import Findings
 from landscape.risk.gradients import add_gradient
-from landscape.risk.observers import Observer
 from landscape.risk.precision import Precision, casting, full_precision
-from landscape.risk.predictions import watching
+from landscape.risk.predictions import Observer, watching
 from landscape.risk.products import PRODUCTS, Matrix, Products
 from landscape.space.parameters import ParameterSpace
 
 
 @dataclass
 class Evaluation:
-    """Runs a network over whole splits.
+    """Runs a network over whole splits, `batch_size` examples at once.
 
-    Attributes:
-        space: the network.
-        loss: its loss.
-        findings: how they behave.
-        statistics: what running statistics hold at a θ.
-        precision: "bf16" evaluates losses under autocast; exact derivatives stay in the space's type.
-        batch_size: examples that are run at once; the usual size where values depend on it.
+    In `precision` "bf16" losses are evaluated under autocast; exact derivatives stay in the space's type.
     """
 
     space: ParameterSpace

@@ -23,13 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Findings:
-    """How a network and its loss behave.
-
-    Args:
-        space: the network.
-        loss: its loss.
-        split: whose first examples are run.
-        original: the network that the space's is a copy of.
+    """How a network and its loss behave, by the first examples of a split.
 
     Attributes:
         conduct: how the loss is to be run.
@@ -37,7 +31,7 @@ class Findings:
         kept: what the buffers beside running statistics hold while losses are evaluated.
 
     Raises:
-        ProblemError: the loss fails, or the network uses parameters of the original.
+        ProblemError: the loss fails, or the network uses parameters of the original that it is a copy of.
     """
 
     def __init__(self, space: ParameterSpace, loss: Loss, split: Split, original: nn.Module) -> None:
@@ -56,15 +50,7 @@ class Findings:
         return folded(self._folds)
 
     def require_consistent(self, chosen: Tensor | None, matrix: Matrix) -> None:
-        """Compare products on a few examples with each other, and with differences of gradients.
-
-        Args:
-            chosen: the parameters that the matrix is about, boolean `[P]`.
-            matrix: which one; each is looked at once.
-
-        Raises:
-            ProblemError: they are wrong.
-        """
+        """Compare products on a few examples with each other and with differences of gradients; each matrix once."""
         if matrix in self._consistent:
             return
         space, others, theta = self._space, self._space.others.noted(), self._space.theta.clone()

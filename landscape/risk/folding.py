@@ -33,14 +33,9 @@ _ROUNDING = 1e-3
 
 
 def find_folds(network: nn.Module, run: Callable[[], object]) -> list[Fold]:
-    """The pairs of convolution and batch norm that can be one.
+    """The pairs of convolution and batch norm that can be one; each module is in one pair at most, and ran once.
 
-    Args:
-        network: in evaluation mode.
-        run: sends something through the network.
-
-    Returns:
-        The pairs; each module is in one pair at most, and ran once.
+    The network is in evaluation mode, and `run` sends something through it.
     """
     outputs: dict[int, tuple[Any, Tensor]] = {}
     inputs: list[tuple[Any, Tensor]] = []
@@ -92,10 +87,6 @@ def changes_nothing(folds: Sequence[Fold], losses: Callable[[], Tensor]) -> bool
 
     The pairs' statistics and weights are moved while it is tried, since those of a network that has not been trained
     hide whatever goes wrong.
-
-    Args:
-        folds: the pairs.
-        losses: runs the network.
     """
     moved = [t for _, norm in folds for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
     moved += [convolution.weight for convolution, _ in folds]

@@ -48,14 +48,7 @@ class _Part:
 
 
 class BatchGradients:
-    """Gradients in training mode, batch by batch, and the buffers that training changes.
-
-    Args:
-        space: the network.
-        loss: its loss.
-        precision: "bf16" runs it under autocast.
-        ranks: the processes that share each batch.
-    """
+    """Gradients in training mode, batch by batch, and the buffers that training changes; see `Trainable`."""
 
     def __init__(self, space: ParameterSpace, loss: Loss, precision: Precision, ranks: Ranks) -> None:
         self._space, self._loss, self._precision, self.ranks = space, loss, precision, ranks
@@ -64,7 +57,6 @@ class BatchGradients:
     def along(
         self, theta: Tensor, split: Split, indices: Sequence[Index], augment: str, accumulate: int
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Mean loss and gradient of each batch; see `Trainable.batch_gradient`."""
         space, ranks = self._space, self.ranks
         names = named_augmentations(augment)
         parts = [self._parts(index, accumulate) for index in indices]
@@ -115,12 +107,10 @@ class BatchGradients:
         return parts
 
     def buffers(self) -> Mapping[str, Tensor]:
-        """All buffers as training has left them; copies on the CPU."""
         if self._trained and not self._space.network.training:
             self._space.others.restore(self._trained)
         return self._space.buffers()
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Put back what `buffers` gave."""
         self._space.load_buffers(buffers)
         self._trained = self._space.others.noted()

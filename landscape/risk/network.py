@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from landscape.problems.losses import class_dimension
 from landscape.risk.evaluation import Evaluation
-from landscape.risk.observers import Confidence, Predictions
 from landscape.risk.precision import Precision
-from landscape.risk.predictions import Prediction, watching
+from landscape.risk.predictions import Confidence, Prediction, Predictions, watching
 from landscape.risk.products import Matrix, Products
 from landscape.risk.selection import Selection
 from landscape.risk.surface import Measurement, Surface
@@ -23,11 +22,6 @@ class NetworkPoint:
     Losses are evaluated in the precision that was asked for, with running statistics that were gathered in it; exact
     derivatives and `module` take statistics that were gathered in full precision. Each are gathered when they are
     first needed.
-
-    Args:
-        evaluation: runs the network.
-        selection: on what.
-        require_open: raises PlaceError once the point has ended.
     """
 
     def __init__(self, evaluation: Evaluation, selection: Selection, require_open: Callable[[], None]) -> None:
@@ -121,12 +115,7 @@ class NetworkPoint:
 
 @runtime_checkable
 class NetworkSurface(Surface, Protocol):
-    """A surface whose points are networks; what it is measured on can be selected.
-
-    Attributes:
-        space: the parameter space that it is a function on.
-        splits: that are measured; heights and derivatives are those of the first.
-    """
+    """A surface over a parameter `space`, whose points are networks, measured on some `splits` of the data."""
 
     space: ParameterSpace
     splits: tuple[str, ...]

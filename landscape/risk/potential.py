@@ -42,7 +42,6 @@ class Potential:
 
     @contextmanager
     def at(self, theta: Tensor) -> Iterator["PotentialPoint"]:
-        """The point θ `[P]`; see `Surface.at`."""
         if theta.shape != (self.dimension,):
             raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
         with self._occupancy.taken() as require_open:
@@ -57,7 +56,6 @@ class Potential:
                 yield here.value(), here.gradient()
 
     def buffers(self) -> Mapping[str, Tensor]:
-        """Nothing."""
         return {}
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
@@ -66,13 +64,7 @@ class Potential:
 
 @dataclass(frozen=True)
 class PotentialPoint:
-    """A potential at one θ; see `Point`.
-
-    Attributes:
-        function: the height.
-        theta: the point `[P]`.
-        require_open: raises PlaceError once the point has ended.
-    """
+    """A potential at one θ; see `Point`."""
 
     function: Callable[[Tensor], Tensor]
     theta: Tensor

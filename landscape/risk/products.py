@@ -38,16 +38,10 @@ _SHARE_OF_MEMORY = 4
 
 
 def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, chosen: Tensor | None = None) -> "Products":
-    """Products with the Hessian of the mean loss where the space's network stands.
+    """Products with the Hessian of the mean loss where the space's network stands, and must stay; see `Products`.
 
-    Args:
-        space: the network; it must stay where it is.
-        loss: its loss.
-        shares: the batches.
-        chosen: see `Products`.
-
-    Returns:
-        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss cannot be differentiated twice.
+    Raises:
+        ProblemError: the loss cannot be differentiated twice; also raised by the products.
     """
     parameters = _chosen_parameters(space, chosen)
 
@@ -71,17 +65,11 @@ def gauss_newton_products(
     """Products with the generalised Gauss-Newton matrix JᵀBJ of the mean loss where the space's network stands.
 
     J is the Jacobian of the network's outputs and B the Hessian of the loss in them. For the cross-entropy this is the
-    Fisher matrix, and it has no negative eigenvalue wherever the loss is convex in the outputs.
+    Fisher matrix, and it has no negative eigenvalue wherever the loss is convex in the outputs. The loss must call the
+    network once, and depend on the parameters through its outputs alone.
 
-    Args:
-        space: the network; it must stay where it is.
-        loss: its loss, which calls the network once and depends on the parameters through its outputs alone.
-        shares: the batches.
-        chosen: see `Products`.
-
-    Returns:
-        A function from `[P]` to a new `[P]`; it raises ProblemError if the loss is not of that kind, or cannot be
-        differentiated twice.
+    Raises:
+        ProblemError: the loss is not of that kind, or cannot be differentiated twice; also raised by the products.
     """
     parameters = _chosen_parameters(space, chosen)
 
@@ -255,11 +243,7 @@ def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[
 
 
 def _require_outputs_alone(losses: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out.
-
-    Raises:
-        ProblemError: they depend on them otherwise too.
-    """
+    """Check that the losses depend on the parameters through the outputs, or the matrix would leave something out."""
     beside = torch.autograd.grad(losses.sum(), parameters, retain_graph=True, allow_unused=True)
     if any(gradient is not None for gradient in beside):
         raise ProblemError(
@@ -269,15 +253,10 @@ def _require_outputs_alone(losses: Tensor, parameters: Sequence[Tensor]) -> None
 
 
 def _require_second_derivative(gradients: Sequence[Tensor]) -> set[str]:
-    """Look through the gradient's graph for operations that autograd cannot differentiate again.
+    """Check that the gradient's graph holds no operation that autograd cannot differentiate again.
 
-    A product would leave some of them out in silence, since no path through them leads to the parameters.
-
-    Returns:
-        The names of operations whose derivative is written in Python, our own left out.
-
-    Raises:
-        ProblemError: there is one.
+    A product would leave some of them out in silence, since no path through them leads to the parameters. Returns the
+    names of operations whose derivative is written in Python, our own left out.
     """
     nodes = [gradient.grad_fn for gradient in gradients if gradient.grad_fn is not None]
     seen = set(nodes)

@@ -25,12 +25,7 @@ _PATIENCE = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share the work, and which of them this is.
-
-    Attributes:
-        rank: of this process; the first writes the files.
-        size: how many there are.
-    """
+    """The processes that share the work; this is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -88,8 +83,7 @@ class Ranks:
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The processes that `torchrun` started, as long as the context lasts; a single one without it.
 
-    Args:
-        device: where tensors are; NCCL joins GPUs, Gloo everything else.
+    NCCL joins GPUs, Gloo everything else.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:

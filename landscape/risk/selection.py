@@ -11,7 +11,7 @@ from landscape.problems.splits import Split, drawn
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a measurement is over.
+    """What a measurement is over; see `SelectedRisk.select` for the errors.
 
     Attributes:
         data: every split by name, on the device.
@@ -34,30 +34,18 @@ class Selection:
         return tuple(sorted(self.data, key=lambda name: name != "train"))
 
     def split(self, name: str) -> Split:
-        """A split by name.
-
-        Raises:
-            ConfigError: there is none of that name.
-        """
+        """A split by name."""
         if name not in self.data:
             raise ConfigError(f"the data have no split {name!r}; they have {', '.join(self.data)}.")
         return self.data[name]
 
     def on(self, splits: Sequence[str]) -> "Selection":
-        """The same, on other splits.
-
-        Raises:
-            ConfigError: the data do not have one of them.
-        """
+        """The same, on other splits."""
         for name in splits:
             self.split(name)
         return replace(self, splits=tuple(splits))
 
     def sampled(self, count: int, part: int, device: torch.device) -> "Selection":
-        """A fixed random sample of the first split alone; different parts share no example.
-
-        Raises:
-            ConfigError: the split has too few examples.
-        """
+        """A fixed random sample of the first split alone; different parts share no example."""
         name, sample = self.splits[0], drawn(self.first, count, part).to(device)
         return replace(self, splits=(name,), data={**self.data, name: sample})

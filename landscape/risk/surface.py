@@ -56,19 +56,12 @@ class Point(Protocol):
     def hessian(self, chosen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """The Hessian of `value` as a function that maps a vector `[P]` to the product, a new `[P]`.
 
-        Args:
-            chosen: the parameters that the Hessian is about, boolean `[P]`; the product is of no interest elsewhere.
+        It is about the chosen parameters, boolean `[P]`; elsewhere the product is of no interest.
         """
 
 
 class Surface(Protocol):
-    """A height over R^P that is differentiable twice.
-
-    Attributes:
-        dimension: P.
-        device: where θ lies.
-        dtype: its type.
-    """
+    """A height over R^P that is differentiable twice; θ `[P]` lies on its `device` and is of its `dtype`."""
 
     dimension: int
     device: torch.device
@@ -84,12 +77,7 @@ class Surface(Protocol):
 
 
 class Trainable(Surface, Protocol):
-    """A surface for stochastic descent.
-
-    Attributes:
-        examples: how many there are to train on.
-        ranks: the processes that share each batch.
-    """
+    """A surface for stochastic descent on so many `examples`; the processes of `ranks` share each batch."""
 
     examples: int
     ranks: Ranks
