@@ -8,13 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from landscape.runtime.seeds import unrelated_seeds
-from landscape.space.directions import (
-    Normalisation,
-    normalise,
-    principal_directions,
-    random_direction,
-    require_length,
-)
+from landscape.space.directions import Normalisation, normalise, principal_directions, random_direction, require_length
 from landscape.space.parameters import ParameterSpace
 from landscape.space.slices import Plane
 from landscape.storage.checkpoints import fingerprint_tensors
@@ -88,7 +82,6 @@ class Axes(Protocol):
         Raises:
             ConfigError: a direction is zero, two are parallel, or the networks span no plane.
         """
-        ...
 
 
 @dataclass(frozen=True)

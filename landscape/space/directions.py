@@ -18,15 +18,7 @@ _NEGLIGIBLE, _PART = 1e-12, 2**16
 
 
 def random_direction(space: ParameterSpace, seed: int) -> Tensor:
-    """A draw from the standard normal distribution in R^P, the same on every device.
-
-    Args:
-        space: the space, for P, device and type.
-        seed: of the draw.
-
-    Returns:
-        The direction `[P]`.
-    """
+    """A draw `[P]` from the standard normal distribution in a space, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(space.dimension, generator=generator).to(device=space.device, dtype=space.dtype)
 

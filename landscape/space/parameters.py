@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from landscape.errors import LayoutError, NonFiniteError, ProblemError
 from landscape.problems.copying import copied, unwrapped
-from landscape.space.buffers import OtherBuffers
+from landscape.space.buffers import OtherBuffers, RunningStatistics, keeps_statistics
 from landscape.space.placement import Placement
 from landscape.space.segments import distinct_parameters, segments_of
-from landscape.space.statistics import RunningStatistics, keeps_statistics
 from landscape.storage.layouts import COUNTER, is_bookkeeping, layout_differences, unmarked
 
 TrainableParameters = str | Callable[[str, nn.Parameter], bool]
@@ -32,6 +31,14 @@ class ParameterSpace:
             function of name and parameter. By default those that require a gradient. The others stay as they are.
         device: where the flat vectors live.
         dtype: the type of all floating-point tensors of the copy.
+
+    Attributes:
+        network: the private copy, at the point where `move_to` left it.
+        theta: that point `[P]`, into which the copy's parameters are views.
+        parameters: the copy's trainable parameters, one for each of the `segments`.
+        norms: the layers of batch and instance norm that keep running statistics, in the network's order.
+        statistics: their running means and variances `[S]`, the buffer itself.
+        others: the further buffers.
 
     Raises:
         ProblemError: the network has no trainable parameter, or one without a shape yet, or of a complex type.
@@ -58,50 +65,24 @@ class ParameterSpace:
             )
         self.device = torch.device(device)
         self.dtype = dtype
-        self._network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
-        self.segments = segments_of(self._network, moving)
+        self.network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
+        self.segments = segments_of(self.network, moving)
         self.dimension = sum(segment.size for segment in self.segments)
-        self._theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
+        self.theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
         self._gradient: Tensor | None = None
-        self._parameters = self._bind_parameters([name for names, _ in fixed for name in names])
-        self._running = RunningStatistics(self._network, self._theta)
-        self.others = OtherBuffers(self._network, self._running.norms)
-        self.placement = Placement(self._theta, self._running.flat, self.others)
-
-    # ------------------------------------------------------------------ the network at a point
-
-    @property
-    def network(self) -> nn.Module:
-        """The private copy, at the point where `move_to` left it. Its parameters are views into `theta`."""
-        return self._network
-
-    @property
-    def theta(self) -> Tensor:
-        """The current point `[P]`: the buffer itself, not a copy."""
-        return self._theta
+        self.parameters = self._bind_parameters([name for names, _ in fixed for name in names])
+        self._running = RunningStatistics(self.network, self.theta)
+        self.norms, self.statistics = self._running.norms, self._running.flat
+        self.others = OtherBuffers(self.network, self.norms)
+        self.placement = Placement(self.theta, self.statistics, self.others)
 
     @property
     def gradient(self) -> Tensor:
         """The buffer `[P]` where a backward pass through `network` adds its gradient; made on first use."""
         if self._gradient is None:
-            self._gradient = torch.zeros_like(self._theta)
+            self._gradient = torch.zeros_like(self.theta)
         self._bind_gradient(self._gradient)
         return self._gradient
-
-    @property
-    def statistics(self) -> Tensor:
-        """The running means and variances of all normalisation layers `[S]`: the buffer itself."""
-        return self._running.flat
-
-    @property
-    def norms(self) -> list[nn.Module]:
-        """The layers of batch and instance norm that keep running statistics, in the network's order."""
-        return list(self._running.norms)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """The private copy's trainable parameters, one for each segment."""
-        return self._parameters
 
     def move_to(self, theta: Tensor) -> None:
         """Take the network to the point θ `[P]`; statistics and all else stay.
@@ -205,14 +186,14 @@ class ParameterSpace:
         moved = dict(self.unflatten(theta))
         for segment in self.segments:
             moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
-        moved.update(self._running.named(self._running.flat if statistics is None else statistics))
+        moved.update(self._running.named(self.statistics if statistics is None else statistics))
         state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
         return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
 
     def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
         """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
         state = self.state_dict(theta, statistics)
-        network = copied(self._network)
+        network = copied(self.network)
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
                 if name in state:
@@ -259,17 +240,13 @@ class ParameterSpace:
 
     def buffers(self) -> dict[str, Tensor]:
         """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
-        return {n: b.detach().to("cpu", copy=True).contiguous() for n, b in self._network.named_buffers()}
+        return {n: b.detach().to("cpu", copy=True).contiguous() for n, b in self.network.named_buffers()}
 
     def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Put back what `buffers` gave.
-
-        Raises:
-            PlaceError: the network is held where it is.
-        """
+        """Put back what `buffers` gave; raises PlaceError while the network is held where it is."""
         self.placement.occupancy.require_free()
         self.placement.forget()
-        for name, buffer in self._network.named_buffers():
+        for name, buffer in self.network.named_buffers():
             buffer.copy_(buffers[name])
 
     def differing_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -302,7 +279,7 @@ class ParameterSpace:
         shapes = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
         report = layout_differences(expected, shapes)
         if report:
-            raise LayoutError(f"the tensors do not fit {type(self._network).__name__}: {report}")
+            raise LayoutError(f"the tensors do not fit {type(self.network).__name__}: {report}")
 
     def _require_finite(self, state: Mapping[str, Tensor], names: Iterable[str]) -> None:
         for name in names:
@@ -311,20 +288,20 @@ class ParameterSpace:
 
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors of the private copy's state dictionary, which may hold a module's own extra state beside them."""
-        return {name: value for name, value in self._network.state_dict().items() if isinstance(value, Tensor)}
+        return {name: value for name, value in self.network.state_dict().items() if isinstance(value, Tensor)}
 
     # ------------------------------------------------------------------ binding
 
     def _bind_parameters(self, fixed: Sequence[str]) -> list[nn.Parameter]:
         """Make the trainable parameters views into θ; returns them, one for each segment."""
-        own = dict(self._network.named_parameters(remove_duplicate=False))
+        own = dict(self.network.named_parameters(remove_duplicate=False))
         for parameter in own.values():
             parameter.requires_grad_(False)
         self._fixed = {name: (own[name], own[name]._version) for name in fixed}
         bound = []
         with torch.no_grad():
             for segment in self.segments:
-                view = segment.view(self._theta)
+                view = segment.view(self.theta)
                 view.copy_(own[segment.name])
                 parameter = own[segment.name]
                 parameter.data = view
@@ -332,14 +309,14 @@ class ParameterSpace:
                 bound.append(parameter)
                 for alias in segment.aliases:
                     prefix, _, local = alias.rpartition(".")
-                    setattr(self._network.get_submodule(prefix), local, parameter)
+                    setattr(self.network.get_submodule(prefix), local, parameter)
         return bound
 
     def _bind_gradient(self, gradient: Tensor) -> None:
-        first = self._parameters[0]
+        first = self.parameters[0]
         if first.grad is not None and first.grad.data_ptr() == gradient.data_ptr():
             return
-        for segment, parameter in zip(self.segments, self._parameters, strict=True):
+        for segment, parameter in zip(self.segments, self.parameters, strict=True):
             parameter.grad = segment.view(gradient)
 
 

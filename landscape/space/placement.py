@@ -39,11 +39,7 @@ class Occupancy:
             lasts = self._taken = False
 
     def require_free(self) -> None:
-        """Check that nobody has it.
-
-        Raises:
-            PlaceError: somebody has.
-        """
+        """Check that nobody has it; raises PlaceError."""
         if self._taken:
             raise PlaceError(
                 "the network is held at one point, which `at` has opened, or where a batch of training has left it; "
@@ -52,13 +48,7 @@ class Occupancy:
 
 
 class Placement:
-    """Where a network stands, with the buffers that belong there.
-
-    Args:
-        theta: the point `[P]`, the network's own memory.
-        statistics: its running statistics `[S]`, likewise.
-        others: its other buffers.
-    """
+    """Where a network stands, with the buffers that belong there; θ `[P]` and statistics `[S]` are its own memory."""
 
     def __init__(self, theta: Tensor, statistics: Tensor, others: OtherBuffers) -> None:
         self._theta, self._statistics, self._others = theta, statistics, others
@@ -81,12 +71,7 @@ class Placement:
     def at(self, theta: Tensor) -> Iterator[Callable[[], None]]:
         """Keep the network at θ `[P]`, where it may be already: whatever would move it raises an error meanwhile.
 
-        Returns:
-            What checks that this lasts; see `Occupancy.taken`.
-
-        Raises:
-            LayoutError: θ has another shape.
-            PlaceError: the network is kept somewhere.
+        Returns and raises as `Occupancy.taken`; a LayoutError where θ has another shape.
         """
         with self.occupancy.taken() as require_open:
             if not torch.equal(theta, self._theta):

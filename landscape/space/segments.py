@@ -85,12 +85,7 @@ def distinct_parameters(model: nn.Module) -> list[tuple[tuple[str, ...], nn.Para
 
 
 def segments_of(model: nn.Module, tensors: Iterable[tuple[tuple[str, ...], nn.Parameter]]) -> tuple[Segment, ...]:
-    """Lay parameters out in a flat vector, one after the other.
-
-    Args:
-        model: the network.
-        tensors: which of its parameters, with their names; see `distinct_parameters`.
-    """
+    """Lay some of a network's parameters out in a flat vector, one after the other; see `distinct_parameters`."""
     segments: list[Segment] = []
     offset = 0
     for (name, *aliases), parameter in tensors:
