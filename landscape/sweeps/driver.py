@@ -18,7 +18,7 @@ from landscape.storage.store import ResultWriter
 from landscape.sweeps.grid import Place
 
 
-class Strategy(Protocol):
+class GridStrategy(Protocol):
     """Chooses the points of a grid that are measured, in rounds."""
 
     def choose(self, known: Sweep) -> Array:
@@ -59,7 +59,7 @@ def sweep(
     where: Slice,
     axes: Mapping[str, Array],
     *,
-    strategy: Strategy | None = None,
+    strategy: GridStrategy | None = None,
     metrics: Mapping[str, Metric] | None = None,
     examples: bool = False,
     writer: ResultWriter | None = None,
