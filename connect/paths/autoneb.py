@@ -31,12 +31,7 @@ _FAMILY = Elastic(Band())  # of any number of images
 
 @dataclass(frozen=True)
 class Cycle:
-    """One relaxation of the band.
-
-    Attributes:
-        epochs: passes of each image over the training examples.
-        lr: the rate, constant throughout.
-    """
+    """One relaxation of the band: passes of each image over the training examples, at a constant rate."""
 
     epochs: int
     lr: float
@@ -94,7 +89,6 @@ class GrowingBand:
             raise ConfigError("a band grows in at least one cycle, with sag above 0 and checks at least 1.")
 
     def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
-        """A band at rest, on the straight line from a `[P]` to b `[P]` or on another path between them."""
         return begin_band(self.images, a, b, start)
 
     def train(
@@ -153,13 +147,7 @@ def _met_losses(state: State) -> list[float]:
 
 
 def sagging(surface: Trainable, points: Tensor, growth: GrowingBand) -> list[tuple[int, float]]:
-    """Where a band sags: pieces, and the share of each at which the loss is highest above the line, the worst first.
-
-    Args:
-        surface: the height.
-        points: the images `[n, P]`.
-        growth: how much is too much, and at how many places to look.
-    """
+    """The pieces of a band `[n, P]` that sag, the worst first, and the share of each at which it is worst."""
     heights = heights_of(surface, points).tolist()
     parts = [(i + 1) / (growth.checks + 1) for i in range(growth.checks)]
     excess: list[tuple[float, int, float]] = []

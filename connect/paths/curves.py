@@ -22,16 +22,13 @@ class Curve(Protocol):
     @property
     def name(self) -> str:
         """The name on the command line and in files."""
-        ...
 
     @property
     def control_points(self) -> int:
         """k, the ends included."""
-        ...
 
     def coefficients(self, t: Tensor) -> Tensor:
         """Coefficients `[n, k]` at t `[n]` in [0, 1], float64; each row sums to 1."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,6 @@ def conversion(old: Curve, new: Curve) -> Tensor:
     A Bézier curve of more control points is the same curve (degree elevation), and so is a chain of more: each piece is
     cut into as many equal ones as the others, or one more or less. A chain made of a curve has its control points on
     the curve, at even t. Anything else is the nearest curve with the same ends, by least squares over t.
-
-    Args:
-        old: the curve that there is.
-        new: the curve that is wanted.
     """
     if new.name == Bezier.name == old.name and new.control_points >= old.control_points:
         return _elevation(old.control_points - 1, new.control_points - 1)

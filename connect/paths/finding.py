@@ -1,6 +1,6 @@
 """Find a path of low loss between two minima, by whichever method."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from connect.paths.fitting import DEFAULT_METHOD, DEFAULT_RECIPE, CurveFit
 from connect.paths.path import Path
 from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
+from landscape.training.descent import DescentOptions
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe
 
@@ -20,24 +21,13 @@ class PathMethod(Protocol):
     def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
         """A path from a `[P]` to b `[P]` to begin with: the straight line, or `start` in the form that is trained.
 
-        Raises:
-            LayoutError: a and b differ in shape.
-            ConfigError: a and b are the same point, or the path to start from has other ends.
+        It raises as `find_path`.
         """
-        ...
 
     def train(
-        self,
-        surface: Trainable,
-        path: Path,
-        recipe: Recipe = DEFAULT_RECIPE,
-        *,
-        seed: int = 0,
-        keeping: Keeping | None = None,
-        report: Reporter = silent,
+        self, surface: Trainable, path: Path, recipe: Recipe = DEFAULT_RECIPE, **options: Unpack[DescentOptions]
     ) -> Path:
         """Train what `begin` made, whose control points are moved where they lie; as in `find_path`."""
-        ...
 
 
 def find_path(

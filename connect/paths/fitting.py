@@ -6,6 +6,7 @@ are (Garipov et al. 2018, arXiv 1802.10026). One step is an ordinary training st
 """
 
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -14,9 +15,7 @@ from connect.paths.curves import Bezier, Curve, conversion
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError, LayoutError
 from landscape.risk.surface import Trainable
-from landscape.runtime.progress import Reporter, silent
-from landscape.training.descent import Combination, Sampler, Stratified, descend
-from landscape.training.keeping import Keeping
+from landscape.training.descent import Combination, DescentOptions, Family, Sampler, Stratified, descend
 from landscape.training.recipes import Recipe
 
 DEFAULT_RECIPE = Recipe(epochs=40, lr=0.1, batch_size=128, schedule="linear")
@@ -76,18 +75,10 @@ class CurveFit:
     free_ends: bool = False
 
     def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
-        """The straight line from a `[P]` to b `[P]`, or another path between them, as this curve."""
         return begin(a, b, self.curve, start)
 
     def train(
-        self,
-        surface: Trainable,
-        path: Path,
-        recipe: Recipe = DEFAULT_RECIPE,
-        *,
-        seed: int = 0,
-        keeping: Keeping | None = None,
-        report: Reporter = silent,
+        self, surface: Trainable, path: Path, recipe: Recipe = DEFAULT_RECIPE, **options: Unpack[DescentOptions]
     ) -> Path:
         """Train the control points where they lie; weight decay acts on θ(t).
 
@@ -96,29 +87,28 @@ class CurveFit:
         """
         distance = float((path.points[-1] - path.points[0]).norm())
         penalty = Shortness(self.length_weight, distance) if self.length_weight else None
-        descent = descend(
-            surface,
-            path.points,
-            Combination(_Freed(path.curve, self.free_ends), self.sampler, penalty),
-            recipe,
-            seed=seed,
-            keeping=keeping,
-            report=report,
-            in_place=True,
-        )
-        return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
+        family = Combination(_Freed(path.curve, self.free_ends), self.sampler, penalty)
+        return train_path(surface, path, family, recipe, **options)
 
 
 DEFAULT_METHOD = CurveFit()
 
 
-def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
-    """Check that two points can be the ends of a path, and that a path to start from has them.
+def train_path(
+    surface: Trainable,
+    path: Path,
+    family: Family,
+    recipe: Recipe,
+    description: str = "training",
+    **options: Unpack[DescentOptions],
+) -> Path:
+    """Train a path's control points, which are moved where they lie, as a family."""
+    descent = descend(surface, path.points, family, recipe, description=description, in_place=True, **options)
+    return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
 
-    Raises:
-        LayoutError: a and b differ in shape.
-        ConfigError: a and b are the same point, or the path to start from has other ends.
-    """
+
+def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
+    """Check that two points can be the ends of a path, and those of one to start from; raises as `find_path`."""
     if a.shape != b.shape or a.ndim != 1:
         raise LayoutError(f"the ends have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected [P] twice.")
     if torch.equal(a, b):
@@ -128,12 +118,7 @@ def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:
 
 
 def begin(a: Tensor, b: Tensor, curve: Curve, start: Path | None = None) -> Path:
-    """A curve to begin with: on the straight line, or another path made to fit the curve.
-
-    Raises:
-        LayoutError: a and b differ in shape.
-        ConfigError: a and b are the same point, or the path to start from has other ends.
-    """
+    """A curve on the straight line, or another path made to fit the curve; raises as `require_joinable`."""
     require_joinable(a, b, start)
     points = torch.empty(curve.control_points, len(a), device=a.device, dtype=a.dtype)
     if start is None:

@@ -16,12 +16,7 @@ _STEP = 1e-4
 
 
 class Geometry:
-    """Where a curve goes.
-
-    Args:
-        points: control points C `[k, P]`.
-        curve: gives the coefficients c(t).
-    """
+    """Where the curve c(t)·C of control points C `[k, P]` goes."""
 
     def __init__(self, points: Tensor, curve: Curve) -> None:
         self._curve = curve
@@ -73,13 +68,22 @@ class Geometry:
         return torch.einsum("ni,ij,nj->n", steps, self._around_start, steps).clamp_min(0).sqrt()
 
 
-def gram(points: Tensor, origin: Tensor | None = None) -> Tensor:
-    """Inner products `[k, k]` of points `[k, P]`, seen from an origin `[P]`; float64, summed in pieces."""
-    total = torch.zeros(len(points), len(points), dtype=torch.float64, device=points.device)
+def gram(points: Tensor, origin: Tensor | None = None, others: Tensor | None = None) -> Tensor:
+    """Inner products `[k, l]` of points `[k, P]` with themselves or others `[l, P]`, seen from an origin `[P]`.
+
+    They are float64, and summed in pieces.
+    """
+
+    def seen(vectors: Tensor, piece: slice) -> Tensor:
+        part = vectors[:, piece].double()
+        return part if origin is None else part - origin[piece].double()
+
+    count = len(points if others is None else others)
+    total = torch.zeros(len(points), count, dtype=torch.float64, device=points.device)
     for start in range(0, points.shape[1], _COLUMNS):
-        piece = points[:, start : start + _COLUMNS].double()
-        piece = piece if origin is None else piece - origin[start : start + _COLUMNS].double()
-        total += piece @ piece.T
+        piece = slice(start, start + _COLUMNS)
+        left = seen(points, piece)
+        total += left @ (left if others is None else seen(others, piece)).T
     return total
 
 

@@ -11,20 +11,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from connect.paths.curves import PolygonalChain
-from connect.paths.fitting import DEFAULT_RECIPE, begin
-from connect.paths.path import Path, builder
+from connect.paths.fitting import DEFAULT_RECIPE, begin, train_path
+from connect.paths.path import Path
 from landscape.errors import ConfigError
 from landscape.risk.surface import Surface, Trainable
-from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import fingerprint_tensors
-from landscape.training.descent import Epoch, Moves, Slope, descend
-from landscape.training.keeping import Keeping
+from landscape.training.descent import DescentOptions, Epoch, Moves, Slope
 from landscape.training.recipes import Recipe
 
 Climb = Literal["none", "highest", "all"]
@@ -57,36 +55,17 @@ class Band:
             raise ConfigError(f"climb is {self.climb!r}, expected none, highest or all.")
 
     def begin(self, a: Tensor, b: Tensor, start: Path | None = None) -> Path:
-        """A band at rest, on the straight line from a `[P]` to b `[P]` or on another path between them."""
         return begin_band(self.images, a, b, start)
 
     def train(
-        self,
-        surface: Trainable,
-        path: Path,
-        recipe: Recipe = DEFAULT_RECIPE,
-        *,
-        seed: int = 0,
-        keeping: Keeping | None = None,
-        report: Reporter = silent,
+        self, surface: Trainable, path: Path, recipe: Recipe = DEFAULT_RECIPE, **options: Unpack[DescentOptions]
     ) -> Path:
         """Let the band slide down; its images are moved where they lie.
 
         In an epoch each image sees every example once, in an order of its own. Momentum is that of the heavy ball,
         whatever `recipe.nesterov` says.
         """
-        descent = descend(
-            surface,
-            path.points,
-            Elastic(self, path.provenance),
-            recipe,
-            seed=seed,
-            keeping=keeping,
-            report=report,
-            description="band",
-            in_place=True,
-        )
-        return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
+        return train_path(surface, path, Elastic(self, path.provenance), recipe, description="band", **options)
 
 
 def begin_band(images: int, a: Tensor, b: Tensor, start: Path | None) -> Path:
@@ -98,7 +77,7 @@ def begin_band(images: int, a: Tensor, b: Tensor, start: Path | None) -> Path:
 
 @dataclass(frozen=True)
 class Elastic:
-    """The family of a band's images: each takes a gradient in every step.
+    """The family of a band's images, each of which takes a gradient in every step.
 
     Attributes:
         band: what holds the images.
@@ -216,15 +195,7 @@ def band_tangent(
 
     It points forward. On a slope it is the direction of the piece to the higher neighbour. At an extremum both pieces
     count, that to the higher neighbour by the larger difference of energy. On a flat band both count alike; where all
-    three images coincide it is zero.
-
-    Args:
-        before: the image before `[P]`.
-        here: the image `[P]`.
-        after: the image after `[P]`.
-        low: energy of the image before.
-        height: energy of the image.
-        high: energy of the image after.
+    three images coincide it is zero. The images `[P]` and their energies are given in the band's order.
     """
     ahead, behind = after - here, here - before
     distances = ahead.norm(), behind.norm()
@@ -242,12 +213,9 @@ def band_tangent(
 
 
 def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
-    """Put images back at given shares of the band's length, along its straight pieces.
+    """Put images `[n, P]` back at given shares `[n]` of the band's length, from 0 to 1, along its straight pieces.
 
-    Args:
-        points: the images `[n, P]`, which are moved.
-        shares: the share of the length `[n]` that each image is to lie at, from 0 to 1.
-        held: images that stay; between two of them, and the ends, shares are those of the length between.
+    Held images stay; between two of them, and the ends, shares are those of the length between.
     """
     lengths = _lengths(points)
     wanted = lengths.clone()

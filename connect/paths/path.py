@@ -1,10 +1,10 @@
 """A path through parameter space: control points and the curve that they span, in memory and on disk."""
 
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -114,9 +114,7 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
 
 
 def load_path(
-    filename: str | os.PathLike[str],
-    space: ParameterSpace,
-    build: Callable[[Tensor], nn.Module] | None = None,
+    filename: str | os.PathLike[str], space: ParameterSpace, build: Callable[[Tensor], nn.Module] | None = None
 ) -> Path:
     """Read a path.
 
@@ -129,7 +127,7 @@ def load_path(
         CheckpointError: it is missing, damaged or no path.
         LayoutError: it does not fit the network.
     """
-    return path_of(load_checkpoint(FilePath(filename)), space, build)
+    return path_of(load_checkpoint(pathlib.Path(filename)), space, build)
 
 
 def path_of(saved: Checkpoint, space: ParameterSpace, build: Callable[[Tensor], nn.Module] | None = None) -> Path:

@@ -113,12 +113,7 @@ def fit_simplex(
 
 
 def require_spanning(minima: Tensor, connecting: int) -> None:
-    """Check that minima `[m, P]` and a number of connecting points can span simplices.
-
-    Raises:
-        LayoutError: the minima are not a matrix.
-        ConfigError: two minima are the same point, or there are more connecting points than dimensions.
-    """
+    """Check that minima `[m, P]` and a number of connecting points can span simplices; raises as `fit_simplex`."""
     if minima.ndim != 2 or connecting < 1:
         raise LayoutError(
             f"minima have shape {tuple(minima.shape)}, expected [m, P] with at least one connecting point."

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -64,11 +64,9 @@ class Moves(Protocol):
 
     def step(self, index: int, progress: float, slope: Slope) -> None:
         """Take step `index` of the epoch, when `progress` in [0, 1) of all steps are done."""
-        ...
 
     def finish(self) -> Tensor:
         """After the last step: the mean loss of the epoch."""
-        ...
 
 
 class Family(Protocol):
@@ -76,19 +74,15 @@ class Family(Protocol):
 
     def identity(self, points: Tensor) -> Mapping[str, Any]:
         """What a resume must share, beside recipe and seed, of a descent that starts from `points`."""
-        ...
 
     def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         """The tensors beside `points` that steps follow from, before the first of so many an epoch."""
-        ...
 
     def owners(self, points: Tensor) -> Sequence[tuple[int, ...]]:
         """A name for each gradient of a step; each has an order of the examples and random choices of its own."""
-        ...
 
     def begin(self, epoch: Epoch) -> Moves:
         """The steps of an epoch."""
-        ...
 
 
 class Span(Protocol):
@@ -97,11 +91,9 @@ class Span(Protocol):
     @property
     def free(self) -> slice:
         """The control points that are trained."""
-        ...
 
     def coefficients(self, t: Tensor) -> Tensor:
         """Coefficients `[n, k]`, float64, at the places `[n, ...]` that a sampler draws: t in [0, 1] for a curve."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,15 +111,12 @@ class Sampler(Protocol):
 
     def start(self) -> Tensor:
         """What it remembers before the first epoch, float64 `[m]`."""
-        ...
 
     def draw(self, steps: int, generator: torch.Generator, memory: Tensor) -> Tensor:
         """Places `[steps, ...]`, float64, that follow from the generator and the memory alone."""
-        ...
 
     def remember(self, memory: Tensor, places: Tensor, losses: Tensor) -> Tensor:
         """The memory `[m]` after an epoch in which `losses` `[steps]` were met at `places`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -235,6 +224,14 @@ class _Combining:
             moving.add_(velocity, alpha=-rate * recipe.momentum)
         else:
             moving.add_(velocity, alpha=-rate)
+
+
+class DescentOptions(TypedDict, total=False):
+    """What whoever runs a descent may choose of it; see `descend`."""
+
+    seed: int
+    keeping: Keeping | None
+    report: Reporter
 
 
 def descend(

@@ -98,14 +98,7 @@ class Keeping:
 
 
 class Watch:
-    """Saves a state when it is time to, and ends a run when a signal asks for it.
-
-    Args:
-        keeping: where; None keeps nothing.
-        stop: whether a signal came.
-        surface: what is descended; its processes stop together.
-        total: steps of the whole run.
-    """
+    """Saves a state when it is time to, and ends a run, in all its processes, when a signal asks for it."""
 
     def __init__(self, keeping: Keeping | None, stop: Stop, surface: Trainable, total: int) -> None:
         self._keeping, self._stop, self._surface, self._total = keeping, stop, surface, total

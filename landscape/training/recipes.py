@@ -91,11 +91,7 @@ class Recipe:
         named_augmentations(self.augment)
 
     def updated(self, changes: Mapping[str, Any]) -> "Recipe":
-        """The same with the given values in place; None changes nothing.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
+        """The same with the given values in place, which are checked again; None changes nothing."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def rate(self, progress: float) -> float:
