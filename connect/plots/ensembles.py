@@ -20,11 +20,7 @@ _FAR = 3.0
 
 
 def ensemble_figure(result: Result) -> Figure:
-    """Error, likelihood and calibration against the number of members, with the other ways of averaging.
-
-    Args:
-        result: of kind "ensemble".
-    """
+    """Error, likelihood and calibration against the number of members, with the other ways of averaging."""
     figure = new_figure(9.0, 3.6)
     panels = figure.subplots(1, len(_PANELS))
     for axes, quantity in zip(panels, _PANELS, strict=True):
@@ -38,17 +34,9 @@ def ensemble_figure(result: Result) -> Figure:
 
 
 def draw_members(axes: Axes, result: Result, quantity: str) -> list[object]:
-    """One quantity of the ensemble as members join, of each member alone, and of the other averages.
+    """The error, "nll" or "calibration_error" as members join, of each member alone, and of the other averages.
 
     Averages that are far worse than everything else are named at the edge and not drawn.
-
-    Args:
-        axes: where to draw.
-        result: of kind "ensemble".
-        quantity: "error", "nll" or "calibration_error".
-
-    Returns:
-        The lines.
     """
     sweep, shown = result.sweeps["members"], QUANTITIES[quantity]
     count = sweep["count"]

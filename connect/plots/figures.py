@@ -25,11 +25,7 @@ _NAMES = {"path": "learned path", "straight": "straight line"}
 
 
 def profile_figure(result: Result) -> Figure:
-    """Along the path and the straight line: loss, error, how many predictions differ from the ends', and curvature.
-
-    Args:
-        result: of kind "profile".
-    """
+    """Along the path and the straight line: loss, error, how many predictions differ from the ends', and curvature."""
     path = measured_path(result, "path")
     rows: list[Callable[[Axes], object]] = [lambda axes: _draw_losses(axes, result)]
     if any(("error", split) in path for split in path.splits):
@@ -84,16 +80,7 @@ def _barrier_notes(result: Result) -> list[str]:
 
 
 def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
-    """One quantity along both paths; the training split is solid, the others are dashed.
-
-    Args:
-        axes: where to draw.
-        result: of kind "profile".
-        quantity: "loss" or "error".
-
-    Returns:
-        The lines.
-    """
+    """The "loss" or "error" along both paths; the training split is solid, the others are dashed."""
     lines: list[object] = []
     for name, words in _NAMES.items():
         measured = measured_path(result, name)
@@ -106,15 +93,7 @@ def draw_profile(axes: Axes, result: Result, quantity: str) -> list[object]:
 
 
 def draw_disagreement(axes: Axes, result: Result) -> list[object]:
-    """The share of predictions that differ from those of either end: from A solid, from B dotted.
-
-    Args:
-        axes: where to draw.
-        result: of kind "profile", of networks that classify.
-
-    Returns:
-        The lines.
-    """
+    """The share of predictions that differ from those of either end: from A solid, from B dotted."""
     lines: list[object] = []
     quantity = QUANTITIES["disagreement"]
     for name, words in _NAMES.items():
@@ -129,15 +108,7 @@ def draw_disagreement(axes: Axes, result: Result) -> list[object]:
 
 
 def draw_curvature(axes: Axes, result: Result) -> list[object]:
-    """The Hessian's ends and trace along both paths: solid, dashed and dotted, in the paths' colours.
-
-    Args:
-        axes: where to draw.
-        result: of kind "profile", measured with curvature.
-
-    Returns:
-        The lines.
-    """
+    """The Hessian's ends and trace along both paths: solid, dashed and dotted, in the paths' colours."""
     return [
         line
         for name, words in _NAMES.items()
@@ -147,10 +118,6 @@ def draw_curvature(axes: Axes, result: Result) -> list[object]:
 
 def plane_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]:
     """The plane with the paths on it; as any other surface where a style or a quantity is asked for.
-
-    Args:
-        result: of kind "plane".
-        drawing: style, quantity and colours.
 
     Raises:
         ConfigError: the result does not have a style or a quantity.
@@ -165,10 +132,6 @@ def plane_figure(result: Result, look: Look | None = None) -> Figure:
 
     The plane goes through the control points where there are three. Of more, the figure shows the projections, and says
     how far the path and the farthest control point lie off the plane.
-
-    Args:
-        result: of kind "plane".
-        look: scale and colours.
     """
     shown, split = result.completed(), result.sweep.splits[0]
     x, y = shown["x"], shown["y"]

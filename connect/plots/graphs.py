@@ -26,11 +26,7 @@ _DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 
 
 class Colouring:
-    """A colour for each minimum, by one of its attributes.
-
-    Args:
-        graph: the minima.
-        attribute: its name; None colours all alike.
+    """A colour for each minimum, by one of its attributes, or the same for all.
 
     Raises:
         ConfigError: no minimum has the attribute.
@@ -71,21 +67,12 @@ class Colouring:
 
 
 def graph_pictures(result: Result, drawing: Drawing) -> dict[str, Figure]:
-    """All pictures of a result of kind "graph", by name; `drawing.colour` is the attribute that minima are coloured by.
-
-    Raises:
-        ConfigError: no minimum has the attribute.
-        ResultError: the result's tables do not fit each other.
-    """
+    """All pictures of a result of kind "graph", by name; minima are coloured by the attribute `drawing.colour`."""
     return graph_figures(MinimaGraph.from_result(result), drawing.colour)
 
 
 def graph_figures(graph: MinimaGraph, colour: str | None = None) -> dict[str, Figure]:
-    """All pictures of a graph, by name.
-
-    Args:
-        graph: with at least one minimum.
-        colour: attribute that minima are coloured by.
+    """All pictures of a graph with at least one minimum, by name, coloured by an attribute.
 
     Raises:
         ConfigError: no minimum has the attribute.
@@ -140,16 +127,7 @@ def _tree_notes(graph: MinimaGraph, tree: MergeTree, shown: MergeTree, tolerance
 
 
 def draw_tree(axes: Axes, tree: MergeTree, colours: Sequence[Any]) -> list[Line2D]:
-    """The merge tree: vertical lines from each leaf or merge up to the merge above it.
-
-    Args:
-        axes: where to draw.
-        tree: the tree.
-        colours: of the leaves.
-
-    Returns:
-        The lines.
-    """
+    """The merge tree: vertical lines from each leaf, in its colour, or merge up to the merge above it."""
     x, heights, count = tree.positions(), tree.heights, len(tree.leaves)
     lines: list[Line2D] = []
     above = {int(part): count + number for number, parts in enumerate(tree.merges) for part in parts}
@@ -170,16 +148,7 @@ def draw_tree(axes: Axes, tree: MergeTree, colours: Sequence[Any]) -> list[Line2
 
 
 def draw_found(axes: Axes, tree: MergeTree, shown: MergeTree) -> list[Line2D]:
-    """Dotted, the merges of a tree that another shows as one with those above them.
-
-    Args:
-        axes: where the other is drawn.
-        tree: as it was found.
-        shown: the same as far as it is determined; see `MergeTree.within`.
-
-    Returns:
-        The lines.
-    """
+    """Dotted, the merges of a tree as they were found that `MergeTree.within` shows as one with those above them."""
     x, heights, count = tree.positions(), tree.heights, len(tree.leaves)
     above = {int(part): count + number for number, parts in enumerate(tree.merges) for part in parts}
     lines: list[Line2D] = []
@@ -206,17 +175,7 @@ def network_figure(graph: MinimaGraph, tree: MergeTree, colouring: Colouring) ->
 
 
 def draw_network(axes: Axes, graph: MinimaGraph, places: Array, colours: Sequence[Any]) -> ScalarMappable | None:
-    """Minima as points and passes as lines.
-
-    Args:
-        axes: where to draw.
-        graph: the graph.
-        places: of the minima `[n, 2]`.
-        colours: of the minima.
-
-    Returns:
-        The colours of the barriers; None without a pass.
-    """
+    """Minima as points at places `[n, 2]`, and passes as lines; returns the colours of the barriers, if any."""
     place = dict(zip(graph.nodes, places, strict=True))
     tree = {frozenset((a, b)) for a, b, _ in ordered_passes(graph)}
     barriers = [float(attributes.get("barrier", np.nan)) for *_, attributes in graph.passes]
@@ -252,16 +211,7 @@ def saddles_figure(graph: MinimaGraph, tree: MergeTree) -> Figure:
 
 
 def draw_saddles(axes: Axes, heights: Array, names: Sequence[str]) -> ScalarMappable:
-    """A heat map of heights `[n, n]`; pairs that nothing joins stay white.
-
-    Args:
-        axes: where to draw.
-        heights: in the order of the names.
-        names: of the minima.
-
-    Returns:
-        The image.
-    """
+    """A heat map of heights `[n, n]`; pairs that nothing joins stay white."""
     shown = np.where(np.isfinite(heights), heights, np.nan)
     image = axes.imshow(shown, norm=_scale(shown.ravel()), cmap=_MAP)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
@@ -283,16 +233,7 @@ def embedding_figure(graph: MinimaGraph, colouring: Colouring) -> Figure:
 
 
 def draw_embedding(axes: Axes, graph: MinimaGraph, colours: Sequence[Any]) -> list[Line2D]:
-    """Minima as points and the projections of their paths as lines, coloured by barrier.
-
-    Args:
-        axes: where to draw.
-        graph: with its marks.
-        colours: of the minima.
-
-    Returns:
-        The lines.
-    """
+    """Minima as points and the projections of their paths as lines, coloured by barrier."""
     place = {str(name): index for index, name in enumerate(graph.nodes)}
     barriers = [float(attributes.get("barrier", np.nan)) for *_, attributes in graph.passes]
     shown = ScalarMappable(_scale(barriers), _MAP)

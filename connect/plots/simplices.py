@@ -13,11 +13,7 @@ from landscape.storage.results import Result
 
 
 def simplex_figure(result: Result) -> Figure:
-    """How loss and error are spread inside, with those of the vertices.
-
-    Args:
-        result: of kind "simplex".
-    """
+    """How loss and error are spread inside, with those of the vertices."""
     inside = result.sweeps["inside"]
     quantities = [
         name_of(name, split) for name in ("loss", "error") for split in inside.splits if (name, split) in inside
@@ -35,16 +31,7 @@ def simplex_figure(result: Result) -> Figure:
 
 
 def draw_inside(axes: Axes, result: Result, quantity: str) -> list[object]:
-    """One quantity of every network inside as a point, and of the vertices as marks.
-
-    Args:
-        axes: where to draw.
-        result: of kind "simplex".
-        quantity: such as "train_loss" or "test_error".
-
-    Returns:
-        The marks.
-    """
+    """One quantity, such as "train_loss", of every network inside as a point, and of the vertices as marks."""
     shown = variable(quantity)
     inside, vertices = (shown.quantity.factor * result.sweeps[name][quantity] for name in ("inside", "vertices"))
     aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(inside))

@@ -40,12 +40,7 @@ def error_note(result: Result) -> str:
 
 
 def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
-    """The settings that every picture states, in one or two lines.
-
-    Args:
-        provenance: of the result.
-        quantity: that is drawn, which names the split.
-    """
+    """The settings that every picture of a result states, in one or two lines; the drawn quantity names the split."""
     problem = provenance.get("problem", {})
     parts = [" on ".join(filter(None, [_model(problem), str(problem.get("data", "")).rpartition("/")[2]]))]
     parts = [text for text in parts if text]

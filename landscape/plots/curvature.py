@@ -25,12 +25,9 @@ def is_map(quantity: str) -> bool:
 
 
 def map_norm(quantity: str, values: Array, look: Look | None = None) -> Normalize:
-    """How values become colours: between the quantity's limits; without limits, what may be negative around zero.
+    """How values of any shape become colours on one scale: between the ends of the look, else the quantity's limits.
 
-    Args:
-        quantity: which.
-        values: all that are to be drawn on one scale, of any shape.
-        look: ends of the colours, where they are given.
+    Without either, what may be negative lies around zero.
     """
     look = look or Look()
     own = variable(quantity).quantity
@@ -70,20 +67,18 @@ def draw_map(
     norm: Normalize | None = None,
     bar: bool = True,
 ) -> Any:
-    """An eigenvalue or a ratio of two as a heat map, with contours of the loss on it.
+    """An eigenvalue or a ratio of two (see `MAPS`) as a heat map, with contours of the loss on it.
 
-    What is not finite or not measured is hatched grey; what lies beyond the scale has its last colour.
+    What is not finite or not measured is hatched grey; what lies beyond the scale has its last colour. Returns what
+    carries the colours.
 
     Args:
         axes: where to draw.
         sweep: measurements `[iy, ix]`, at least two points each way.
-        quantity: such as "ratio"; see `MAPS`.
+        quantity: such as "ratio".
         look: colours.
         norm: that several pictures share, instead of the quantity's own.
         bar: whether to add a colour bar.
-
-    Returns:
-        What carries the colours.
     """
     look = look or Look()
     values = shown_values(sweep, quantity)
@@ -133,14 +128,8 @@ def _draw_loss(axes: Axes, sweep: Sweep) -> None:
 def draw_eigenvalues(axes: Axes, sweep: Sweep, *, colour: str | None = None, name: str = "") -> list[Line2D]:
     """The largest and the smallest eigenvalue along a line, and the trace with its standard error, where known.
 
-    Args:
-        axes: where to draw.
-        sweep: measurements `[it]`, or `[n, it]` along a bundle of lines.
-        colour: of all lines, where several sweeps share the axes; by default each quantity has its own.
-        name: of the sweep, for the legend.
-
-    Returns:
-        The lines.
+    Several sweeps, `[it]` or along a bundle `[n, it]`, may share the axes: each has a name for the legend then, and one
+    colour for all its lines.
     """
     t = sweep[sweep.dims[-1]]
     own = {"max_eig": COLOURS["straight"], "min_eig": COLOURS["path"], "trace": COLOURS["ends"]}

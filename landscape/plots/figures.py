@@ -36,13 +36,7 @@ _SIDE, _LEAST = 4.3, 2.2
 
 
 def line_figure(result: Result, look: Look | None = None, note: str = "") -> Figure:
-    """Loss and accuracy along a line, or a band of lines.
-
-    Args:
-        result: of kind "line", or any with a sweep along one axis.
-        look: scale and range of the loss.
-        note: a further line above it.
-    """
+    """Loss and accuracy of a sweep along one axis, a line or a band of lines, with a note above it."""
     sweep = require_measured(result.sweep)
     curved = "max_eig" in sweep
     figure = new_figure(6.2, 6.2 if curved else 3.9)
@@ -65,7 +59,7 @@ def line_figure(result: Result, look: Look | None = None, note: str = "") -> Fig
 
 
 def plane_figure(
-    result: Result, quantity: str, style: FlatStyle | Literal["3d"] = "filled", look: Look | None = None, name: str = ""
+    result: Result, quantity: str, style: FlatStyle | Literal["3d"] = "filled", look: Look | None = None
 ) -> Figure:
     """One surface with whatever is marked on it.
 
@@ -74,10 +68,9 @@ def plane_figure(
         quantity: what to draw, such as "train_loss" or "test_error".
         style: contour, filled, heatmap or 3d.
         look: scale and colours.
-        name: of the sweep.
     """
     look = look or Look()
-    measured, sweep = require_measured(result.sweeps[name]), result.completed(name)
+    measured, sweep = require_measured(result.sweep), result.completed()
     if style == "3d":
         figure = new_figure(5.6, 4.8)
         solid: Any = figure.add_subplot(projection="3d", computed_zorder=False)
@@ -87,7 +80,7 @@ def plane_figure(
         _label_axes(solid, result)
         for axis in (solid.xaxis, solid.yaxis):
             axis.label.set_size(7)
-        draw_caption(solid, result.provenance, quantity, _notes(result, name, quantity, look))
+        draw_caption(solid, result.provenance, quantity, _notes(result, quantity, look))
         return figure
     trajectory = result.kind == "trajectory"
     sides = np.array([1.0, _proportions(result, sweep)])
@@ -108,22 +101,16 @@ def plane_figure(
     for limits, values in ((axes.set_xlim, sweep["x"]), (axes.set_ylim, sweep["y"])):
         limits(values.min(), values.max())
     _label_axes(axes, result)
-    notes = [" · ".join(_map_notes(result, sweep))] if is_map(quantity) else _notes(result, name, quantity, look)
+    notes = [" · ".join(_map_notes(result, sweep))] if is_map(quantity) else _notes(result, quantity, look)
     draw_caption(axes, result.provenance, quantity, notes)
     if beside:
         _draw_distances(beside[0], result)
     return figure
 
 
-def curvature_figure(result: Result, look: Look | None = None, name: str = "") -> Figure:
-    """Four maps of both ends of the Hessian's spectrum: their ratio, that with its sign, and each end.
-
-    Args:
-        result: of kind "surface", measured with curvature.
-        look: colours.
-        name: of the sweep.
-    """
-    sweep = require_measured(result.sweeps[name])
+def curvature_figure(result: Result, look: Look | None = None) -> Figure:
+    """Four maps of both ends of the Hessian's spectrum: their ratio, that with its sign, and each end."""
+    sweep = require_measured(result.sweep)
     look = replace(look or Look(), low=None, high=None)
     figure = new_figure(8.6, 7.0 * min(max(_proportions(result, sweep), 0.5), 1.5))
     for axes, quantity in zip(figure.subplots(2, 2).ravel(), MAPS, strict=True):
@@ -236,21 +223,17 @@ def _with_margin(scale: Scale) -> tuple[float, float]:
 
 
 def require_measured(sweep: Sweep) -> Sweep:
-    """The sweep itself, if there is something to draw.
-
-    Raises:
-        ResultError: nothing is measured.
-    """
+    """The sweep itself, or a ResultError where there is nothing to draw."""
     if not sweep.done.any():
         raise ResultError("the result holds no measured point yet.")
     return sweep
 
 
-def _notes(result: Result, name: str, quantity: str, look: Look) -> list[str]:
-    sweep = result.completed(name)
+def _notes(result: Result, quantity: str, look: Look) -> list[str]:
+    sweep = result.completed()
     colours = clipping_note(sweep, quantity, look.scale_of(shown_values(sweep, quantity)))
     notes = [colours] if colours else []
-    error = result.facts.get("interpolated", {}).get(name)
+    error = result.facts.get("interpolated", {}).get("")
     if error is not None and not sweep.done.all():
         notes.insert(0, f"{int(sweep.done.sum())} of {sweep.done.size} points measured (dots)")
         if variable(quantity).quantity.name == "loss":
@@ -348,11 +331,7 @@ def _along(result: Result) -> str:
 
 
 def as_lines(sweeps: Sequence[Sweep]) -> Sweep:
-    """Planes of which one axis has a single point, as lines along the other: a bundle if there are several.
-
-    Args:
-        sweeps: all over the same grid.
-    """
+    """Planes over one grid, one axis of which has a single point, as lines along the other: a bundle of several."""
     name = max(sweeps[0].axes, key=lambda axis: len(sweeps[0].axes[axis]))
     axes = {"direction": np.arange(float(len(sweeps))), name: sweeps[0].axes[name]}
     shape = [len(values) for values in axes.values()]

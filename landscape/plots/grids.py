@@ -20,10 +20,6 @@ _CONTENTS = {"html": interactive.surface_page, "vts": surface_grid}
 def grid_pictures(result: Result, drawing: Drawing) -> dict[str, Figure | bytes]:
     """The pictures of a result, by style; of a plane whose one side is a single point those of a line.
 
-    Args:
-        result: with sweeps along one axis, or over planes.
-        drawing: style, quantity and colours.
-
     Raises:
         ConfigError: the result does not have a style or a quantity.
         ResultError: nothing is measured yet.

@@ -22,17 +22,8 @@ def has_plotly() -> bool:
     return importlib.util.find_spec("plotly") is not None
 
 
-def surface_page(result: Result, quantity: str, look: Look | None = None, name: str = "") -> bytes:
-    """The page with the surface, hover values, and the marks and paths on it.
-
-    Args:
-        result: with a sweep over a plane.
-        quantity: the height.
-        look: scale and colours.
-        name: of the sweep.
-
-    Returns:
-        The content of the file.
+def surface_page(result: Result, quantity: str, look: Look | None = None) -> bytes:
+    """The content of the page: a sweep over a plane, with a quantity as its height, hover values, marks and paths.
 
     Raises:
         ConfigError: plotly is not installed.
@@ -45,7 +36,7 @@ def surface_page(result: Result, quantity: str, look: Look | None = None, name: 
         ) from error
 
     look = look or Look()
-    measured, sweep = require_measured(result.sweeps[name]), result.completed(name)
+    measured, sweep = require_measured(result.sweep), result.completed()
     values = shown_values(sweep, quantity)
     scale = look.scale_of(values)
     heights = scale.heights(np.where(np.isfinite(values), values, np.nan))

@@ -16,14 +16,8 @@ _STYLES = ("-", "--", ":", "-.")
 def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D]:
     """The loss of every split along a line, with the accuracy on a second axis.
 
-    Args:
-        axes: where to draw.
-        sweep: measurements `[it]`, or `[n, it]` along a bundle of lines, which become a band of median and quartiles
-            with each draw thin in it.
-        look: scale and range of the loss.
-
-    Returns:
-        The lines of the losses and accuracies, without the thin ones.
+    Along a bundle of lines, `[n, it]`, they become a band of median and quartiles with each draw thin in it. Returns
+    the lines of the losses and accuracies, without the thin ones.
     """
     look = look or Look()
     name = list(sweep.axes)[-1]
@@ -56,16 +50,7 @@ def draw_line(axes: Axes, sweep: Sweep, look: Look | None = None) -> list[Line2D
 
 
 def draw_quantity(axes: Axes, sweep: Sweep, quantity: str, style: str, colour: str, label: str) -> list[Line2D]:
-    """One quantity along a line, or as a band along a bundle of lines.
-
-    Args:
-        axes: where to draw.
-        sweep: measurements `[it]` or `[n, it]`.
-        quantity: which array of the sweep.
-        style: of the line.
-        colour: of the line and the band.
-        label: for the legend.
-    """
+    """One quantity along a line `[it]`, or as a band along a bundle of lines `[n, it]`."""
     return _draw(axes, sweep[sweep.dims[-1]], _measured(sweep, quantity), style, colour, label)
 
 

@@ -13,20 +13,14 @@ from landscape.storage.results import Array, Result
 _TYPES = {"f": "Float64", "u": "UInt8"}
 
 
-def surface_grid(result: Result, quantity: str, look: Look | None = None, name: str = "") -> bytes:
+def surface_grid(result: Result, quantity: str, look: Look | None = None) -> bytes:
     """The file's content; the height is the quantity, or its logarithm to base 10 where the colours are logarithmic.
 
     The height spans as much as the longer side of the plane, so that it can be looked at without scaling. What is not
     finite has the height of the top, and NaN in its arrays.
-
-    Args:
-        result: with a sweep over a plane.
-        quantity: the height.
-        look: scale and range of the height.
-        name: of the sweep.
     """
-    require_measured(result.sweeps[name])
-    sweep = result.completed(name)
+    require_measured(result.sweep)
+    sweep = result.completed()
     values = shown_values(sweep, quantity)
     scale = (look or Look()).scale_of(values)
     heights = scale.heights(np.where(np.isnan(values), scale.high, values))

@@ -100,12 +100,7 @@ def figures_of(kind: str) -> Figures:
 
 
 def choose_styles(asked: str | None, available: Sequence[str], default: Sequence[str]) -> list[Any]:
-    """The styles that are named, in the order of those that a result has.
-
-    Args:
-        asked: names with commas between them, or "all"; None for the default.
-        available: what the result has.
-        default: where none is named.
+    """The styles that are named with commas between them, or "all", in the order of those that a result has.
 
     Raises:
         ConfigError: one is unknown.

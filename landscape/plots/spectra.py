@@ -11,21 +11,13 @@ _FAINTEST = 1e-8
 
 
 def spectrum_pictures(result: Result) -> dict[str, Figure]:
-    """All pictures of a spectrum, by name: its ends with the density, and each layer's own, as far as they are there.
-
-    Args:
-        result: of kind "spectrum".
-    """
+    """All pictures of a spectrum, by name: its ends with the density, and each layer's own, as far as it has them."""
     ends = {"": spectrum_figure(result)} if "ends" in result.facts else {}
     return ends | ({"layers": layers_figure(result)} if "layers" in result.facts else {})
 
 
 def spectrum_figure(result: Result) -> Figure:
-    """The density of eigenvalues on a logarithmic scale, with the ends of the spectrum, or the ends alone.
-
-    Args:
-        result: of kind "spectrum".
-    """
+    """The density of eigenvalues on a logarithmic scale, with the ends of the spectrum, or the ends alone."""
     figure = new_figure(6.2, 3.6)
     axes = figure.add_subplot()
     ends = result.facts["ends"]
@@ -54,11 +46,7 @@ def _matrix(result: Result) -> str:
 
 
 def layers_figure(result: Result) -> Figure:
-    """The largest eigenvalue and the trace of each tensor's own block.
-
-    Args:
-        result: of kind "spectrum" with layers.
-    """
+    """The largest eigenvalue and the trace of each tensor's own block."""
     blocks = result.facts["layers"]["blocks"]
     figure = new_figure(6.8, 1.3 + 0.22 * len(blocks))
     left, right = figure.subplots(1, 2, sharey=True)

@@ -37,7 +37,8 @@ def draw_contours(
 ) -> Any:
     """A quantity over a plane: lines, filled contours with lines, or a heat map.
 
-    What is not finite or not measured is hatched grey, what lies above the scale is white.
+    What is not finite or not measured is hatched grey, what lies above the scale is white. Returns what carries the
+    colours.
 
     Args:
         axes: where to draw.
@@ -47,9 +48,6 @@ def draw_contours(
         look: scale and colours.
         scale: that several pictures share, instead of the look's own.
         bar: whether to add a colour bar.
-
-    Returns:
-        What carries the colours.
     """
     look = look or Look()
     values = shown_values(sweep, quantity)
@@ -91,15 +89,7 @@ def _contour(
 
 
 def draw_bar(axes: Any, colours: Any, scale: Scale, label: str, *, clipped: bool = False) -> Any:
-    """A colour bar with round values beside axes, of which there may be several.
-
-    Args:
-        axes: one or several of a figure.
-        colours: what carries them.
-        scale: of the colours.
-        label: beside the bar.
-        clipped: whether values lie above the scale.
-    """
+    """A colour bar with round values beside one or several axes; `clipped` says that values lie above the scale."""
     figure: Any = (axes if isinstance(axes, Axes) else np.ravel(axes)[0]).get_figure()
     bar = figure.colorbar(colours, ax=axes, label=label, extend="max" if clipped else "neither")
     marked = marked_levels(scale)
@@ -118,18 +108,9 @@ def draw_measured(axes: Axes, sweep: Sweep, colours: ScalarMappable | None = Non
 
 
 def draw_surface(axes: Axes3D, sweep: Sweep, quantity: str, *, look: Look | None = None) -> Poly3DCollection:
-    """The surface in three dimensions; its height is the logarithm where the colours are logarithmic.
+    """The surface `[iy, ix]` in three dimensions; its height is the logarithm where the colours are logarithmic.
 
     What is not finite is left out; what lies above the scale is cut off flat, in white.
-
-    Args:
-        axes: three-dimensional axes.
-        sweep: measurements `[iy, ix]`, at least two points each way.
-        quantity: which array of the sweep.
-        look: scale and colours.
-
-    Returns:
-        The surface.
     """
     look = look or Look()
     values = shown_values(sweep, quantity)
