@@ -165,12 +165,7 @@ def _differences(predictions: Sequence[Tensor]) -> Array:
 
 
 def _spread(distances: Array, count: int) -> list[int]:
-    """So many of n things, first the two ends, then each time what is farthest from the nearest that was taken.
-
-    Args:
-        distances: between all of them `[n, n]`.
-        count: how many.
-    """
+    """So many of n things at distances `[n, n]`: the two ends, then each time the farthest from all that were taken."""
     taken = [0, len(distances) - 1]
     while len(taken) < count:
         nearest = distances[:, taken].min(axis=1)

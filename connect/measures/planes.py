@@ -5,8 +5,8 @@ are put among those of the grid, and what lies between is interpolated on a fine
 """
 
 import math
+import pathlib
 from collections.abc import Mapping
-from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def measure_plane(
     path: Path,
     risk: NetworkSurface,
     measured: Result,
-    file: FilePath,
+    file: pathlib.Path,
     *,
     points: int,
     provenance: Mapping[str, Any],
@@ -80,9 +80,7 @@ def measure_plane(
         "polylines": ["path", "straight"],
     }
     writer = ResultWriter(
-        file,
-        Result("plane", {}, marks, {**provenance, "plane_points": points, "split": split}, facts),
-        resume=resume,
+        file, Result("plane", {}, marks, {**provenance, "plane_points": points, "split": split}, facts), resume=resume
     )
     axes = frame(np.concatenate([marks["path"], controls.coordinates]), points)
     on_split = risk.select(splits=[split])
@@ -99,9 +97,7 @@ def measure_plane(
 def plane_of(path: Path, risk: NetworkSurface) -> Plane:
     """The plane through the control points when there are three, else through the ends and the path's middle.
 
-    Args:
-        path: the path; through a straight one goes a plane in a random direction.
-        risk: whose space a random direction is drawn in.
+    Through a straight path goes a plane in a random direction of the risk's space.
     """
     a, b = path.points[0], path.points[-1]
     third = path.points[1] if len(path.points) == 3 else path(0.5)

@@ -95,14 +95,14 @@ def measure_path(
     writer: ResultWriter | None = None,
     report: Reporter = silent,
 ) -> dict[str, Sweep]:
-    """Measure a surface along one path, again around the highest places until the maximum is known.
+    """Measure a surface along one path, again around the highest places until the maximum is known; see `profile`.
 
     Args:
         path: the path.
         surface: what is measured.
-        t: where to begin with `[n]`, at least two values in [0, 1]; the ends are measured in any case, each value once.
+        t: where to begin with `[n]`, at least two values in [0, 1]; the ends are measured in any case.
         name: of its sweeps.
-        tolerance: refine until the maximum is known to this, in units of the loss; 0 refines nothing.
+        tolerance: refine until the maximum is known to this.
         metrics: what else to measure at each of the first values.
         always: what else to measure at all values.
         writer: keeps what is measured on disk.
@@ -110,9 +110,6 @@ def measure_path(
 
     Returns:
         The sweep of the first values by the path's name, and those of the rounds of refinement, such as "path 1".
-
-    Raises:
-        ConfigError: t is not a list of at least two numbers in [0, 1].
     """
     first = _with_ends(t)
 

@@ -36,7 +36,6 @@ class Likeness:
         self._ends = {name: self._predict(theta) for name, theta in (("a", a), ("b", b))}
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
-        """Compare the network at a place."""
         here = self._predict(theta_at(place))
         told: dict[str, float] = {}
         for name, end in self._ends.items():

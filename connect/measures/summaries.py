@@ -106,33 +106,19 @@ class Verdict:
 
 
 def measured_path(result: Result, name: str) -> Sweep:
-    """All that was measured along a path, ordered by t.
-
-    Args:
-        result: of kind "profile".
-        name: "path", or "straight" for the linear path, which is both where no other was kept.
-    """
+    """All that was measured along a path, ordered by t: "path", or "straight" where no other was kept."""
     return result.join_rounds(name if name in result.sweeps else "straight")
 
 
 def summarise(result: Result) -> dict[str, PathSummary]:
-    """The figures of the path and of the linear path, by their names.
-
-    Args:
-        result: of kind "profile".
-    """
+    """The figures of the path and of the linear path, by their names, from a result of kind "profile"."""
     straight = result.facts["straight_length"]
     ratios = {"path": result.facts["path_length"] / straight, "straight": 1.0}
     return {name: summarise_path(measured_path(result, name), ratios[name]) for name in PATHS}
 
 
 def judge(paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None) -> Verdict:
-    """Say whether two minima lie in one valley.
-
-    Args:
-        paths: the figures of "path" and "straight"; see `summarise`.
-        thresholds: what counts.
-    """
+    """Say whether two minima lie in one valley, by thresholds for the figures of "path" and "straight"."""
     thresholds = thresholds or Thresholds()
     if thresholds.met(paths["straight"]):
         words, path, place = "connected linearly", paths["straight"], "on the straight line"
@@ -157,11 +143,7 @@ def judge(paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None
 
 
 def summarise_path(measured: Sweep, length_ratio: float) -> PathSummary:
-    """The figures of one path.
-
-    Args:
-        measured: all that was measured along it, ordered by t; see `measured_path`.
-        length_ratio: its length over that of the linear path.
+    """The figures of one path, by all that was measured along it, ordered by t, and its length over the linear one's.
 
     Raises:
         ConfigError: it was not measured from 0 to 1.
@@ -193,11 +175,7 @@ def _error_barrier(measured: Sweep, split: str) -> Estimate:
 
 
 def _samples(measured: Sweep, quantity: str, split: str) -> SecondSamples | None:
-    """Second samples of what each example says, of errors those of being wrong.
-
-    Returns:
-        None where that was not kept, or there are no examples.
-    """
+    """Second samples of what each example says, of errors those of being wrong; None where that was not kept."""
     if (quantity, split) not in measured:
         return None
     each = measured[quantity, split]

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from connect.paths.geometry import gram
 from connect.paths.path import Path
 from landscape.storage.results import Array
 
-_COLUMNS = 2**22
 _TRACED = 65
 
 
@@ -37,25 +37,17 @@ def embed(points: Tensor, paths: Iterable[tuple[str, Path]] = ()) -> Embedding:
         paths: with their names; one at a time is held.
     """
     mean = points.mean(dim=0)
-    values, vectors = np.linalg.eigh(_inner(points, points, mean))
+    products = gram(points, mean).cpu().numpy()
+    values, vectors = np.linalg.eigh(products)
     values = values[::-1].clip(0)
     kept = min(2, int((values > 1e-12 * values[:1]).sum()))
     weights = np.zeros((len(points), 2))
     weights[:, :kept] = vectors[:, ::-1][:, :kept] / np.sqrt(values[:kept])
     t = torch.linspace(0, 1, _TRACED, dtype=torch.float64)
     traces = {
-        name: path.curve.coefficients(t).numpy() @ _inner(path.points, points, mean) @ weights for name, path in paths
+        name: path.curve.coefficients(t).numpy() @ gram(path.points, mean, points).cpu().numpy() @ weights
+        for name, path in paths
     }
     total = values.sum()
     explained = float(values[:2].sum() / total) if total > 0 else 1.0
-    return Embedding(_inner(points, points, mean) @ weights, traces, explained)
-
-
-def _inner(left: Tensor, right: Tensor, origin: Tensor) -> Array:
-    """Inner products `[m, n]` of points seen from an origin, float64, summed in pieces."""
-    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
-    for start in range(0, left.shape[1], _COLUMNS):
-        piece = slice(start, start + _COLUMNS)
-        here = origin[piece].double()
-        total += (left[:, piece].double() - here) @ (right[:, piece].double() - here).T
-    return total.cpu().numpy()
+    return Embedding(products @ weights, traces, explained)

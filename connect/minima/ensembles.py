@@ -82,7 +82,7 @@ def choose_members(
     size: int,
     owners: Mapping[int, int] | None = None,
 ) -> list[int]:
-    """Choose members one by one, each so that the average's likelihood is best.
+    """Choose members one by one from a pool of indices, each so that the average's likelihood is best.
 
     Args:
         predictions: log-probabilities `[N, C]` of every minimum.

@@ -66,7 +66,6 @@ class PairStrategy(Protocol):
             frontier: what is known.
             tolerance: bounds that are no farther apart meet.
         """
-        ...
 
 
 class NearestFirst:
@@ -127,7 +126,6 @@ class Join(Protocol):
             b: the minimum at t = 1.
             upper: the lowest chain of passes that is known between them already; infinity if there is none.
         """
-        ...
 
 
 @dataclass(frozen=True)

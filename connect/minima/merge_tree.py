@@ -50,14 +50,11 @@ class MergeTree:
         return np.array(drawn, dtype=np.float64).reshape(-1, 3)
 
     def within(self, tolerance: float) -> "MergeTree":
-        """The tree as far as heights that are known to a tolerance determine it.
+        """The tree as far as heights that are known to a tolerance, in units of the loss, determine it.
 
         A merge that lies no more than the tolerance below the next is raised to it, and so are those that lie no more
         than the tolerance below that one's own height: their order is not known, and at one height they are one merge.
         What is left apart is apart for certain, since every height may be lower by the tolerance at most.
-
-        Args:
-            tolerance: in units of the loss.
         """
         count, heights = len(self.leaves), self.heights.copy()
         for number in reversed(range(len(self.merges))):

@@ -18,11 +18,8 @@ from landscape.storage.results import Array
 def spanning_tree(graph: MinimaGraph | Graph) -> Graph:
     """The minimum spanning tree by saddle loss, or a tree for each component; passes of infinite height count as none.
 
-    Args:
-        graph: its edges have the attribute `saddle`.
-
     Raises:
-        ConfigError: an edge has none.
+        ConfigError: an edge has no attribute `saddle`.
     """
     passable: Graph = nx.Graph()
     passable.add_nodes_from(networkx_of(graph).nodes(data=True))
