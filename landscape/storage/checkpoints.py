@@ -258,11 +258,7 @@ def _without(prefix: str, state: Mapping[str, Tensor], path: Path) -> dict[str, 
 
 
 def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
-    """A tensor as a plain array.
-
-    Raises:
-        CheckpointError: it is none.
-    """
+    """A tensor as a plain array; raises CheckpointError for any other."""
     oddities = (
         (is_lazy(tensor), "has no shape yet", "run the network once on a batch before it is saved"),
         (tensor.is_nested, "is nested", "save each of its parts by a name of its own"),

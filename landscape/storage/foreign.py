@@ -26,11 +26,7 @@ def is_foreign_result(file: Any) -> bool:
 
 
 def read_foreign_result(file: Any, path: Path) -> Result:
-    """The line or surface that an open HDF5 file holds.
-
-    Args:
-        file: an open `h5py.File`.
-        path: what to name in an error.
+    """The line or surface that an open HDF5 file holds; the path is named in errors.
 
     Raises:
         ResultError: arrays do not have as many values as the coordinates say.

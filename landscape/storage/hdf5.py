@@ -25,11 +25,7 @@ _ALREADY_OPEN = "already open"
 
 
 def write_hdf5(path: Path, fill: Callable[[Any], None]) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        path: the file.
-        fill: is called with an open `h5py.File` and puts everything into it.
+    """Write a file, whole or not at all; `fill` is called with an open `h5py.File` and puts everything into it.
 
     Raises:
         StorageError: the file cannot be written.
@@ -69,9 +65,6 @@ def _require_plain(path: Path, file: Any, status: os.stat_result) -> None:
     """Check every link, data set and attribute before anything is read through them.
 
     Each object is looked at once, however many names it has, so that groups that hold each other come to an end.
-
-    Raises:
-        ResultError: the first that is not plain is named.
     """
     stored = status.st_blocks * 512 or status.st_size  # some file systems do not count blocks
     generous = max(_ANY_SIZE, _MOST_EXPANSION * stored)

@@ -83,11 +83,7 @@ def _acquire(lock: Path, output: Path) -> tuple[FileLock, os.stat_result]:
 
 
 def _sign(lock: Path, descriptor: int) -> os.stat_result:
-    """Write the number of this process, which only serves the message, into a lock file that it holds.
-
-    Raises:
-        StorageError: the file is none of ours.
-    """
+    """Write the number of this process, which only serves the message, into a lock file of ours that it holds."""
     file = os.fstat(descriptor)
     if not stat.S_ISREG(file.st_mode):
         raise _in_the_way(lock, "it is not a plain file")

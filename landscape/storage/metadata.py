@@ -11,13 +11,9 @@ from typing import Any
 
 from landscape.errors import CorruptFileError
 
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
+_Check = tuple[Callable[[Any], bool], str]  # whether a value fits, and what is expected
+_MAPPING: _Check = (lambda value: isinstance(value, dict), "a mapping")
+_TEXT: _Check = (lambda value: isinstance(value, str), "text")
 
 
 def _is_count(value: Any) -> bool:
@@ -40,18 +36,18 @@ def _is_matrix(value: Any) -> bool:
     return len({len(row) for row in value}) == 1 and all(_is_number(n) and math.isfinite(n) for n in numbers)
 
 
-_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("problem", "recipe", "provenance"), (_is_mapping, "a mapping")),
-    **dict.fromkeys(("kind", "curve", "checkpoint"), (_is_text, "text")),
+_CHECKS: Mapping[str, _Check] = {
+    **dict.fromkeys(("problem", "recipe", "provenance"), _MAPPING),
+    **dict.fromkeys(("kind", "curve", "checkpoint"), _TEXT),
     **dict.fromkeys(("step", "cycle", "minima", "epoch"), (_is_count, "a count")),
     **dict.fromkeys(("epoch_losses", "met_losses"), (_is_losses, "a list of numbers")),
     **dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy", "t"), (_is_number, "a number")),
     "coefficients": (_is_matrix, "rows of as many numbers each"),
 }
-_CHECKS_OF_PROVENANCE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("checkpoints", "data"), (_is_mapping, "a mapping")),
-    "curve": (_is_text, "text"),
-    "trainable": (lambda value: value is None or _is_text(value), "text"),
+_CHECKS_OF_PROVENANCE: Mapping[str, _Check] = {
+    **dict.fromkeys(("checkpoints", "data"), _MAPPING),
+    "curve": _TEXT,
+    "trainable": (lambda value: value is None or isinstance(value, str), "text"),
     "eval_batch_size": (lambda value: value is None or (_is_count(value) and value > 0), "a count above 0"),
 }
 
@@ -59,12 +55,8 @@ _CHECKS_OF_PROVENANCE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def parse_metadata(text: str, path: Path) -> dict[str, Any]:
     """The metadata that a file holds as JSON.
 
-    Args:
-        text: the JSON.
-        path: the file, for errors.
-
     Raises:
-        CorruptFileError: they are no mapping, or a value is of another type than those that are written.
+        CorruptFileError: they are not a mapping, or a value is of another type than those that are written.
     """
     try:
         metadata = json.loads(text)
@@ -77,9 +69,7 @@ def parse_metadata(text: str, path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _require(
-    values: Mapping[str, Any], checks: Mapping[str, tuple[Callable[[Any], bool], str]], path: Path, place: str
-) -> None:
+def _require(values: Mapping[str, Any], checks: Mapping[str, _Check], path: Path, place: str) -> None:
     for name, (fits, expected) in checks.items():
         if name in values and not fits(values[name]):
             text = json.dumps(values[name])

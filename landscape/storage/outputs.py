@@ -191,11 +191,7 @@ class OutputFiles:
         return folder
 
     def _held(self, folder: Path) -> list[str]:
-        """The relative names of the files in a folder of new ones, after what was left half written is removed.
-
-        Raises:
-            StorageError: it holds what is not ours.
-        """
+        """The relative names of the files in a folder of new ones, after what was left half written is removed."""
         names = []
         for place, folders, files in os.walk(folder):
             for file in (Path(place, name) for name in (*files, *folders)):
@@ -217,11 +213,7 @@ class OutputFiles:
             Path(place).rmdir()
 
     def _require_plain_folders(self) -> None:
-        """Check that no folder inside the place leads elsewhere.
-
-        Raises:
-            ConfigError: one is a link.
-        """
+        """Check that no folder inside the place leads elsewhere."""
         below = {name.rpartition("/")[0] for name in self.files} | set(self.series)
         for folder in sorted(below - {""}):
             if (self.folder / folder).is_symlink():
@@ -229,11 +221,7 @@ class OutputFiles:
 
 
 class Outputs:
-    """Where a run writes until its outputs are whole.
-
-    Args:
-        now: the folder that each place is written in.
-    """
+    """Where a run writes until its outputs are whole: each place, with the folder that it is written in."""
 
     def __init__(self, now: Sequence[tuple[OutputFiles, Path]]) -> None:
         self._now = now
@@ -255,11 +243,7 @@ class Outputs:
         return path
 
     def commit(self) -> None:
-        """Put everything in place, what the user named first at last.
-
-        Raises:
-            StorageError: files cannot be moved; the next run brings it to its end.
-        """
+        """Put everything in place, what the user named first at last; raises as `OutputFiles.commit`."""
         for place, _ in reversed(self._now):
             place.commit()
 
@@ -304,11 +288,7 @@ def following(*places: OutputFiles) -> Outputs:
 
 
 def _require_apart(places: Sequence[OutputFiles], read: Iterable[Path]) -> None:
-    """Check that nothing which is read is written over, and nothing is written twice.
-
-    Raises:
-        ConfigError: an output is an input, or two outputs are one.
-    """
+    """Check that nothing which is read is written over, and nothing is written twice."""
     for place, other in permutations(places, 2):
         if any(other.is_same(place.folder / name) for name in place.files):
             raise ConfigError(f"{place.root} and what goes with {other.root} are one file; name two.")
@@ -327,11 +307,7 @@ def _inode(file: Path) -> tuple[int, int] | None:
 
 
 def _is_own_folder(path: Path) -> bool:
-    """Whether a folder of ours is there.
-
-    Raises:
-        StorageError: something else is there.
-    """
+    """Whether a folder of ours is there; raises StorageError where something else is."""
     try:
         status = path.lstat()
     except FileNotFoundError:

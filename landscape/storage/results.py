@@ -211,14 +211,7 @@ def interpolated(name: str) -> str:
 
 
 def quartiles(values: Array) -> tuple[Array, Array, Array]:
-    """Lower quartile, median and upper quartile over draws; a draw that is NaN at a point counts as infinitely high.
-
-    Args:
-        values: `[n, ...]`, one row a draw.
-
-    Returns:
-        Three arrays `[...]`.
-    """
+    """Lower quartile, median and upper quartile `[...]` over draws `[n, ...]`; NaN counts as infinitely high."""
     ordered = np.sort(np.where(np.isnan(values), np.inf, values), axis=0)
     low, middle, high = (_between(ordered, share * (len(ordered) - 1)) for share in (0.25, 0.5, 0.75))
     return low, middle, high

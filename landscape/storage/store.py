@@ -165,6 +165,9 @@ class ResultWriter:
         result: what is known before anything is measured; its provenance guards a resume.
         resume: go on from what the file holds.
 
+    Attributes:
+        result: as it stands.
+
     Raises:
         ConfigError: the file is there, and `resume` is not set.
         ProvenanceError: the file was measured under other settings.
@@ -173,7 +176,7 @@ class ResultWriter:
 
     def __init__(self, path: Path | None, result: Result, *, resume: bool = False) -> None:
         self.path = path
-        self._result = result
+        self.result = result
         self._flushed = monotonic()
         self._between = _SECONDS_BETWEEN_FLUSHES
         if path is None or not path.exists():
@@ -182,14 +185,7 @@ class ResultWriter:
             raise ConfigError(f"{path} is there already; give --resume to go on with it, or --overwrite to replace it.")
         before = load_result(path)
         require_same_provenance(path, before.provenance, result.provenance)
-        self._result = replace(
-            result, sweeps={**result.sweeps, **before.sweeps}, facts={**before.facts, **result.facts}
-        )
-
-    @property
-    def result(self) -> Result:
-        """The result as it stands."""
-        return self._result
+        self.result = replace(result, sweeps={**result.sweeps, **before.sweeps}, facts={**before.facts, **result.facts})
 
     def begin(self, name: str, axes: Mapping[str, Array]) -> Sweep:
         """What is known of a sweep so far; an empty one when nothing is.
@@ -197,7 +193,7 @@ class ResultWriter:
         Raises:
             ProvenanceError: the file holds other axes.
         """
-        begun = self._result.sweeps.get(name)
+        begun = self.result.sweeps.get(name)
         if begun is None or not begun.values:
             return Sweep.empty(axes)
         if list(begun.axes) != list(axes) or not all(np.array_equal(begun.axes[n], v) for n, v in axes.items()):
@@ -208,28 +204,25 @@ class ResultWriter:
 
     def update(self, name: str, sweep: Sweep, *, flush: bool = False) -> None:
         """Take over the state of a sweep, and write it when a second has passed or `flush` is set."""
-        self._result = replace(self._result, sweeps={**self._result.sweeps, name: sweep})
+        self.result = replace(self.result, sweeps={**self.result.sweeps, name: sweep})
         self._flush(flush)
 
     def note(self, facts: Mapping[str, Any], *, flush: bool = False) -> None:
         """Add facts; they are written with the next update of a sweep, or at once if `flush` is set."""
-        self._result = replace(self._result, facts={**self._result.facts, **facts})
+        self.result = replace(self.result, facts={**self.result.facts, **facts})
         if flush:
             self._flush(True)
 
     def _flush(self, now: bool) -> None:
         if self.path and (now or monotonic() - self._flushed >= self._between):
             began = monotonic()
-            save_result(self.path, self._result)
+            save_result(self.path, self.result)
             self._flushed = monotonic()
             self._between = max(_SECONDS_BETWEEN_FLUSHES, _SHARE_OF_TIME * (self._flushed - began))
 
 
 def begun_batch_size(path: Path) -> int | None:
-    """The evaluation batch size that a result was begun with, since values follow from it to the bit.
-
-    Args:
-        path: the result, which need not be there.
+    """The evaluation batch size that a result was begun with, if it is there, since values follow from it to the bit.
 
     Raises:
         ResultError: the file is damaged.
