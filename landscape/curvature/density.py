@@ -45,12 +45,7 @@ class Density:
 
 
 def spectral_density(
-    product: Product,
-    probe: Callable[[int], Tensor],
-    *,
-    probes: int = 8,
-    steps: int = 60,
-    points: int = 1000,
+    product: Product, probe: Callable[[int], Tensor], *, probes: int = 8, steps: int = 60, points: int = 1000
 ) -> Density:
     """Estimate the density of a symmetric operator's eigenvalues.
 

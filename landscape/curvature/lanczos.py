@@ -157,12 +157,9 @@ def _allowed(values: Tensor, best: Sequence[int], tolerance: float, floor: float
 
 
 def tridiagonal(product: Product, start: Tensor, steps: int) -> Tensor:
-    """The projection of an operator on the Krylov space of one vector `[P]`, `[k, k]` tridiagonal, float64.
+    """The projection of an operator on the Krylov space of a vector `[P]`, not zero: `[k, k]` tridiagonal, float64.
 
-    Args:
-        product: maps `[P]` to H times it.
-        start: not zero.
-        steps: products, and the largest k; the space may be exhausted before.
+    It takes as many products as k, which is `steps` unless the space is exhausted before.
     """
     basis = _Basis(start)
     basis.append(start / torch.linalg.vector_norm(start, dtype=torch.float64).to(start.dtype))

@@ -10,15 +10,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Restriction:
-    """The m chosen of P coordinates.
-
-    Args:
-        chosen: which, boolean `[P]`.
-
-    Attributes:
-        chosen: likewise.
-        dimension: m.
-    """
+    """The m coordinates of P that are chosen, boolean `[P]`; m is its `dimension`."""
 
     def __init__(self, chosen: Tensor) -> None:
         self.chosen = chosen

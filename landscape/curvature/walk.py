@@ -65,12 +65,7 @@ class CurvatureWalk:
         self._last: tuple[Place, Extremes | None] | None = None
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
-        """Measure a point.
-
-        Args:
-            place: its indices.
-            theta_at: gives θ `[P]` at indices.
-            stop: is looked at before every product.
+        """Measure a point, whose indices are `place`; `stop` is looked at before every product.
 
         Returns:
             `max_eig` and `min_eig`, `ratio` (the absolute value of the smallest over the largest), `max_eig_residual`

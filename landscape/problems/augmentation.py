@@ -54,12 +54,7 @@ def named_augmentations(text: str) -> list[str]:
 
 
 def augment(batch: Batch, names: list[str], chances: Tensor) -> Batch:
-    """A batch with its images changed.
-
-    Args:
-        batch: its first tensor is images `[B, C, H, W]`.
-        names: which changes, in their order.
-        chances: `[B, 3]` in [0, 1).
+    """A batch whose first tensor, images `[B, C, H, W]`, is changed in the named ways by chances `[B, 3]` in [0, 1).
 
     Raises:
         ProblemError: the first tensor does not hold images.

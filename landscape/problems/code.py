@@ -55,9 +55,6 @@ def at_home(name: str) -> Iterator[None]:
 def code_fingerprints(names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the files that the user's own models, data and losses consist of, as they were loaded.
 
-    Args:
-        names: of models, data and losses; those of registries have no file of the user's.
-
     Returns:
         By what names it, the digest of the file itself; and of all that it imports from its own folder, by path, or for
         modules by their name.
@@ -80,11 +77,7 @@ def code_fingerprints(names: Iterable[str]) -> dict[str, str]:
 
 
 class _Project:
-    """The modules that were loaded from one folder, by name, apart from those of other folders.
-
-    Args:
-        folder: where its modules import from.
-    """
+    """The modules that were loaded from one folder, by name, apart from those of other folders."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -158,10 +151,9 @@ class _Project:
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     def brought_along(self, place: str) -> set[Path]:
-        """The files of the folder that a place stands for: what it names, and what that imports, also inside functions.
+        """The files of the folder that a place, a file or a module, stands for: what it names, and what that imports.
 
-        Args:
-            place: a file or a module; what was loaded for it in other ways is added.
+        What is imported inside functions, and what was loaded for it in other ways, is among them.
         """
         named = (
             [Path(place).expanduser().resolve()]
@@ -213,11 +205,7 @@ _projects: dict[Path, _Project] = {}  # the one that was used last is the last
 
 
 def _project(place: str) -> _Project | None:
-    """The project that a place belongs to; None for a module of an installed package.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
+    """The project that a place belongs to; None for a module of an installed package."""
     if place.endswith(".py"):
         path = Path(place).expanduser().resolve()
         if not path.is_file():

@@ -26,9 +26,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def copied(network: nn.Module, shared: Iterable[nn.Parameter] = ()) -> nn.Module:
     """An independent copy of a network, without wrappers.
 
-    Args:
-        network: is not changed.
-        shared: parameters whose memory the copy shares; there they need no gradient.
+    It shares the memory of some parameters, which need no gradient there. The network is not changed.
     """
     network = unwrapped(network)
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in _computed(network)}

@@ -61,11 +61,7 @@ def digits() -> Data:
 
 
 def cifar10(root: str = "data", download: bool = False) -> Data:
-    """CIFAR-10, read by torchvision from a folder that holds `cifar-10-batches-py`.
-
-    Args:
-        root: the folder.
-        download: fetch the files when they are not there.
+    """CIFAR-10, read by torchvision from a folder that holds `cifar-10-batches-py`, or downloaded into it.
 
     Raises:
         MissingDataError: the files are not there or altered.
@@ -132,11 +128,7 @@ def as_data(source: Any) -> Data:
 
 
 def _require_splits(train: Any, test: Any) -> None:
-    """Check that a pair is not the inputs and the targets of a single split.
-
-    Raises:
-        ProblemError: it may well be: two arrays with a row for each example.
-    """
+    """Check that a pair is not the inputs and the targets of a single split, with a row for each example."""
     plain = [isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in (train, test)]
     if all(plain) and len(train) == len(test):
         raise ProblemError(

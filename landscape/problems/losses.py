@@ -79,11 +79,7 @@ def class_dimension(loss: Loss) -> int | None:
 
 
 def differentiable(losses: Tensor) -> Tensor:
-    """The losses themselves, if they have a gradient.
-
-    Raises:
-        ProblemError: they have none.
-    """
+    """The losses themselves; a ProblemError if they have no gradient."""
     if not losses.requires_grad:
         raise ProblemError(
             "the loss does not depend on the parameters by differentiable operations, so it has no gradient."

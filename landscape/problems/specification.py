@@ -33,11 +33,7 @@ class ProblemSpecification:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> "ProblemSpecification":
-        """Build from parsed YAML or JSON.
-
-        Args:
-            values: the mapping.
-            source: what to name in an error: a file.
+        """Build from parsed YAML or JSON, whose source is named in errors.
 
         Raises:
             ConfigError: a key is unknown or missing, or a value has the wrong type.

@@ -30,34 +30,30 @@ class Split(Protocol):
 
     def __len__(self) -> int:
         """Number of examples."""
-        ...
 
     def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
         """One batch for each slice or tensor of positions, in their order."""
-        ...
 
     def to(self, device: torch.device) -> "Split":
         """The same examples, given out on another device."""
-        ...
 
     def fingerprint(self) -> str:
         """A digest by which other examples are told apart; of examples read on demand, a few are looked at."""
-        ...
 
 
 class TensorSplit:
     """Examples held as tensors.
 
     Args:
-        tensors: any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`.
+        tensors: any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`, as one batch.
 
     Raises:
         ProblemError: there is no tensor, no example, or first dimensions differ.
     """
 
     def __init__(self, tensors: Batch) -> None:
-        self._tensors = map_tensors(torch.as_tensor, tensors)
-        leaves = list(leaf_tensors(self._tensors))
+        self.tensors = map_tensors(torch.as_tensor, tensors)
+        leaves = list(leaf_tensors(self.tensors))
         sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
         if len(sizes) != 1 or sizes == {None}:
             shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:_NAMED]) or "none"
@@ -68,18 +64,13 @@ class TensorSplit:
         if self._size == 0:
             raise ProblemError("a split has no example.")
 
-    @property
-    def tensors(self) -> Batch:
-        """All examples as one batch."""
-        return self._tensors
-
     def __len__(self) -> int:
         return self._size
 
     def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
         for index in indices:
             if isinstance(index, Tensor):  # a batch of its own
-                yield map_tensors(operator.itemgetter(index), self._tensors)
+                yield map_tensors(operator.itemgetter(index), self.tensors)
             else:
                 yield from self._part(index)
 
@@ -88,7 +79,7 @@ class TensorSplit:
 
         Which of the two is needed is seen on the first batch.
         """
-        batch = map_tensors(operator.itemgetter(index), self._tensors)
+        batch = map_tensors(operator.itemgetter(index), self.tensors)
         if self._is_changed is not False:
             batch = map_tensors(torch.clone, batch)
         before = [leaf._version for leaf in leaf_tensors(batch)]
@@ -101,22 +92,16 @@ class TensorSplit:
         self._is_changed = self._is_changed or changed
 
     def to(self, device: torch.device) -> "TensorSplit":
-        return TensorSplit(map_tensors(lambda tensor: tensor.to(device), self._tensors))
+        return TensorSplit(map_tensors(lambda tensor: tensor.to(device), self.tensors))
 
     def fingerprint(self) -> str:
-        leaves = [leaf.detach().cpu().contiguous() for leaf in leaf_tensors(self._tensors)]
+        leaves = [leaf.detach().cpu().contiguous() for leaf in leaf_tensors(self.tensors)]
         shapes = [f"{leaf.dtype}{tuple(leaf.shape)}".encode() for leaf in leaves]
         return fingerprint([*shapes, *(leaf.view(torch.uint8).numpy().data for leaf in leaves if leaf.numel())])
 
 
 class StreamedSplit:
-    """Examples of a map-style data set that is too large for memory, decoded by worker processes when asked for.
-
-    Args:
-        dataset: a data set with a length.
-        device: where batches are put.
-        workers: number of worker processes.
-    """
+    """Examples of a map-style data set that is too large for memory, decoded by worker processes when asked for."""
 
     def __init__(self, dataset: Dataset[Any], device: torch.device, workers: int | None = None) -> None:
         self._dataset = dataset
@@ -151,12 +136,7 @@ class StreamedSplit:
 
 
 class TypedSplit:
-    """A split that gives out numbers in single or double precision in one of the two; its fingerprint stays.
-
-    Args:
-        split: the examples.
-        dtype: float32 or float64.
-    """
+    """A split that gives out numbers in single or double precision in one of the two; its fingerprint stays."""
 
     def __init__(self, split: Split, dtype: torch.dtype) -> None:
         self._split, self._dtype = split, dtype
@@ -194,11 +174,6 @@ def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
 
 def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
     """A fixed random sample of a split; different parts of one size share no example.
-
-    Args:
-        split: the examples.
-        count: how many.
-        part: which of the disjoint samples.
 
     Raises:
         ConfigError: the split has too few examples.

@@ -21,7 +21,6 @@ class Progress(Protocol):
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Note that `count` more units are done."""
-        ...
 
 
 class Reporter(Protocol):
@@ -29,7 +28,6 @@ class Reporter(Protocol):
 
     def __call__(self, description: str, total: int, done: int = 0) -> Progress:
         """Begin a piece of `total` units, of which some are done already."""
-        ...
 
 
 class _Silence:

@@ -66,9 +66,6 @@ class Refined:
     def complete(self, measured: Sweep) -> tuple[Sweep, float]:
         """Interpolate what was not measured.
 
-        Args:
-            measured: the sweep that this strategy led.
-
         Returns:
             A sweep with a value everywhere, whose `done` still says what was measured; and the largest error that an
             interpolated loss is estimated to have, as a share of the range of the (logarithmic) loss: twice the largest
@@ -93,12 +90,7 @@ class Refined:
 
 
 class _Refinement:
-    """The course of one sweep.
-
-    Attributes:
-        asked: the points that are to be measured by now, boolean `[iy, ix]`.
-        ended: whether they are enough.
-    """
+    """The course of one sweep: the points `[iy, ix]` that are `asked` for by now, and whether they are enough."""
 
     def __init__(self, measured: Sweep, allowed: float, marked: Sequence[_Place]) -> None:
         self._allowed = allowed
@@ -226,11 +218,9 @@ def _is_broken(measured: Sweep, cell: _Cell) -> bool:
 
 
 def _held_out(measured: Sweep, random: np.random.Generator) -> tuple[Array, Array]:
-    """Places that are not measured `[m, 2]`: where two interpolations differ most, apart from each other, others at
-    random, and all that lie around minima.
+    """Places `[m, 2]` that are not measured, and which of them were drawn at random, boolean `[m]`.
 
-    Returns:
-        The places, and which of them were drawn at random, boolean `[m]`.
+    They are where two interpolations differ most, apart from each other, others at random, and all around minima.
     """
     free = np.argwhere(~measured.done)
     free = free[random.permutation(len(free))[:_CANDIDATES]]

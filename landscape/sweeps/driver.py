@@ -27,7 +27,6 @@ class GridStrategy(Protocol):
         It must follow from `known` alone, whose `done` are the points of all rounds before, so that a sweep that is
         stopped and resumed takes the same points.
         """
-        ...
 
 
 class Metric(Protocol):
@@ -44,7 +43,6 @@ class Metric(Protocol):
         Raises:
             Interrupted: a signal came before the point was done.
         """
-        ...
 
 
 class Everywhere:
@@ -170,11 +168,7 @@ def _seen(measured: Sweep, asked: Array) -> Sweep:
 
 
 def quantities(measured: Mapping[str, Measurement]) -> dict[str, float]:
-    """The figures of every split by name, such as `train_loss` and `test_accuracy`, as far as they are known.
-
-    Args:
-        measured: by split.
-    """
+    """The figures of every split by name, such as `train_loss` and `test_accuracy`, as far as they are known."""
     losses = {name_of("loss", split): m.loss for split, m in measured.items()}
     names = ("accuracy", "nll", "calibration_error")
     others = {name_of(name, split): float(getattr(m, name)) for name in names for split, m in measured.items()}
