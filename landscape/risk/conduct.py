@@ -97,14 +97,9 @@ def depends_on_batch(loss: Loss, network: nn.Module, batch: Batch, conduct: Cond
 
 
 def require_own(loss: Loss, network: nn.Module, batch: Batch, original: nn.Module, names: Iterable[str]) -> None:
-    """Check that a copy of a network does not run with parameters of the original, which nothing here moves.
+    """Check that a copy of a network, in evaluation mode, runs with none of the named parameters of the original.
 
-    Args:
-        loss: the loss.
-        network: the copy, in evaluation mode.
-        batch: a few examples, of which copies are taken.
-        original: the network that was copied.
-        names: of the parameters that move.
+    Nothing here moves those. Copies of the few examples are taken.
 
     Raises:
         ProblemError: it does, by a reference that a function or a global variable holds.

@@ -107,8 +107,6 @@ class ParameterSpace:
                     "or make it a buffer."
                 )
 
-    # ------------------------------------------------------------------ flat vectors and named tensors
-
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
         """The point θ `[P]` of named tensors, of which only the trainable parameters matter.
 
@@ -177,12 +175,7 @@ class ParameterSpace:
             self._fixed[name] = parameter, parameter._version
 
     def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
-        """The full state dictionary at θ `[P]`, as copies on the CPU.
-
-        Args:
-            theta: the point.
-            statistics: running statistics `[S]`; by default those that the space holds now.
-        """
+        """The full state dictionary at θ `[P]`, as copies on the CPU; by default with the statistics `[S]` of now."""
         moved = dict(self.unflatten(theta))
         for segment in self.segments:
             moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
@@ -190,9 +183,9 @@ class ParameterSpace:
         state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
         return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
 
-    def module(self, theta: Tensor, statistics: Tensor | None = None) -> nn.Module:
+    def module(self, theta: Tensor) -> nn.Module:
         """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
-        state = self.state_dict(theta, statistics)
+        state = self.state_dict(theta)
         network = copied(self.network)
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
@@ -289,8 +282,6 @@ class ParameterSpace:
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors of the private copy's state dictionary, which may hold a module's own extra state beside them."""
         return {name: value for name, value in self.network.state_dict().items() if isinstance(value, Tensor)}
-
-    # ------------------------------------------------------------------ binding
 
     def _bind_parameters(self, fixed: Sequence[str]) -> list[nn.Parameter]:
         """Make the trainable parameters views into θ; returns them, one for each segment."""
