@@ -84,12 +84,8 @@ def choose_members(
 ) -> list[int]:
     """Choose members one by one from a pool of indices, each so that the average's likelihood is best.
 
-    Args:
-        predictions: log-probabilities `[N, C]` of every minimum.
-        labels: `[N]`.
-        pool: indices that may be chosen.
-        size: how many.
-        owners: the group of each; no two members share one.
+    The predictions are log-probabilities `[N, C]` of every minimum for labels `[N]`; no two members share one of the
+    owners, where these are given.
     """
     members: list[int] = []
     while len(members) < size:

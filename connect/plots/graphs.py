@@ -26,11 +26,7 @@ _DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 
 
 class Colouring:
-    """A colour for each minimum, by one of its attributes, or the same for all.
-
-    Raises:
-        ConfigError: no minimum has the attribute.
-    """
+    """A colour for each minimum, by one of its attributes, or the same for all; raises ConfigError if none has it."""
 
     def __init__(self, graph: MinimaGraph, attribute: str | None) -> None:
         self.attribute = attribute

@@ -83,11 +83,7 @@ FIGURES: Mapping[str, Figures] = {
 
 
 def figures_of(kind: str) -> Figures:
-    """What draws results of a kind, here or in another installed package.
-
-    Raises:
-        ResultError: nothing does.
-    """
+    """What draws results of a kind, here or in another installed package; raises ResultError where nothing does."""
     if kind in FIGURES:
         return FIGURES[kind]
     from importlib.metadata import entry_points

@@ -41,11 +41,7 @@ AUGMENTATIONS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"crop": crop,
 
 
 def named_augmentations(text: str) -> list[str]:
-    """The augmentations in a text such as `crop,flip`; none in an empty one.
-
-    Raises:
-        ConfigError: one is unknown.
-    """
+    """The augmentations in a text such as `crop,flip`, none in an empty one; raises ConfigError for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in AUGMENTATIONS:

@@ -173,11 +173,7 @@ def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
 
 
 def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
-    """A fixed random sample of a split; different parts of one size share no example.
-
-    Raises:
-        ConfigError: the split has too few examples.
-    """
+    """A fixed random sample of a split, if it has so many examples; different parts of one size share none."""
     if count < 1 or count * (part + 1) > len(split):
         raise ConfigError(f"{count * (part + 1)} samples are asked for, but the split has {len(split)} examples.")
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))

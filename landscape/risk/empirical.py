@@ -55,11 +55,7 @@ class SelectedRisk:
         return {"eval_batch_size": self.batch_size, **depends}
 
     def size(self, split: str) -> int:
-        """The number of examples of a split.
-
-        Raises:
-            ConfigError: the data do not have it.
-        """
+        """The number of examples of a split; raises ConfigError where the data do not have it."""
         return len(self._selection.split(split))
 
     def select(

@@ -22,10 +22,7 @@ from landscape.space.parameters import ParameterSpace
 def add_gradient(
     space: ParameterSpace, loss: Loss, batch: Batch, share: float, precision: Precision = "fp32"
 ) -> Tensor:
-    """Add a share of the gradient of a batch's mean loss to the space's gradient.
-
-    Returns:
-        The same share of the mean loss.
+    """Add a share of the gradient of a batch's mean loss to the space's gradient; returns that share of the loss.
 
     Raises:
         ProblemError: the loss has no gradient.

@@ -41,11 +41,7 @@ class RunningStatistics:
             norm.running_mean, norm.running_var = mean, variance
 
     def of(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The statistics `[S]` that a state dictionary holds, as a new vector.
-
-        Raises:
-            LayoutError: some are missing.
-        """
+        """The statistics `[S]` in a state dictionary, as a new vector; raises LayoutError where some are missing."""
         if missing := [name for name in self.names if name not in state]:
             raise LayoutError(f"running statistics are missing: {first_of(missing)}.")
         parts = [state[name].to(self.flat).reshape(-1) for name in self.names]

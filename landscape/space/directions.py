@@ -65,11 +65,7 @@ def normalise(
 
 
 def require_length(direction: Tensor) -> Tensor:
-    """The direction itself, if it leads anywhere.
-
-    Raises:
-        ConfigError: it is zero.
-    """
+    """The direction itself, if it leads anywhere; raises ConfigError where it is zero."""
     if not direction.any():
         raise ConfigError(
             "a direction is zero: it leads to the same weights, or no trainable weights take part in it; "

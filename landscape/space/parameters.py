@@ -95,11 +95,7 @@ class ParameterSpace:
         self.placement.move_to(theta)
 
     def require_fixed(self) -> None:
-        """Check that a training has left the parameters alone that are not trainable.
-
-        Raises:
-            ProblemError: the network has changed one.
-        """
+        """Check that training has changed no parameter that is not trainable; raises ProblemError where it has."""
         for name, (parameter, version) in self._fixed.items():
             if parameter._version != version:
                 raise ProblemError(
@@ -133,11 +129,7 @@ class ParameterSpace:
         return {n: view.clone(memory_format=torch.contiguous_format) for n, view in self.views(theta).items()}
 
     def statistics_of(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The running statistics `[S]` that a state dictionary holds.
-
-        Raises:
-            LayoutError: some are missing.
-        """
+        """The running statistics `[S]` that a state dictionary holds; raises LayoutError where some are missing."""
         return self._running.of(self.named(state))
 
     def load(self, state: Mapping[str, Tensor]) -> Tensor:

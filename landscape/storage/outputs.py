@@ -151,11 +151,7 @@ class OutputFiles:
         self.finish()
 
     def finish(self) -> None:
-        """Bring a commit to its end, if there is one under way.
-
-        Raises:
-            StorageError: files cannot be moved, or the folder holds what is not ours.
-        """
+        """Bring a commit to its end, if there is one under way; raises as `commit`."""
         with self._storing(_PUT_OFF):
             if _is_own_folder(self._whole):
                 new = set(self._held(self._whole))

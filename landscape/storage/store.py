@@ -188,11 +188,7 @@ class ResultWriter:
         self.result = replace(result, sweeps={**result.sweeps, **before.sweeps}, facts={**before.facts, **result.facts})
 
     def begin(self, name: str, axes: Mapping[str, Array]) -> Sweep:
-        """What is known of a sweep so far; an empty one when nothing is.
-
-        Raises:
-            ProvenanceError: the file holds other axes.
-        """
+        """What is known of a sweep so far, if anything; raises ProvenanceError where the file holds other axes."""
         begun = self.result.sweeps.get(name)
         if begun is None or not begun.values:
             return Sweep.empty(axes)
@@ -231,11 +227,7 @@ def begun_batch_size(path: Path) -> int | None:
 
 
 def require_same_provenance(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that a file may be continued.
-
-    Raises:
-        ProvenanceError: settings differ; the first is named.
-    """
+    """Check that a file may be continued; raises ProvenanceError with the first setting that differs."""
     plain: Mapping[str, Any] = json.loads(json.dumps(now))
     for key in sorted({*before, *plain}):
         was, now_is = (provenance.get(key, _FORMERLY.get(key)) for provenance in (before, plain))

@@ -38,9 +38,7 @@ class State:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a fit keeps its state, so that it can be resumed.
-
-    The last state stays on disk until `discard` is called, which is safe once the outcome is stored elsewhere.
+    """Where a fit keeps its state, so that it can be resumed; see the module.
 
     Attributes:
         path: a safetensors file.
@@ -61,11 +59,7 @@ class Keeping:
         return replace(self, provenance={**self.provenance, **own})
 
     def save(self, state: State, surface: Trainable) -> None:
-        """Write the state, and what the fit changes in the surface.
-
-        Raises:
-            StorageError: the file cannot be written.
-        """
+        """Write the state, and what the fit changes in the surface; raises StorageError where it cannot."""
         if not self.writes:
             return
         tensors = state.tensors | {_BUFFER + name: buffer for name, buffer in surface.buffers().items()}
@@ -92,7 +86,7 @@ class Keeping:
         )
 
     def discard(self) -> None:
-        """Remove the file."""
+        """Remove the file, once the outcome is stored elsewhere."""
         if self.writes:
             self.path.unlink(missing_ok=True)
 
@@ -105,11 +99,7 @@ class Watch:
         self._saved = monotonic()
 
     def look(self, state: State) -> None:
-        """After each step.
-
-        Raises:
-            Interrupted: a signal came; the state is on disk if there is a `keeping`.
-        """
+        """Save if it is time to, after each step; raises Interrupted when a signal came, with the state on disk."""
         stopped = self._surface.ranks.any(self._stop.requested, self._surface.device)
         if self._keeping and (stopped or monotonic() - self._saved > self._keeping.seconds):
             self.save(state)
