@@ -272,7 +272,7 @@ def _tails(measure: Measure, t: Array, examples: Array) -> _Tails:
     count = examples.shape[1]
     rank = min(_TAIL, count) - 1
     first, last = (np.asarray(end, dtype=np.float64) for end in (examples[0], examples[-1]))
-    found = []
+    tails = []
     for at, row in zip(t, examples, strict=True):
         contrasts = np.sort(measure.contrasts(at, np.asarray(row, dtype=np.float64), first, last), axis=-1)
         best, worst = 2 * contrasts[:, 0] - contrasts[:, rank], 2 * contrasts[:, -1] - contrasts[:, -1 - rank]
@@ -282,8 +282,8 @@ def _tails(measure: Measure, t: Array, examples: Array) -> _Tails:
         total, fourth = squares.sum(axis=-1), (squares**2).sum(axis=-1)
         # Where nothing varies no example tells of others, but at an end, where the contrast is 0 for all examples.
         alone = count if at in {0, 1} else 0
-        found.append((best, worst, np.divide(total**2, fourth, out=np.full_like(total, alone), where=fourth > 0)))
-    return _Tails(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
+        tails.append((best, worst, np.divide(total**2, fourth, out=np.full_like(total, alone), where=fourth > 0)))
+    return _Tails(*(np.stack(parts, axis=-1) for parts in zip(*tails, strict=True)))
 
 
 def upper_bounds(t: Array, values: Array) -> Array:

@@ -92,8 +92,10 @@ def measure_ensemble(
         labels = here.predict(split).labels.cpu()
     chosen_risk = risk.select(splits=[split])
     predicting = {"": _Predictions(chosen_risk, split)}
-    known = sweep(chosen_risk, path, {"t": places}, metrics=predicting, writer=writer, name="networks", report=report)
-    predictions = [torch.from_numpy(row) for row in known["log_probabilities"]]
+    networks = sweep(
+        chosen_risk, path, {"t": places}, metrics=predicting, writer=writer, name="networks", report=report
+    )
+    predictions = [torch.from_numpy(row) for row in networks["log_probabilities"]]
     order = _spread(_differences(predictions) if candidates else np.abs(arc[:, None] - arc[None, :]), members)
     t = places[order]
 
@@ -130,7 +132,7 @@ def measure_ensemble(
     }
     result = Result(
         "ensemble",
-        {"networks": known, "averages": mixed, "members": table},
+        {"networks": networks, "averages": mixed, "members": table},
         provenance=writer.result.provenance if writer else {},
         facts=facts,
     )

@@ -89,7 +89,7 @@ def measure_plane(
     if farthest > _IN_PLANE * path.distance():
         beside.append(_under(plane, path, on_split, points, writer, report))
     coordinates = np.concatenate([places for places, _ in beside])
-    values = {name: np.concatenate([_quantity(known, name) for _, known in beside]) for name in grid.values}
+    values = {name: np.concatenate([_quantity(along, name) for _, along in beside]) for name in grid.values}
     steps = max(2, math.ceil(_FINE / (points - 1)))
     writer.update(interpolated(""), finer(grid, steps, coordinates, values), flush=True)
 
@@ -135,12 +135,12 @@ def _trace(plane: Plane, path: Path, t: Array) -> Projection:
 
 def _in_plane(plane: Plane, path: Path, measured: Result, name: str) -> tuple[Array, Sweep]:
     """What the profile holds of the points of one path that lie in the plane, the two ends first."""
-    known = measured_path(measured, name)
-    place = _trace(plane, path if name == "path" else straight_line(path), known["t"])
+    along = measured_path(measured, name)
+    place = _trace(plane, path if name == "path" else straight_line(path), along["t"])
     inside = np.flatnonzero(place.distances <= _IN_PLANE * path.distance())
     order = [*inside[[0, -1]], *inside[1:-1]] if len(inside) > 1 else inside
-    values = {quantity: array[order] for quantity, array in known.values.items()}
-    return place.coordinates[order], Sweep({"t": known["t"][order]}, values, known.done[order])
+    values = {quantity: array[order] for quantity, array in along.values.items()}
+    return place.coordinates[order], Sweep({"t": along["t"][order]}, values, along.done[order])
 
 
 def _under(
@@ -157,6 +157,6 @@ def _under(
     return places, sweep(risk, shadow, {"t": t}, writer=writer, name="path", report=report)
 
 
-def _quantity(known: Sweep, name: str) -> Array:
+def _quantity(along: Sweep, name: str) -> Array:
     """A quantity along a path; NaN where it was not measured there."""
-    return np.asarray(known.values.get(name, np.full(known.shape, np.nan)))
+    return np.asarray(along.values.get(name, np.full(along.shape, np.nan)))

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from connect.measures.barriers import refinements
-from connect.measures.similarity import Likeness
+from connect.measures.similarity import Similarity
 from connect.measures.summaries import summarise
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError, ProblemError
@@ -58,9 +58,9 @@ def profile(
     """
     values = np.linspace(0, 1, 61) if t is None else _with_ends(t)
     paths = {"path": path, "straight": straight_line(path)}
-    likeness: Metric | None = None
+    similarity: Metric | None = None
     if isinstance(surface, NetworkSurface):
-        likeness = _likeness(surface, path)
+        similarity = _similarity(surface, path)
         surface = surface.select(calibrated=True)
     sweeps: dict[str, Sweep] = {}
     for name, each in paths.items():
@@ -71,7 +71,7 @@ def profile(
             name=name,
             tolerance=tolerance,
             metrics=metrics,
-            always=likeness,
+            always=similarity,
             writer=writer,
             report=report,
         )
@@ -140,15 +140,15 @@ def measure_path(
 def _with_ends(t: Sequence[float] | Array) -> Array:
     """Values of t, increasing, each once, and both ends among them."""
     try:
-        given = np.asarray(t, dtype=np.float64)
+        values = np.asarray(t, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"t is {t!r}, expected numbers in [0, 1].") from error
-    if given.ndim != 1 or len(given) < 2:
-        raise ConfigError(f"t has shape {list(given.shape)}, expected a list of at least two numbers in [0, 1].")
-    if not ((given >= 0) & (given <= 1)).all():
-        wrong = given[~((given >= 0) & (given <= 1))]
+    if values.ndim != 1 or len(values) < 2:
+        raise ConfigError(f"t has shape {list(values.shape)}, expected a list of at least two numbers in [0, 1].")
+    if not ((values >= 0) & (values <= 1)).all():
+        wrong = values[~((values >= 0) & (values <= 1))]
         raise ConfigError(f"t holds {wrong[0]:g}, expected numbers in [0, 1]; 0 and 1 are the ends of the path.")
-    return np.unique([0.0, *given, 1.0])
+    return np.unique([0.0, *values, 1.0])
 
 
 def lengths(path: Path) -> dict[str, float]:
@@ -167,10 +167,10 @@ class _Course:
         return {name: float(values[place]) for name, values in self._known.items()}
 
 
-def _likeness(risk: NetworkSurface, path: Path) -> Metric | None:
+def _similarity(risk: NetworkSurface, path: Path) -> Metric | None:
     split = "test" if "test" in risk.splits else risk.splits[0]
     try:
-        return Likeness(risk, path.points[0], path.points[-1], split)
+        return Similarity(risk, path.points[0], path.points[-1], split)
     except ProblemError:  # a network that does not classify has losses alone
         return None
 
@@ -179,9 +179,9 @@ def _together(metrics: Sequence[Metric | None]) -> Metric:
     """Several metrics as one."""
 
     def measure(place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
-        found: dict[str, float | Array] = {}
+        quantities: dict[str, float | Array] = {}
         for metric in metrics:
-            found |= metric(place, theta_at, stop) if metric else {}
-        return found
+            quantities |= metric(place, theta_at, stop) if metric else {}
+        return quantities
 
     return measure

@@ -12,7 +12,7 @@ from landscape.runtime.interrupts import Stop
 from landscape.sweeps.grid import Place
 
 
-class Likeness:
+class Similarity:
     """Compares predictions with those of the two ends, over a fixed random sample of a split.
 
     A metric for `sweep`: it tells `disagreement_a` (share of the examples that are given another class), `kl_a` (mean
@@ -37,13 +37,13 @@ class Likeness:
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
         here = self._predict(theta_at(place))
-        told: dict[str, float] = {}
+        similarities: dict[str, float] = {}
         for name, end in self._ends.items():
-            told[f"disagreement_{name}"] = disagreement(here.log_probabilities, end.log_probabilities)
-            told[f"kl_{name}"] = divergence(end.log_probabilities, here.log_probabilities)
+            similarities[f"disagreement_{name}"] = disagreement(here.log_probabilities, end.log_probabilities)
+            similarities[f"kl_{name}"] = divergence(end.log_probabilities, here.log_probabilities)
             if here.features is not None and end.features is not None:
-                told[f"cka_{name}"] = linear_cka(here.features, end.features)
-        return told
+                similarities[f"cka_{name}"] = linear_cka(here.features, end.features)
+        return similarities
 
     def _predict(self, theta: Tensor) -> Prediction:
         with self._risk.at(theta) as here:

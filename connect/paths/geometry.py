@@ -87,10 +87,10 @@ def gram(points: Tensor, origin: Tensor | None = None, others: Tensor | None = N
     return total
 
 
-def _interpolated(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+def _interpolated(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
     """Linear interpolation at x `[n]` between increasing places `[m]`."""
-    right = torch.searchsorted(known, x.contiguous()).clamp(1, len(known) - 1)
+    right = torch.searchsorted(places, x.contiguous()).clamp(1, len(places) - 1)
     left = right - 1
-    gap = known[right] - known[left]
-    share = torch.where(gap > 0, (x - known[left]) / gap, torch.zeros_like(x))
+    gap = places[right] - places[left]
+    share = torch.where(gap > 0, (x - places[left]) / gap, torch.zeros_like(x))
     return values[left] + share * (values[right] - values[left])

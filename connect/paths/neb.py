@@ -182,9 +182,9 @@ class _Relaxation:
         tensors = self._epoch.tensors
         energies = tensors["energies"]
         smoothing = _REMEMBERED if len(self._epoch.shares) > 1 else 0.0
-        known = torch.where(energies.isnan(), met, smoothing * energies + (1 - smoothing) * met)
-        known[0], known[-1] = energies[0], energies[-1]
-        tensors["energies"] = known
+        updated = torch.where(energies.isnan(), met, smoothing * energies + (1 - smoothing) * met)
+        updated[0], updated[-1] = energies[0], energies[-1]
+        tensors["energies"] = updated
         tensors["met"] += met[1:-1].mean()
 
 

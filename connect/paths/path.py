@@ -103,14 +103,14 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         StorageError: the file cannot be written.
     """
     coefficients = path.curve.coefficients(torch.linspace(0, 1, _TRACED, dtype=torch.float64)).tolist()
-    known = {
+    facts = {
         "kind": "path",
         "curve": path.curve.name,
         "provenance": dict(path.provenance),
         "coefficients": coefficients,
         "epoch_losses": None if path.losses is None else path.losses.tolist(),
     }
-    save_tensors(filename, space.views(path.points), {**metadata, **known})
+    save_tensors(filename, space.views(path.points), {**metadata, **facts})
 
 
 def load_path(

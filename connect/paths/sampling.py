@@ -48,8 +48,8 @@ class Concentrated:
         bins = (places * _BINS).long().clamp_max(_BINS - 1)
         counts = torch.bincount(bins, minlength=_BINS)
         met = torch.zeros_like(memory).index_add(0, bins, losses) / counts.clamp_min(1)
-        known = torch.where(memory.isnan(), met, memory.lerp(met, _NEWEST))
-        return torch.where(counts > 0, known, memory)
+        updated = torch.where(memory.isnan(), met, memory.lerp(met, _NEWEST))
+        return torch.where(counts > 0, updated, memory)
 
     def _density(self, memory: Tensor) -> Tensor:
         """The probability of each bin; bins that were not met yet weigh as the mean of those that were.

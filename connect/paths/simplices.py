@@ -96,8 +96,7 @@ def fit_simplex(
     vertices = minima.new_empty(count + connecting, minima.shape[1])
     vertices[:count] = minima
     for number in range(connecting):
-        known = vertices[: count + number]
-        vertices[count + number] = _start(known, mixed_seed(seed, number))
+        vertices[count + number] = _start(vertices[: count + number], mixed_seed(seed, number))
         corner = _Corner(count, number)
         volume = _Volume(volume_weight, count, number + 1) if volume_weight else None
         vertices[: count + number + 1] = descend(
@@ -175,10 +174,10 @@ class _Volume:
         return form * (self.weight / self.minima)
 
 
-def _start(known: Tensor, seed: int) -> Tensor:
+def _start(vertices: Tensor, seed: int) -> Tensor:
     """The centre of what there is, and a little aside, so that the volume is not zero."""
-    centre = known.mean(dim=0)
-    spread = (known - centre).norm(dim=1).mean()
+    centre = vertices.mean(dim=0)
+    spread = (vertices - centre).norm(dim=1).mean()
     scale = spread if spread > 0 else centre.norm()
     noise = torch.randn(centre.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32).to(centre)
     return centre.add(noise, alpha=float(_OFF_CENTRE * scale / noise.norm()))

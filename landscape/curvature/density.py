@@ -75,8 +75,8 @@ def spectral_density(
 
 def smoothed(values: Array, nodes: Array, weights: Array, width: float) -> Array:
     """The mean over probes of Gaussians of a width around the nodes, at values `[n]`."""
-    known = ~np.isnan(nodes)
-    centres, shares = nodes[known], weights[known] / len(nodes)
+    present = ~np.isnan(nodes)
+    centres, shares = nodes[present], weights[present] / len(nodes)
     bells = np.exp(-0.5 * ((values[:, None] - centres) / width) ** 2) / (width * np.sqrt(2 * np.pi))
     total: Array = bells @ shares
     return total

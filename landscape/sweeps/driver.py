@@ -21,7 +21,7 @@ from landscape.sweeps.grid import Place
 class GridStrategy(Protocol):
     """Chooses the points of a grid that are measured, in rounds."""
 
-    def choose(self, known: Sweep) -> Array:
+    def choose(self, measured: Sweep) -> Array:
         """Points to measure next, boolean, of the grid's shape; none of them new when enough is known.
 
         It must follow from `known` alone, whose `done` are the points of all rounds before, so that a sweep that is
@@ -48,8 +48,8 @@ class Metric(Protocol):
 class Everywhere:
     """Every point, in one round."""
 
-    def choose(self, known: Sweep) -> Array:
-        return np.ones_like(known.done)
+    def choose(self, measured: Sweep) -> Array:
+        return np.ones_like(measured.done)
 
 
 def sweep(
@@ -105,12 +105,12 @@ def sweep(
             with report(name or "sweep", int(wanted.sum()), int((wanted & done).sum())) as progress:
                 for index in map(tuple, np.argwhere(wanted & ~done)):
                     try:
-                        found = _measured(surface, metrics or {}, examples, index, theta_at, stop)
+                        at_place = _measured(surface, metrics or {}, examples, index, theta_at, stop)
                     except Interrupted:  # inside a point, which is not kept
                         if writer and done.any():
                             writer.update(name, current, flush=True)
                         raise Interrupted(stopped()) from None
-                    for quantity, value in found.items():
+                    for quantity, value in at_place.items():
                         if quantity not in values:
                             shape = done.shape + np.shape(value)
                             values[quantity] = np.full(shape, np.nan, np.asarray(value).dtype)
@@ -140,19 +140,19 @@ def _measured(
     """Losses and accuracies at a point, and what the metrics say of it."""
     with surface.at(theta_at(place)) as here:
         measured = here.measure()
-    found: dict[str, float | Array] = {**quantities(measured)}
+    values: dict[str, float | Array] = {**quantities(measured)}
     if examples:
         for split, m in measured.items():
             each = {"losses": m.losses, "right": m.right}
-            found |= {name_of(n, split): v.float().cpu().numpy() for n, v in each.items() if v is not None}
+            values |= {name_of(n, split): v.float().cpu().numpy() for n, v in each.items() if v is not None}
     for name, metric in metrics.items():
         own = {_joined(name, quantity): value for quantity, value in metric(place, theta_at, stop).items()}
-        if taken := own.keys() & found.keys():
+        if taken := own.keys() & values.keys():
             raise ConfigError(
                 f"the metric {name!r} gives {min(taken)}, which is measured already; give it another name."
             )
-        found |= own
-    return found
+        values |= own
+    return values
 
 
 def _joined(name: str, quantity: str) -> str:

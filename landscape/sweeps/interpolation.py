@@ -95,15 +95,15 @@ def finer(measured: Sweep, steps: int, points: Array, values: Mapping[str, Array
     completed: dict[str, Array] = {}
     for name, array in measured.values.items():
         beside = np.asarray(values.get(name, np.full(len(others), np.nan)), dtype=np.float64)
-        known = np.concatenate([beside, array[measured.done]])[kept]
-        field = Field(np.concatenate([others, own])[kept] / intervals, known[:, None], [name])
-        found = field.values(field.predict(wanted / steps / intervals))[:, 0]
+        samples = np.concatenate([beside, array[measured.done]])[kept]
+        field = Field(np.concatenate([others, own])[kept] / intervals, samples[:, None], [name])
+        between = field.values(field.predict(wanted / steps / intervals))[:, 0]
         completed[name] = np.full(done.shape, np.nan)
         completed[name][done] = array[measured.done]
-        if np.isfinite(known).any():
-            finite = known[np.isfinite(known)]
-            found = np.clip(found, finite.min(), finite.max())
-        completed[name][tuple(wanted.T)] = np.where(_beside(array, wanted, steps), found, np.nan)
+        if np.isfinite(samples).any():
+            finite = samples[np.isfinite(samples)]
+            between = np.clip(between, finite.min(), finite.max())
+        completed[name][tuple(wanted.T)] = np.where(_beside(array, wanted, steps), between, np.nan)
     return Sweep(axes, completed, done)
 
 

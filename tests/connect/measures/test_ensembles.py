@@ -1,4 +1,4 @@
-"""Ensembles against predictions that are averaged by hand, and likeness to the ends against its definition."""
+"""Ensembles against predictions that are averaged by hand, and similarity to the ends against its definition."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from connect import Bezier, Path, measure_ensemble, profile
 from connect.measures.ensembles import mean_disagreement, score
-from connect.measures.similarity import Likeness, average, disagreement, divergence
+from connect.measures.similarity import Similarity, average, disagreement, divergence
 from connect.measures.summaries import measured_path
 from connect.paths.path import builder
 from landscape import EmpiricalRisk, Interrupted, ParameterSpace, Problem, Result, ResultWriter
@@ -131,13 +131,13 @@ def test_networks_that_do_not_classify_have_no_ensemble():
     assert (measured["train_loss"] > 0).all()
 
 
-# ------------------------------------------------------------------ likeness
+# ------------------------------------------------------------------ similarity
 
 
 def test_likeness_to_the_ends_against_its_definitions():
     path, risk, problem = bent()
     theta = path(0.4)
-    told = Likeness(risk, path(0.0), path(1.0), "test")(0, lambda _: theta, None)
+    told = Similarity(risk, path(0.0), path(1.0), "test")(0, lambda _: theta, None)
     here = predicted(path, 0.4, problem)
     for name, t in (("a", 0.0), ("b", 1.0)):
         end = predicted(path, t, problem)
@@ -146,7 +146,7 @@ def test_likeness_to_the_ends_against_its_definitions():
         assert told[f"kl_{name}"] == pytest.approx(kl, rel=1e-4)
         features = [predict_at(risk, at, "test", features=True).features for at in (theta, path(t))]
         assert told[f"cka_{name}"] == pytest.approx(linear_cka(*features))
-    at_a = Likeness(risk, path(0.0), path(1.0), "test")(0, lambda _: path(0.0), None)
+    at_a = Similarity(risk, path(0.0), path(1.0), "test")(0, lambda _: path(0.0), None)
     assert at_a["disagreement_a"] == 0
     assert at_a["kl_a"] == pytest.approx(0, abs=1e-9)
     assert at_a["cka_a"] == pytest.approx(1)
