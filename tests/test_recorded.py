@@ -24,8 +24,8 @@ PROGRAMS = {"landscape": landscape_cli, "connect": connect_cli}
 COMMANDS = [line.split() for line in (RECORDED / "commands.txt").read_text().splitlines()]
 NEW_EACH_TIME = {"convert"}  # has no --resume
 STOPPED = [c for c in COMMANDS if (RECORDED / "stopped" / c[-1]).exists()]
-RESULTS = sorted(str(file.relative_to(RECORDED)) for file in RECORDED.rglob("*.h5") if "stopped" not in file.parts)
-RESULTS.remove("axes.h5")  # directions are no result
+ALIKE = {"stopped", "study", "passes", "chain", "grown", "axes.h5"}  # drawn as others are, or directions
+RESULTS = sorted(str(file.relative_to(RECORDED)) for file in RECORDED.rglob("*.h5") if not ALIKE & {*file.parts})
 
 
 def name(command):
