@@ -492,12 +492,14 @@ class StudyConfig(Options):
         out: folder for checkpoints, results and pictures.
         data_root: folder with the data's files.
         download: fetch the data's files if they are missing.
+        quick: take the values under `quick` in the file over the others: fewer examples, epochs or points.
     """
 
     study: Path
     out: Path
     data_root: Path | None = None
     download: bool = False
+    quick: bool = False
     compute: ComputeOptions
     output: OutputOptions
 

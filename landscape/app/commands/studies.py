@@ -44,6 +44,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[Any, Reporter], Any], type, str]] = {
 }
 _FOLDERS = ("networks", "snapshots", *_COMMANDS)
 _SECTIONS = ("networks", *_COMMANDS, "compare")
+_QUICK = "quick"
 _SEVERAL = ("through", "towards", "project", "snapshots")
 _REFERENCES = ("a", "b", "checkpoint", *_SEVERAL)
 _OWN = ("out", "resume", "overwrite", "problem", "data_root", "download")
@@ -150,8 +151,7 @@ def planned(config: StudyConfig) -> Plan:
     Raises:
         ConfigError: the file is wrong, or two steps write one file.
     """
-    content = read_problem_file(config.study)
-    _require_known(content, (*_SECTIONS, *_PROBLEM, "train"), str(config.study))
+    content = _content(config)
     trainings = _trainings(config, content)
     measures = [step for section in _COMMANDS for step in _measures(config, content, section, trainings)]
     comparisons = _comparisons(config, content, measures)
@@ -163,6 +163,38 @@ def planned(config: StudyConfig) -> Plan:
             raise ConfigError(f"{step.place}: {out} is what {places[out]} writes too; give each a 'name' of its own.")
         places[out] = step.place
     return plan
+
+
+def _content(config: StudyConfig) -> dict[str, Any]:
+    """What the file says, under its own values for a quick run where that is asked for.
+
+    Raises:
+        ConfigError: a key is unknown, or there is no quick run.
+    """
+    content = read_problem_file(config.study)
+    quick = content.pop(_QUICK, None)
+    known = (*_SECTIONS, *_PROBLEM, "train")
+    _require_known(content, (*known, _QUICK), str(config.study))
+    if not config.quick:
+        return content
+    if quick is None:
+        raise ConfigError(f"{config.study}: there are no values for a quick run; give some under {_QUICK!r}.")
+    _require_known(_mapping(quick, f"{config.study}: {_QUICK}"), known, f"{config.study}: {_QUICK}")
+    merged: dict[str, Any] = _overlaid(content, quick)
+    return merged
+
+
+def _overlaid(content: Any, over: Any) -> Any:
+    """Values under others, as RFC 7396 merges them: of mappings key by key, null removes, and all else replaces."""
+    if not isinstance(over, Mapping):
+        return over
+    merged = dict(content) if isinstance(content, Mapping) else {}
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _overlaid(merged.get(key), value)
+    return merged
 
 
 def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Step]:

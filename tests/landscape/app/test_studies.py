@@ -1,6 +1,7 @@
 """Studies from one file, and the models that they are about."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 import yaml
 
-from landscape import ProblemSpecification, StudyConfig, build_problem, load_checkpoint, load_result
+from landscape import ProblemSpecification, StudyConfig, SurfaceConfig, build_problem, load_checkpoint, load_result
 from landscape.app.commands.studies import planned
 from landscape.app.problems import read_problem_file
+from landscape.errors import ConfigError
 from landscape.problems.models import MODELS
 from tests.oracles import Signalling
 
@@ -91,16 +93,40 @@ def test_a_stopped_study_goes_on(call, tmp_path, monkeypatch):
         ('surface: {x: "1:2"}', "surface: --x is '1:2'"),
         ("networks: {one: {}, two: {model: nothing}}", "network 'two': unknown model 'nothing'"),
         ("networks: {one: {}, two: {train: {lr: -1}}}", "network 'two': lr is -1"),
+        ("quick: {epochs: 1}", "unknown key 'epochs'"),
+        ("quick: 3", "quick is 3, expected a mapping"),
         ("line: {a: one, b: one}", "no line leads from one to the other"),
     ],
 )
 def test_a_study_is_checked_before_anything_is_trained(call, tmp_path, change, message):
     study = {"data": "digits", "model": "mlp", "networks": {"one": {}, 2: {}}, **yaml.safe_load(change)}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
-    code, _, stderr = call("study", tmp_path / "s.yaml", "--out", tmp_path / "out")
+    quick = ["--quick"] if "quick" in study else []
+    code, _, stderr = call("study", tmp_path / "s.yaml", "--out", tmp_path / "out", *quick)
     assert code == 2
     assert message in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quick_run_takes_its_own_values_over_the_others(call, tmp_path):
+    quick = {"train": {"epochs": 1}, "surface": {"points": 5}, "line": {"points": 3}, "trajectory": None}
+    study = yaml.safe_load(STUDY) | {"quick": quick}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
+    config = StudyConfig(study=tmp_path / "s.yaml", out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="line: unknown key 'points'"):
+        planned(replace(config, quick=True))
+    quick["line"] = {"a": "small batch", "b": "large batch"}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
+    for is_quick, epochs, points in ((False, 2, 3), (True, 1, 5)):
+        plan = planned(replace(config, quick=is_quick))
+        recipe = plan.trainings["small batch"].config.recipe
+        assert (recipe.epochs, recipe.batch_size) == (epochs, 64)
+        (surface, *_) = [step.config for step in plan.measures if isinstance(step.config, SurfaceConfig)]
+        assert (surface.points, surface.direction.seed) == (points, 2)
+        assert [step.place.endswith("trajectory") for step in plan.measures].count(True) == (not is_quick)
+    (tmp_path / "s.yaml").write_text(STUDY)
+    with pytest.raises(ConfigError, match="no values for a quick run"):
+        planned(replace(config, quick=True))
 
 
 STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if "networks" in read_problem_file(path))
