@@ -1,21 +1,15 @@
-"""Data sets by name: decoded and normalised once, held as tensors.
-
-Each factory returns `Data`. Images are `[N, C, H, W]`, standardised for each channel by the training split.
-"""
+"""A data set: examples by split, and what a network must know of them to fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.errors import MissingDataError, ProblemError
-from landscape.problems.splits import Split, TensorSplit, TypedSplit, as_split
-
-_DIGITS_TEST_SHARE = 5
+from landscape.errors import ProblemError
+from landscape.problems.splits import Split, TypedSplit, as_split
 
 
 @dataclass(frozen=True)
@@ -45,63 +39,6 @@ class Data:
     def fingerprints(self) -> dict[str, str]:
         """A digest for each split."""
         return {name: split.fingerprint() for name, split in self.splits.items()}
-
-
-def digits() -> Data:
-    """The 1,797 digits of 8×8 pixels that ship with scikit-learn; every fifth of a fixed shuffle is for test."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    order = np.random.RandomState(0).permutation(len(labels))
-    test = order[::_DIGITS_TEST_SHARE]
-    train = np.setdiff1d(order, test)
-    images = torch.from_numpy(pixels).to(torch.float32).view(-1, 1, 8, 8)
-    targets = torch.from_numpy(labels).to(torch.int64)
-    return _images((images[train], targets[train]), (images[test], targets[test]), classes=10)
-
-
-def cifar10(root: str = "data", download: bool = False) -> Data:
-    """CIFAR-10, read by torchvision from a folder that holds `cifar-10-batches-py`, or downloaded into it.
-
-    Raises:
-        MissingDataError: the files are not there or altered.
-    """
-    from torchvision.datasets import CIFAR10
-
-    return _cifar(CIFAR10, root, download, classes=10)
-
-
-def cifar100(root: str = "data", download: bool = False) -> Data:
-    """CIFAR-100, read by torchvision from a folder that holds `cifar-100-python`; arguments as `cifar10`."""
-    from torchvision.datasets import CIFAR100
-
-    return _cifar(CIFAR100, root, download, classes=100)
-
-
-def _cifar(dataset: Any, root: str, download: bool, classes: int) -> Data:
-    folder = Path(root).expanduser()
-    try:
-        parts = [dataset(str(folder), train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError) as error:
-        advice = "the download failed" if download else "name the right folder with --data-root, or add --download"
-        raise MissingDataError(
-            f"{dataset.__name__} is not whole in {folder.resolve() / dataset.base_folder}: {advice} ({error})."
-        ) from error
-    train, test = (
-        (torch.from_numpy(p.data).permute(0, 3, 1, 2).to(torch.float32), torch.tensor(p.targets)) for p in parts
-    )
-    return _images(train, test, classes)
-
-
-def _images(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int) -> Data:
-    images = train[0]
-    mean = images.mean(dim=(0, 2, 3), keepdim=True, dtype=torch.float64)
-    deviation = (images.to(torch.float64) - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
-    splits = {
-        name: TensorSplit((((x - mean) / deviation).to(torch.float32), y))
-        for name, (x, y) in (("train", train), ("test", test))
-    }
-    return Data(splits, input_shape=tuple(images.shape[1:]), classes=classes)
 
 
 def as_data(source: Any) -> Data:

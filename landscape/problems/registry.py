@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from landscape.errors import ConfigError, LandscapeError, ProblemError
-from landscape.problems import datasets, losses
+from landscape.problems import images, losses
 from landscape.problems.code import at_home, load
 from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
@@ -21,9 +21,11 @@ from landscape.problems.models import MODELS
 from landscape.problems.specification import ProblemSpecification
 
 DATASETS: Mapping[str, Callable[..., Data]] = {
-    "digits": datasets.digits,
-    "cifar10": datasets.cifar10,
-    "cifar100": datasets.cifar100,
+    "digits": images.digits,
+    "cifar10": images.cifar10,
+    "cifar100": images.cifar100,
+    "mnist": images.mnist,
+    "fashion_mnist": images.fashion_mnist,
 }
 _SEEDS_OF_NUMPY = 2**32
 LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}

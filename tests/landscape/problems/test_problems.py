@@ -1,86 +1,21 @@
 """Problems: the registry's own and a user's."""
 
-import hashlib
 import os
-import pickle
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import landscape
 from landscape import ProblemSpecification, build_problem
-from landscape.errors import ConfigError, MissingDataError, ProblemError
+from landscape.errors import ConfigError, ProblemError
 from landscape.problems.datasets import as_data
 from landscape.problems.models import MODELS
 from landscape.problems.splits import StreamedSplit, TensorSplit, as_split, chunks
-
-FIRST_TEST_LABELS = [2, 7, 2, 6, 8, 5, 4, 4, 8, 0, 9, 0]
-
-
-def test_the_digits_are_split_once_and_for_all():
-    data = build_problem(ProblemSpecification(model="mlp", data="digits")).data
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 1437, "test": 360}
-    (images, labels), (others, _) = (data.splits[name].tensors for name in ("train", "test"))
-    assert others.shape == (360, 1, 8, 8)
-    assert data.splits["test"].tensors[1][:12].tolist() == FIRST_TEST_LABELS
-    assert images.shape == (1437, 1, 8, 8)
-    assert labels.bincount().min() > 100
-    assert abs(float(images.mean())) < 1e-5
-    assert float(images.square().mean()) == pytest.approx(1.0, abs=1e-4)
-    rows = {image.numpy().tobytes() for image in images}
-    assert not any(image.numpy().tobytes() in rows for image in others)
-
-
-def write_cifar(folder, classes, monkeypatch):
-    """A few random pictures in the format of CIFAR's files, with torchvision's checksums set to theirs."""
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    dataset = {10: CIFAR10, 100: CIFAR100}[classes]
-    label = {10: "labels", 100: "fine_labels"}[classes]
-    place = folder / dataset.base_folder
-    place.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    written = {}
-    for kind in ("train_list", "test_list"):
-        entries = []
-        for name, _ in getattr(dataset, kind):
-            pixels = random.integers(0, 256, (4, 3072), dtype=np.uint8)
-            labels = random.integers(0, classes, 4).tolist()
-            content = pickle.dumps({"data": pixels, label: labels})
-            (place / name).write_bytes(content)
-            entries.append([name, hashlib.md5(content).hexdigest()])
-            written[name] = (pixels, labels)
-        monkeypatch.setattr(dataset, kind, entries)
-    meta = pickle.dumps({dataset.meta["key"]: [str(i) for i in range(classes)]})
-    (place / dataset.meta["filename"]).write_bytes(meta)
-    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": hashlib.md5(meta).hexdigest()})
-    return written
-
-
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_is_read_from_its_own_format(tmp_path, monkeypatch, name, classes):
-    written = write_cifar(tmp_path, classes, monkeypatch)
-    specification = ProblemSpecification(model="resnet8", data=name, data_args={"root": str(tmp_path)})
-    problem = build_problem(specification)
-    images, labels = problem.data.splits["train"].tensors
-    pixels = np.concatenate([p for n, (p, _) in written.items() if "test" not in n]).reshape(-1, 3, 32, 32) / 1.0
-    wanted = (pixels - pixels.mean((0, 2, 3), keepdims=True)) / pixels.std((0, 2, 3), keepdims=True)
-    np.testing.assert_allclose(images.numpy(), wanted, atol=1e-5)
-    assert labels.tolist() == [label for n, (_, ls) in written.items() if "test" not in n for label in ls]
-    assert problem.model(images[:2]).shape == (2, classes)
-    assert problem.specification.model_args == {"input_shape": (3, 32, 32), "classes": classes}
-
-
-def test_missing_files_are_named_with_the_flag(tmp_path):
-    specification = ProblemSpecification(model="mlp", data="cifar10", data_args={"root": str(tmp_path)})
-    with pytest.raises(MissingDataError, match=rf"{tmp_path}/cifar-10-batches-py.*--data-root.*--download"):
-        build_problem(specification)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"gpt"}))
