@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help venv demo graph gallery test faults lint bench clean
+.PHONY: help venv demo graph gallery test faults foreign lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
@@ -40,6 +40,10 @@ test: venv  ## run the tests, on all cores
 
 faults: venv  ## kill, fill the disk and interrupt, over and over
 	$(BIN)/python -m pytest -m fault
+
+foreign: venv  ## install the libraries that other people's checkpoints come from, and test with them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[foreign]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m foreign -n auto --maxprocesses 8 --dist worksteal
 
 lint: venv  ## check style and types
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ values that flags override. Errors are one line and exit code 2, an interruption
 
 import argparse
 import contextlib
-import difflib
 import functools
 import importlib
 import io
@@ -33,6 +32,7 @@ from landscape.app.options import Flag, flags
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.runtime.progress import on_stderr
+from landscape.runtime.suggestions import nearest
 
 EXIT_ERROR, EXIT_RESUMABLE = 2, 75
 _MODES = {"json": "print the summary as one JSON object", "debug": "show where an error comes from"}
@@ -214,7 +214,7 @@ def _configured(declared: Mapping[str, Flag], arguments: Sequence[str]) -> dict[
             words |= read_yaml_mapping(file, "the configuration", "flags and their values, such as epochs: 40")
     for word in words:
         if word not in {**declared, **_MODES}:
-            raise ConfigError(f"the configuration has the unknown key {word!r}{_nearest(str(word), declared)}")
+            raise ConfigError(f"the configuration has the unknown key {word!r}{nearest(str(word), declared)}")
     return _converted(declared, words)
 
 
@@ -225,7 +225,7 @@ def _converted(declared: Mapping[str, Flag], words: Mapping[str, Any]) -> dict[s
 def _hinted(message: str, words: Iterable[str]) -> str:
     """A parser's message, and the flag that is nearest to one that it does not know."""
     unknown = re.match(r"unrecognized arguments: --([\w-]+)", message)
-    return message + (_nearest(unknown[1], [word.replace("_", "-") for word in words], "--") if unknown else "")
+    return message + (nearest(unknown[1], [word.replace("_", "-") for word in words], "--") if unknown else "")
 
 
 def _written(declared: Mapping[str, Flag], words: Mapping[str, Any]) -> str:
@@ -238,11 +238,6 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain_value(part) for part in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _nearest(name: str, names: Iterable[str], dashes: str = "") -> str:
-    near = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean {dashes}{near[0]}?" if near else "."
 
 
 def _jsonable(value: Any) -> Any:

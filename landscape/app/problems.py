@@ -11,8 +11,7 @@ from landscape.app.config import ProblemOptions, RecipeOptions
 from landscape.app.options import flags, values
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError
-from landscape.problems.models import MODELS
-from landscape.problems.registry import DATASETS, LOSSES, resolve
+from landscape.problems.registry import REGISTRIES, is_built_in, resolve
 from landscape.problems.specification import NAMES, ProblemSpecification, overridden
 from landscape.storage.checkpoints import Checkpoint
 from landscape.storage.store import shortened
@@ -20,7 +19,6 @@ from landscape.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
-_REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": MODELS, "data": DATASETS, "loss": LOSSES}
 
 
 def read_problem_file(path: Path) -> dict[str, Any]:
@@ -113,8 +111,8 @@ def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> 
         values["data_args"] = {name: value for name, value in arguments.items() if name != "download"}
     foreign = {
         name: values[name]
-        for name, registry in _REGISTRIES.items()
-        if flags[name] is None and isinstance(values.get(name), str) and values[name] not in registry
+        for name, registry in REGISTRIES.items()
+        if flags[name] is None and isinstance(values.get(name), str) and not is_built_in(values[name], registry)
     }
     if foreign and not trust_code:
         named = " and ".join(f"{name} = {shortened(repr(value))}" for name, value in foreign.items())
@@ -164,5 +162,5 @@ def require_problem(options: ProblemOptions) -> None:
         ConfigError, ProblemError: a model, data or a loss cannot be found.
     """
     specification = specify(options)
-    for kind, registry in _REGISTRIES.items():
+    for kind, registry in REGISTRIES.items():
         resolve(getattr(specification, kind), registry, kind)

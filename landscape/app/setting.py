@@ -19,8 +19,7 @@ from landscape.app.devices import choose_device
 from landscape.app.problems import specify
 from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.problems.code import code_fingerprints
-from landscape.problems.models import MODELS
-from landscape.problems.registry import Problem, build_problem
+from landscape.problems.registry import FACTORIES, REGISTRIES, Problem, build_problem, is_built_in
 from landscape.risk.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
@@ -186,7 +185,10 @@ class Setting:
         """What a result follows from: settings, fingerprints of checkpoints and data, names, versions, device."""
         named = self.carried()
         named.pop("data_args", None)
-        code = code_fingerprints(str(named[key]) for key in ("model", "data", "loss") if named.get(key))
+        users = [
+            named[kind] for kind, known in REGISTRIES.items() if named.get(kind) and not is_built_in(named[kind], known)
+        ]
+        code = code_fingerprints(users)
         return {
             **settings,
             **({"dtype": "float64"} if self.space.dtype == torch.float64 else {}),
@@ -237,7 +239,8 @@ def open_setting(
     """
     device = choose_device(compute.device)
     specification = specify(problem_options, checkpoints, trust_code)
-    described = problem_options.problem is None and problem_options.model_args is None and specification.model in MODELS
+    named = problem_options.problem is not None or problem_options.model_args is not None
+    described = not named and is_built_in(specification.model, FACTORIES)
     with _no_larger_than(checkpoints) if described and checkpoints else nullcontext():
         problem = build_problem(specification, seed)
     problem = problem.to(device)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from landscape.problems import images, losses
 from landscape.problems.code import at_home, load
 from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
+from landscape.problems.libraries import LIBRARIES
 from landscape.problems.losses import Loss
 from landscape.problems.models import MODELS
 from landscape.problems.specification import ProblemSpecification
+from landscape.runtime.suggestions import nearest
 
+FACTORIES: Mapping[str, Callable[..., nn.Module]] = {**MODELS, **LIBRARIES}
 DATASETS: Mapping[str, Callable[..., Data]] = {
     "digits": images.digits,
     "cifar10": images.cifar10,
@@ -27,8 +31,9 @@ DATASETS: Mapping[str, Callable[..., Data]] = {
     "mnist": images.mnist,
     "fashion_mnist": images.fashion_mnist,
 }
-_SEEDS_OF_NUMPY = 2**32
 LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
+REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": FACTORIES, "data": DATASETS, "loss": LOSSES}
+_SEEDS_OF_NUMPY = 2**32
 
 
 @dataclass(frozen=True)
@@ -84,15 +89,22 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
         with _blaming(specification.data), at_home(specification.data):
             data = as_data(examples)
     loss = resolve(specification.loss, LOSSES, "loss")
+    builder = resolve(specification.model, FACTORIES, "model")
     arguments = dict(specification.model_args)
-    if specification.model in MODELS:
-        deduced = {"input_shape": data.input_shape, "classes": data.classes}
-        arguments = {**{k: v for k, v in deduced.items() if v is not None}, **arguments}
+    if is_built_in(specification.model, FACTORIES):
+        arguments = {**_deduced(builder, data), **arguments}
     with _seeded(seed):
-        model = _call(resolve(specification.model, MODELS, "model"), specification.model, arguments)
+        model = _call(builder, specification.model, arguments)
     if not isinstance(model, nn.Module):
         raise ProblemError(f"{specification.model} returned {type(model).__name__}, expected a torch.nn.Module.")
     return Problem(model, data, loss, specification.updated(model_args=arguments))
+
+
+def _deduced(builder: Callable[..., nn.Module], data: Data) -> dict[str, Any]:
+    """The arguments of a model that follow from the data, as far as they are known and it takes them."""
+    known = {"input_shape": data.input_shape, "classes": data.classes}
+    accepted = inspect.signature(builder).parameters
+    return {name: value for name, value in known.items() if value is not None and name in accepted}
 
 
 @contextmanager
@@ -121,8 +133,18 @@ def _blaming(name: str) -> Iterator[None]:
         raise ProblemError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
+def is_built_in(name: str, registry: Mapping[str, Any]) -> bool:
+    """Whether a name is one of a registry's, or such as `timm:resnet18`, where the registry has `timm:`."""
+    return name in registry or _family(name) in registry
+
+
+def _family(name: str) -> str:
+    """The name up to its first colon; without one, nothing that a registry holds."""
+    return "".join(name.partition(":")[:2]) if ":" in name else ""
+
+
 def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
-    """The object that a name stands for.
+    """The object that a name stands for; for a name such as `timm:resnet18`, the registry's `timm:` of the rest.
 
     Raises:
         ConfigError: there is no such name, file, module or attribute.
@@ -130,11 +152,14 @@ def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
     """
     if name in registry:
         return registry[name]
+    if is_built_in(name, registry):
+        family = _family(name)
+        return partial(registry[family], name.removeprefix(family))
     place, colon, attribute = name.rpartition(":")
     if not colon:
-        names = ", ".join(sorted(registry))
         raise ConfigError(
-            f"unknown {kind} {name!r}; known are {names}, or package.module:factory, path/file.py:factory."
+            f"unknown {kind} {name!r}{nearest(name, registry)} Known are {', '.join(sorted(registry))}, or "
+            "package.module:factory, path/file.py:factory."
         )
     with _seeded(0):  # what a file draws when it is loaded is the same every time, too
         module = load(place)
