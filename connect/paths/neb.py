@@ -23,6 +23,7 @@ from landscape.errors import ConfigError
 from landscape.risk.surface import Surface, Trainable
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.descent import DescentOptions, Epoch, Moves, Slope
+from landscape.training.optimisers import Own
 from landscape.training.recipes import Recipe
 
 Climb = Literal["none", "highest", "all"]
@@ -90,12 +91,14 @@ class Elastic:
     def identity(self, points: Tensor) -> Mapping[str, Any]:
         return {"band": asdict(self.band), **self.beginning}
 
+    def moving(self, points: Tensor) -> Tensor:
+        return points[1:-1]
+
     def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         energies = torch.full((len(points),), float("nan"), dtype=torch.float64, device=points.device)
         energies[0], energies[-1] = heights_of(surface, points[[0, -1]])
         lengths = _lengths(points)
         return {
-            "velocity": torch.zeros_like(points[1:-1]),
             "energies": energies,
             "shares": lengths / lengths[-1],
             "met": torch.zeros((), dtype=torch.float64, device=points.device),
@@ -155,7 +158,7 @@ class _Relaxation:
         return [i for i in inner if heights[i - 1] < heights[i] >= heights[i + 1]]
 
     def _push(self, image: int, gradient: Tensor, heights: list[float], climbs: bool) -> None:
-        """Turn an image's gradient into what its velocity gains."""
+        """Turn an image's gradient into what drives it, and let the optimiser take that in."""
         tensors = self._epoch.tensors
         low, height, high = (0.0 if math.isnan(h) else h for h in heights[image - 1 : image + 2])
         before, here, after = tensors["points"][image - 1 : image + 2]
@@ -164,12 +167,13 @@ class _Relaxation:
         if self._band.spring and not climbs:
             share = share + self._band.spring * (ahead - behind)
         gradient.sub_(tangent.mul_(share))
-        tensors["velocity"][image - 1].mul_(self._epoch.recipe.momentum).add_(gradient)
+        optimiser = self._epoch.optimiser
+        optimiser.gather({name: tensors[name][image - 1] for name in optimiser.state}, Own(gradient))
 
     def _move(self, rate: float, climbing: list[int]) -> None:
         """Move all images, and put them back at their shares of the length if no springs hold them."""
         tensors = self._epoch.tensors
-        tensors["points"][1:-1].add_(tensors["velocity"], alpha=-rate)
+        self._epoch.optimiser.move(tensors["points"][1:-1], tensors, rate)
         if not self._band.spring:
             redistribute(tensors["points"], tensors["shares"], climbing)
 

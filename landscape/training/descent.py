@@ -30,6 +30,7 @@ from landscape.runtime.seeds import mixed_seed, reseed
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.identities import described
 from landscape.training.keeping import Keeping, State, Watch
+from landscape.training.optimisers import Optimiser, Shared, optimiser_of
 from landscape.training.recipes import Recipe
 
 Slope = Callable[..., tuple[Tensor, Tensor]]
@@ -47,7 +48,8 @@ class Epoch:
     Attributes:
         tensors: the state, which steps change: the control points `points`, and what the family added.
         theta: `[P]`, where the family writes the point of the next gradient.
-        recipe: SGD's settings.
+        recipe: how the descent is run.
+        optimiser: its update rule.
         shares: of the examples that each batch holds; one for each step.
         generator: of further random choices of this epoch.
     """
@@ -55,6 +57,7 @@ class Epoch:
     tensors: dict[str, Tensor]
     theta: Tensor
     recipe: Recipe
+    optimiser: Optimiser
     shares: Sequence[float]
     generator: torch.Generator
 
@@ -75,8 +78,11 @@ class Family(Protocol):
     def identity(self, points: Tensor) -> Mapping[str, Any]:
         """What a resume must share, beside recipe and seed, of a descent that starts from `points`."""
 
+    def moving(self, points: Tensor) -> Tensor:
+        """Those of the control points `[k, P]` that move, a view `[f, P]`."""
+
     def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
-        """The tensors beside `points` that steps follow from, before the first of so many an epoch."""
+        """What else steps follow from, beside points and optimiser, before the first of so many an epoch."""
 
     def owners(self, points: Tensor) -> Sequence[tuple[int, ...]]:
         """A name for each gradient of a step; each has an order of the examples and random choices of its own."""
@@ -173,9 +179,11 @@ class Combination:
             "penalty": described(self.penalty),
         }
 
+    def moving(self, points: Tensor) -> Tensor:
+        return points[self.span.free]
+
     def rest(self, surface: Trainable, points: Tensor, steps: int) -> dict[str, Tensor]:
         return {
-            "velocity": torch.zeros_like(points[self.span.free]),
             "met": torch.zeros(steps, dtype=torch.float64, device=points.device),
             "memory": self.sampler.start(),
         }
@@ -209,21 +217,13 @@ class _Combining:
         return (met * torch.tensor(self._epoch.shares, dtype=met.dtype, device=met.device)).sum()
 
     def _move(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
-        """One step for all free control points; the outer product of weights and gradient is never held."""
-        tensors, recipe, penalty = self._epoch.tensors, self._epoch.recipe, self._family.penalty
-        points, velocity, free = tensors["points"], tensors["velocity"], self._family.span.free
-        moving, weights = points[free], weights[free]
+        """One step for all free control points."""
+        tensors, penalty, free = self._epoch.tensors, self._family.penalty, self._family.span.free
+        points, optimiser = tensors["points"], self._epoch.optimiser
         pull = penalty(points)[free].to(points) @ points if penalty else None
-        velocity.addr_(weights, gradient, beta=recipe.momentum)
-        if pull is not None:
-            velocity.add_(pull)
-        if recipe.nesterov:
-            moving.addr_(weights, gradient, alpha=-rate)
-            if pull is not None:
-                moving.sub_(pull, alpha=rate)
-            moving.add_(velocity, alpha=-rate * recipe.momentum)
-        else:
-            moving.add_(velocity, alpha=-rate)
+        slopes = Shared(weights[free], gradient, pull)
+        optimiser.gather(tensors, slopes)
+        optimiser.move(points[free], tensors, rate, slopes)
 
 
 class DescentOptions(TypedDict, total=False):
@@ -302,7 +302,9 @@ def begin_state(
     """A descent before its first step; `points` `[k, P]` are those that it moves, and facts are kept with them."""
     steps = len(chunks(surface.examples, recipe.batch_size))
     losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
-    tensors = {"points": points, "losses": losses, **family.rest(surface, points, steps)}
+    moving = family.moving(points)
+    own = {name: torch.zeros_like(moving) for name in optimiser_of(recipe).state}
+    tensors = {"points": points, "losses": losses, **own, **family.rest(surface, points, steps)}
     return State(tensors, facts=facts or {})
 
 
@@ -345,7 +347,7 @@ def _epoch(
     indices = [order[run] for run in runs[first:] for order in orders]
     shares = [(run.stop - run.start) / surface.examples for run in runs]
     theta = torch.empty_like(tensors["points"][0])
-    moves = family.begin(Epoch(tensors, theta, recipe, shares, generators[0]))
+    moves = family.begin(Epoch(tensors, theta, recipe, optimiser_of(recipe), shares, generators[0]))
     batches = surface.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
 
     def slope(index: int, *owner: int) -> tuple[Tensor, Tensor]:
