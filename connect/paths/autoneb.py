@@ -106,7 +106,7 @@ class GrowingBand:
         Of the recipe, epochs and rates are those of the cycles, and momentum is the heavy ball's.
         """
         if keeping:
-            keeping = keeping.bound(growth=asdict(self), recipe=asdict(recipe), seed=seed, **path.provenance)
+            keeping = keeping.bound(growth=asdict(self), recipe=recipe.stated(), seed=seed, **path.provenance)
         recipes = [replace(recipe, epochs=c.epochs, lr=c.lr, schedule="constant") for c in self.cycles]
         state = keeping.load(surface) if keeping else None
         if state is None:
@@ -131,7 +131,7 @@ class GrowingBand:
         return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(surface))
 
     def _grown(self, surface: Trainable, state: State, recipe: Recipe) -> State:
-        """The band with which the next cycle begins."""
+        """The band with which the next cycle begins, and whose optimiser remembers nothing."""
         points = state.tensors["points"]
         places = sagging(surface, points, self)[: self.most_images - len(points)]
         for piece, part in sorted(places, reverse=True):

@@ -23,7 +23,7 @@ from landscape.errors import ConfigError
 from landscape.risk.surface import Surface, Trainable
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.descent import DescentOptions, Epoch, Moves, Slope
-from landscape.training.optimisers import Own
+from landscape.training.optimisers import Own, Stride
 from landscape.training.recipes import Recipe
 
 Climb = Literal["none", "highest", "all"]
@@ -64,7 +64,8 @@ class Band:
         """Let the band slide down; its images are moved where they lie.
 
         In an epoch each image sees every example once, in an order of its own. Momentum is that of the heavy ball,
-        whatever `recipe.nesterov` says.
+        whatever `recipe.nesterov` says. Beside the activations of a batch this holds (2·(images - 2) + 5)·P floats
+        under SGD and (3·(images - 2) + 5)·P under AdamW, and a few more while the tangent of an image is found.
         """
         return train_path(surface, path, Elastic(self, path.provenance), recipe, description="band", **options)
 
@@ -129,16 +130,16 @@ class _Relaxation:
     def __init__(self, band: Band, epoch: Epoch) -> None:
         self._band, self._epoch = band, epoch
 
-    def step(self, index: int, progress: float, slope: Slope) -> None:
+    def step(self, index: int, slope: Slope) -> None:
         tensors, theta = self._epoch.tensors, self._epoch.theta
         heights = tensors["energies"].tolist()
-        climbing = self._climbing(heights, progress)
+        climbing = self._climbing(heights, self._epoch.progress(index))
         met = torch.zeros_like(tensors["energies"])
         for image in range(1, len(heights) - 1):
             theta.copy_(tensors["points"][image])
             met[image], gradient = slope(image)
             self._push(image, gradient, heights, image in climbing)
-        self._move(self._epoch.recipe.rate(progress), climbing)
+        self._move(self._epoch.stride(index), climbing)
         self._note(met)
 
     def finish(self) -> Tensor:
@@ -170,10 +171,17 @@ class _Relaxation:
         optimiser = self._epoch.optimiser
         optimiser.gather({name: tensors[name][image - 1] for name in optimiser.state}, Own(gradient))
 
-    def _move(self, rate: float, climbing: list[int]) -> None:
-        """Move all images, and put them back at their shares of the length if no springs hold them."""
-        tensors = self._epoch.tensors
-        self._epoch.optimiser.move(tensors["points"][1:-1], tensors, rate)
+    def _move(self, stride: Stride, climbing: list[int]) -> None:
+        """Move all images, and put them back at their shares of the length if no springs hold them.
+
+        Decoupled decay moves whole images: of what it does along the band, the shares of the length take most back.
+        What the optimiser remembers stays with its image, whose place on the band is the same as before.
+        """
+        tensors, optimiser = self._epoch.tensors, self._epoch.optimiser
+        images = tensors["points"][1:-1]
+        if optimiser.decoupled:
+            images.mul_(1 - stride.rate * self._epoch.recipe.weight_decay)
+        optimiser.move(images, tensors, stride, self._epoch.theta)
         if not self._band.spring:
             redistribute(tensors["points"], tensors["shares"], climbing)
 

@@ -6,15 +6,20 @@ c_i·g with g the ordinary gradient at θ (Garipov et al. 2018, arXiv 1802.10026
 one control point. Every random choice follows from the seed and the step's number, so a run that is stopped and resumed
 ends at the same bits wherever torch computes the same bits twice, as it does on a CPU.
 
-Beside the activations of a batch, that holds 2·free + fixed + 3 vectors of P floats: the control points, a velocity for
-each free one, θ, the network's own parameters, and the gradient. A penalty adds `free`; while a resume reads its state,
-the control points are there twice.
+Beside the activations of a batch, that holds 2·free + fixed + 3 vectors of P floats under SGD: the control points, a
+velocity for each free one, θ, the network's own parameters, and the gradient; under AdamW, which keeps two means for
+each free one, 3·free + fixed + 3. A penalty adds `free`; while a resume reads its state, the control points are there
+twice.
+
+Weight decay acts on θ, under AdamW too: a free control point moves by -rate·decay·c_i·θ. What is to stay small are the
+networks on the curve. A control point is none, and its norm depends on how the curve is written: the same curve with
+one control point more has others.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypedDict
 
@@ -30,11 +35,11 @@ from landscape.runtime.seeds import mixed_seed, reseed
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.identities import described
 from landscape.training.keeping import Keeping, State, Watch
-from landscape.training.optimisers import Optimiser, Shared, optimiser_of
+from landscape.training.optimisers import Optimiser, Shared, Stride, clip_, optimiser_of
 from landscape.training.recipes import Recipe
 
 Slope = Callable[..., tuple[Tensor, Tensor]]
-"""Gives the loss of the next batch and its gradient `[P]` with weight decay, at what the epoch's `theta` holds.
+"""Gives the loss of the next batch and its gradient `[P]`, clipped and with coupled decay, at what `theta` holds.
 
 It takes the numbers of one of the family's owners, whose order it keeps to. The gradient may be changed, and is valid
 until the next one.
@@ -50,6 +55,7 @@ class Epoch:
         theta: `[P]`, where the family writes the point of the next gradient.
         recipe: how the descent is run.
         optimiser: its update rule.
+        number: of epochs that are done before.
         shares: of the examples that each batch holds; one for each step.
         generator: of further random choices of this epoch.
     """
@@ -58,15 +64,25 @@ class Epoch:
     theta: Tensor
     recipe: Recipe
     optimiser: Optimiser
+    number: int
     shares: Sequence[float]
     generator: torch.Generator
+
+    def progress(self, index: int) -> float:
+        """The share in [0, 1) of all steps that are done before step `index` of the epoch."""
+        return (self.number * len(self.shares) + index) / (len(self.shares) * self.recipe.epochs)
+
+    def stride(self, index: int) -> Stride:
+        """How far step `index` of the epoch goes."""
+        rate = self.recipe.rate(self.progress(index), 1 / (len(self.shares) * self.recipe.epochs))
+        return Stride(rate, self.number * len(self.shares) + index + 1)
 
 
 class Moves(Protocol):
     """The steps of one epoch."""
 
-    def step(self, index: int, progress: float, slope: Slope) -> None:
-        """Take step `index` of the epoch, when `progress` in [0, 1) of all steps are done."""
+    def step(self, index: int, slope: Slope) -> None:
+        """Take step `index` of the epoch."""
 
     def finish(self) -> Tensor:
         """After the last step: the mean loss of the epoch."""
@@ -204,11 +220,11 @@ class _Combining:
         self._places = family.sampler.draw(len(epoch.shares), epoch.generator, self._memory)
         self._coefficients = family.span.coefficients(self._places).to(epoch.theta)
 
-    def step(self, index: int, progress: float, slope: Slope) -> None:
+    def step(self, index: int, slope: Slope) -> None:
         tensors, weights = self._epoch.tensors, self._coefficients[index]
         torch.mv(tensors["points"].T, weights, out=self._epoch.theta)
         loss, gradient = slope()
-        self._move(weights, gradient, self._epoch.recipe.rate(progress))
+        self._move(weights, gradient, self._epoch.stride(index))
         tensors["met"][index] = loss
 
     def finish(self) -> Tensor:
@@ -216,14 +232,17 @@ class _Combining:
         tensors["memory"] = self._family.sampler.remember(self._memory, self._places, met.cpu())
         return (met * torch.tensor(self._epoch.shares, dtype=met.dtype, device=met.device)).sum()
 
-    def _move(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+    def _move(self, weights: Tensor, gradient: Tensor, stride: Stride) -> None:
         """One step for all free control points."""
         tensors, penalty, free = self._epoch.tensors, self._family.penalty, self._family.span.free
-        points, optimiser = tensors["points"], self._epoch.optimiser
+        points, theta, optimiser = tensors["points"], self._epoch.theta, self._epoch.optimiser
+        moving, weights = points[free], weights[free]
         pull = penalty(points)[free].to(points) @ points if penalty else None
-        slopes = Shared(weights[free], gradient, pull)
+        slopes = Shared(weights, gradient, pull)
         optimiser.gather(tensors, slopes)
-        optimiser.move(points[free], tensors, rate, slopes)
+        if optimiser.decoupled:
+            moving.addr_(weights, theta, alpha=-stride.rate * self._epoch.recipe.weight_decay)
+        optimiser.move(moving, tensors, stride, theta, slopes)
 
 
 class DescentOptions(TypedDict, total=False):
@@ -253,7 +272,7 @@ def descend(
         surface: the height.
         points: control points `[k, P]` to start from.
         family: where gradients are taken, and how they move the points.
-        recipe: SGD's settings; weight decay acts on θ.
+        recipe: how it is run; weight decay acts on θ.
         seed: of the order of examples, of t, of augmentation and of dropout.
         keeping: where the state is kept on the way.
         after_epoch: called with the number of finished epochs and the control points.
@@ -275,7 +294,7 @@ def descend(
         tensor([[1., 1.]], dtype=torch.float64)
     """
     if keeping:
-        keeping = keeping.bound(recipe=asdict(recipe), seed=seed, **family.identity(points))
+        keeping = keeping.bound(recipe=recipe.stated(), seed=seed, **family.identity(points))
     state = keeping.load(surface) if keeping else None
     if state is None:
         moving = points.detach() if in_place else points.detach().clone()
@@ -342,22 +361,25 @@ def _epoch(
     """Take the steps of an epoch that are not done yet, one at each iteration, and count them in the state."""
     tensors, first = state.tensors, state.step % len(runs)
     owners = family.owners(tensors["points"])
+    optimiser = optimiser_of(recipe)
     generators = [torch.Generator().manual_seed(mixed_seed(seed, epoch, *owner)) for owner in owners]
     orders = [torch.randperm(surface.examples, generator=g).to(surface.device) for g in generators]
     indices = [order[run] for run in runs[first:] for order in orders]
     shares = [(run.stop - run.start) / surface.examples for run in runs]
     theta = torch.empty_like(tensors["points"][0])
-    moves = family.begin(Epoch(tensors, theta, recipe, optimiser_of(recipe), shares, generators[0]))
+    moves = family.begin(Epoch(tensors, theta, recipe, optimiser, epoch, shares, generators[0]))
     batches = surface.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)
 
     def slope(index: int, *owner: int) -> tuple[Tensor, Tensor]:
         reseed(surface.device, seed, epoch, index, *owner)
         loss, gradient = next(batches)
-        return loss, gradient.add_(theta, alpha=recipe.weight_decay)
+        if recipe.clip:
+            clip_(gradient, recipe.clip)
+        return loss, gradient if optimiser.decoupled else gradient.add_(theta, alpha=recipe.weight_decay)
 
     try:
         for index in range(first, len(runs)):
-            moves.step(index, state.step / (len(runs) * recipe.epochs), partial(slope, index))
+            moves.step(index, partial(slope, index))
             state.step += 1
             if state.step % len(runs) == 0:
                 batches.close()  # the network is in evaluation mode again for whoever looks between epochs

@@ -50,7 +50,7 @@ def path_finder(config: FitConfig | GraphConfig, free_ends: bool = False) -> Fin
     options = config.curve
     method, own = METHODS[options.curve](options, config.band, cycles, free_ends)
     chosen = {name: value for name in ("sampling", "length_weight") if (value := getattr(options, name))}
-    settings = {"curve": options.curve, "recipe": asdict(recipe), **chosen, **own}
+    settings = {"curve": options.curve, "recipe": recipe.stated(), **chosen, **own}
     return Finder(method, recipe, settings, measures=not isinstance(method, CurveFit))
 
 

@@ -1,7 +1,7 @@
 """Train simplices of low loss, sample inside them and measure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -87,7 +87,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         subject, networks = run.open(checkpoints, batch_norm=policy, begun=folder / _MEASURED)
         require_spanning(networks.thetas, config.connecting)
         named = {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)}
-        provenance = subject.provenance(named, evaluated=False, but=("samples",), recipe=asdict(recipe))
+        provenance = subject.provenance(named, evaluated=False, but=("samples",), recipe=recipe.stated())
         simplices = _finished(run, folder / _SIMPLEX, subject.setting, provenance)
         if simplices is None:
             keepings = [Keeping(folder / s, provenance, resume=run.resume, seconds=config.save_every) for s in states]
@@ -96,7 +96,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
             for keeping in keepings:
                 keeping.discard()
         facts = {"log_volume": simplices.log_volume(), "minima": simplices.minima, "connecting": config.connecting}
-        begun = Result("simplex", {}, provenance=subject.provenance(named, recipe=asdict(recipe)), facts=facts)
+        begun = Result("simplex", {}, provenance=subject.provenance(named, recipe=recipe.stated()), facts=facts)
         writer = ResultWriter(folder / _MEASURED, begun, resume=run.resume)
         sweeps = _measured(config, simplices, subject.risk, writer, report)
         run.outputs.commit()

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,12 @@ def _state_file(out: Path) -> Path:
 def _train(run: Run, config: TrainConfig, out: Path) -> TrainSummary:
     recipe = named_recipe(Recipe(), config.recipe, config.problem, "train")
     setting = open_setting(config.problem, config.compute, seed=config.seed)
-    provenance = setting.provenance({}, **stated(config), recipe=asdict(recipe))
+    provenance = setting.provenance({}, **stated(config), recipe=recipe.stated())
     keeping = Keeping(_state_file(out), provenance, resume=run.resume)
     begun = run.resume and keeping.path.exists()
     if run.resume and out.exists() and not begun:
         return TrainSummary(**_finished(out, provenance), seconds=0.0, files=run.finish())
-    carried = {"problem": setting.carried(), "recipe": asdict(recipe), "seed": config.seed, "provenance": provenance}
+    carried = {"problem": setting.carried(), "recipe": recipe.stated(), "seed": config.seed, "provenance": provenance}
     snapshots = _snapshot_writer(run.outputs.at(config.snapshots), setting, carried) if config.snapshots else None
     risk = setting.risk(config.compute)
     start = setting.space.theta.clone()
