@@ -1,6 +1,7 @@
 """The problem that options name: by flags, by its own file, or by a checkpoint that carries it along."""
 
 import contextlib
+import json
 import logging
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from landscape.app.config import ProblemOptions, RecipeOptions
 from landscape.app.options import flags, values
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError
+from landscape.problems.names import named_code, names_file
 from landscape.problems.registry import REGISTRIES, is_built_in, resolve
 from landscape.problems.specification import NAMES, ProblemSpecification, overridden
 from landscape.storage.checkpoints import Checkpoint
@@ -96,6 +98,8 @@ def specify(
     if options.problem is None and options.data_args is None and "root" in specification.data_args and not placed:
         root = shortened(str(specification.data_args["root"]))
         _log.warning("the data are read from %s, as %s says; --data-root names another folder.", root, source)
+    if options.problem is None and options.data is None and (file := names_file(specification.data)):
+        _log.warning("the data are read from %s, as %s says; --data names others.", shortened(file), source)
     return specification.updated(data_args={**specification.data_args, **placed})
 
 
@@ -114,6 +118,9 @@ def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> 
         for name, registry in REGISTRIES.items()
         if flags[name] is None and isinstance(values.get(name), str) and not is_built_in(values[name], registry)
     }
+    remaining = overridden(values, flags).get("data_args")
+    if flags["data_args"] is None and isinstance(remaining, dict) and named_code(remaining):
+        foreign["data-args"] = json.dumps(remaining)
     if foreign and not trust_code:
         named = " and ".join(f"{name} = {shortened(repr(value))}" for name, value in foreign.items())
         raise ConfigError(

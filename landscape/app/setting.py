@@ -19,6 +19,7 @@ from landscape.app.devices import choose_device
 from landscape.app.problems import specify
 from landscape.errors import ConfigError, LandscapeError, LayoutError
 from landscape.problems.code import code_fingerprints
+from landscape.problems.names import named_code
 from landscape.problems.registry import FACTORIES, REGISTRIES, Problem, build_problem, is_built_in
 from landscape.risk.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.risk.empirical import EmpiricalRisk
@@ -184,11 +185,11 @@ class Setting:
     def provenance(self, checkpoints: Mapping[str, Checkpoint], **settings: Any) -> dict[str, Any]:
         """What a result follows from: settings, fingerprints of checkpoints and data, names, versions, device."""
         named = self.carried()
-        named.pop("data_args", None)
+        arguments = named.pop("data_args", {})
         users = [
             named[kind] for kind, known in REGISTRIES.items() if named.get(kind) and not is_built_in(named[kind], known)
         ]
-        code = code_fingerprints(users)
+        code = code_fingerprints([*users, *named_code(arguments).values()])
         return {
             **settings,
             **({"dtype": "float64"} if self.space.dtype == torch.float64 else {}),

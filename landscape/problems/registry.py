@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from landscape.errors import ConfigError, LandscapeError, ProblemError
-from landscape.problems import images, losses
+from landscape.problems import images, losses, text
 from landscape.problems.code import at_home, load
 from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
@@ -30,6 +30,7 @@ DATASETS: Mapping[str, Callable[..., Data]] = {
     "cifar100": images.cifar100,
     "mnist": images.mnist,
     "fashion_mnist": images.fashion_mnist,
+    "text:": text.text,
 }
 LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": FACTORIES, "data": DATASETS, "loss": LOSSES}

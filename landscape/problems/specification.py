@@ -5,10 +5,10 @@ A specification is plain values, so it travels in a configuration file and in th
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from landscape.errors import ConfigError
+from landscape.problems.names import located, located_arguments
 
 NAMES = ("model", "data", "loss")
 
@@ -52,7 +52,8 @@ class ProblemSpecification:
         for name in ("model_args", "data_args"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a mapping of arguments.")
-        return cls(**{**values, **{name: located(values[name]) for name in NAMES if name in values}})
+        places = {name: located(values[name]) for name in NAMES if name in values}
+        return cls(**{**values, **places, "data_args": located_arguments(values.get("data_args", {}))})
 
     def updated(self, **changes: Any) -> "ProblemSpecification":
         """The same with the given values in place; None changes nothing."""
@@ -69,14 +70,3 @@ def overridden(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     others = [name for name in ("model", "data") if name in named and located(named[name]) != values.get(name)]
     dropped = {f"{name}_args" for name in others}
     return {**{name: value for name, value in values.items() if name not in dropped}, **named}
-
-
-def located(name: str) -> str:
-    """The name with the file of `path/file.py:factory` made absolute, so that it works from any folder."""
-    file, colon, attribute = name.rpartition(":")
-    if not (colon and file.endswith(".py")):
-        return name
-    try:
-        return f"{Path(file).expanduser().resolve()}:{attribute}"
-    except (OSError, RuntimeError, ValueError):  # no name of a file, or of a user
-        return name

@@ -158,6 +158,30 @@ class TypedSplit:
         return tensor.to(self._dtype) if tensor.dtype in {torch.float32, torch.float64} else tensor
 
 
+class TokenSplit:
+    """Sequences of tokens that are given out as `{"input_ids": [B, T]}`, int64.
+
+    Args:
+        tokens: `[N, T]`, of any type of whole numbers, in memory or mapped from a file.
+    """
+
+    def __init__(self, tokens: Tensor) -> None:
+        self._split = TensorSplit(tokens)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batches(self, indices: Iterable[Index]) -> Iterator[Batch]:
+        for tokens in self._split.batches(indices):
+            yield {"input_ids": tokens.to(torch.int64)}
+
+    def to(self, device: torch.device) -> "TokenSplit":
+        return TokenSplit(self._split.tensors.to(device))
+
+    def fingerprint(self) -> str:
+        return self._split.fingerprint()
+
+
 def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
     """The batches of a user's data set, which may fail in any way."""
     batches = iter(loader)

@@ -22,5 +22,5 @@ def optional(library: str, extra: str) -> Any:
         if error.name != library:
             raise
         raise ConfigError(
-            f"this model needs the library {library}, which is not installed; pip install 'mode-connectivity[{extra}]'."
+            f"the library {library} is needed here, and not installed; pip install 'mode-connectivity[{extra}]'."
         ) from error
