@@ -36,7 +36,7 @@ class ProblemOptions(Options):
     state the problem that these lead to.
 
     Attributes:
-        problem: a YAML file with model, model_args, data, data_args and loss.
+        problem: a YAML file with model, model_args, data, data_args, loss and outputs.
         model: registry name, package.module:factory or path/file.py:factory.
         model_args: the factory's arguments, as JSON or YAML.
         data: registry name, package.module:factory or path/file.py:factory.
@@ -44,6 +44,9 @@ class ProblemOptions(Options):
         data_root: folder with the data's files; short for the argument "root".
         download: fetch the data's files if they are missing.
         loss: registry name, package.module:function or path/file.py:function.
+        outputs: where scores lie in what the network returns: classes_first for (B, C, ...), classes_last for
+            (B, ..., C), or package.module:function or path/file.py:function that gives the latter; by default last in
+            what has logits and where the network says so, else first.
         trainable: pattern of the parameters that move, such as "*.lora_*"; by default all that require a gradient.
     """
 
@@ -55,6 +58,7 @@ class ProblemOptions(Options):
     data_root: Path | None = None
     download: bool = option(False, harmless=True)
     loss: str | None = option(None, harmless=True)
+    outputs: str | None = option(None, harmless=True)
     trainable: str | None = None
 
 

@@ -166,8 +166,10 @@ def require_problem(options: ProblemOptions) -> None:
     """Check that what options name is there, without building it.
 
     Raises:
-        ConfigError, ProblemError: a model, data or a loss cannot be found.
+        ConfigError, ProblemError: a model, data, a loss or outputs cannot be found.
     """
     specification = specify(options)
     for kind, registry in REGISTRIES.items():
-        resolve(getattr(specification, kind), registry, kind)
+        name = getattr(specification, kind)
+        if name is not None:
+            resolve(name, registry, kind)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.errors import ConfigError, LandscapeError, ProblemError
 from landscape.problems import images, losses, text
@@ -18,9 +18,11 @@ from landscape.problems.code import at_home, load
 from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
 from landscape.problems.libraries import LIBRARIES
-from landscape.problems.losses import Loss
+from landscape.problems.losses import ClassScores, Loss, with_outputs
 from landscape.problems.models import MODELS
+from landscape.problems.outputs import OUTPUTS, USUAL, LabelledScores, Outputs, as_outputs, class_scores, outputs_of
 from landscape.problems.specification import ProblemSpecification
+from landscape.problems.splits import Batch
 from landscape.runtime.suggestions import nearest
 
 FACTORIES: Mapping[str, Callable[..., nn.Module]] = {**MODELS, **LIBRARIES}
@@ -32,8 +34,15 @@ DATASETS: Mapping[str, Callable[..., Data]] = {
     "fashion_mnist": images.fashion_mnist,
     "text:": text.text,
 }
-LOSSES: Mapping[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
-REGISTRIES: Mapping[str, Mapping[str, Any]] = {"model": FACTORIES, "data": DATASETS, "loss": LOSSES}
+LOSSES: Mapping[str, Loss] = {
+    loss.name: loss for loss in (losses.cross_entropy, losses.causal_lm, losses.mse, losses.bce)
+}
+REGISTRIES: Mapping[str, Mapping[str, Any]] = {
+    "model": FACTORIES,
+    "data": DATASETS,
+    "loss": LOSSES,
+    "outputs": OUTPUTS,
+}
 _SEEDS_OF_NUMPY = 2**32
 
 
@@ -46,26 +55,50 @@ class Problem:
         data: the examples by split.
         loss: the loss, one number for each example.
         specification: the names it was built from; None when it was built from objects.
+        outputs: where scores lie in what the network returns; by default as the network says.
     """
 
     model: nn.Module
     data: Data
     loss: Loss
     specification: ProblemSpecification | None = None
+    outputs: Outputs = USUAL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", unwrapped(self.model))
+        object.__setattr__(self, "outputs", outputs_of(self.model) if self.outputs == USUAL else self.outputs)
+        object.__setattr__(self, "loss", with_outputs(self.loss, self.outputs))
 
     @classmethod
-    def of(cls, model: nn.Module, data: Any, loss: Loss | str = "cross_entropy") -> "Problem":
+    def of(
+        cls,
+        model: nn.Module,
+        data: Any,
+        loss: Loss | str = "cross_entropy",
+        outputs: Outputs | Callable[[Any], Tensor] | str | None = None,
+    ) -> "Problem":
         """Build from objects.
 
         Args:
             model: any network.
             data: the pair (train, test) or a mapping of split names; tensors, arrays or map-style data sets.
             loss: a function `loss(model, batch) -> [B]` or a registry name.
+            outputs: where scores lie in what the network returns: "classes_first" for `[B, C, ...]`, "classes_last" for
+                `[B, ..., C]`, or a function that gives the latter; by default what is usual, see
+                `landscape.problems.outputs`.
         """
-        return cls(model, as_data(data), resolve(loss, LOSSES, "loss") if isinstance(loss, str) else loss)
+        loss = resolve(loss, LOSSES, "loss") if isinstance(loss, str) else loss
+        return cls(model, as_data(data), loss, outputs=_outputs(outputs))
+
+    def scores_and_labels(self, result: Any, batch: Batch) -> LabelledScores | None:
+        """The scores of classes in what the network returned for a batch, and the labels that they are for.
+
+        None where there are none, or where neither the loss nor `outputs` nor shapes say where they lie.
+        """
+        loss: Any = self.loss
+        if isinstance(loss, ClassScores):
+            return None if result is None else loss.scores_and_labels(result, batch)
+        return class_scores(result, batch, self.outputs)
 
     def to(self, device: torch.device | str) -> "Problem":
         """The same with the examples on another device."""
@@ -90,6 +123,7 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
         with _blaming(specification.data), at_home(specification.data):
             data = as_data(examples)
     loss = resolve(specification.loss, LOSSES, "loss")
+    outputs = _outputs(specification.outputs)
     builder = resolve(specification.model, FACTORIES, "model")
     arguments = dict(specification.model_args)
     if is_built_in(specification.model, FACTORIES):
@@ -98,7 +132,13 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
         model = _call(builder, specification.model, arguments)
     if not isinstance(model, nn.Module):
         raise ProblemError(f"{specification.model} returned {type(model).__name__}, expected a torch.nn.Module.")
-    return Problem(model, data, loss, specification.updated(model_args=arguments))
+    return Problem(model, data, loss, specification.updated(model_args=arguments), outputs)
+
+
+def _outputs(named: Outputs | Callable[[Any], Tensor] | str | None) -> Outputs:
+    if named is None:
+        return USUAL
+    return as_outputs(resolve(named, OUTPUTS, "outputs") if isinstance(named, str) else named)
 
 
 def _deduced(builder: Callable[..., nn.Module], data: Data) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from landscape.errors import ConfigError
 from landscape.problems.names import located, located_arguments
 
-NAMES = ("model", "data", "loss")
+NAMES = ("model", "data", "loss", "outputs")
+_BELONGINGS = {"model": ("model_args", "outputs"), "data": ("data_args",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,14 @@ class ProblemSpecification:
         data: the data set.
         data_args: arguments of the data set's factory.
         loss: the loss, `loss(model, batch) -> [B]`.
+        outputs: where scores lie in what the network returns: classes_first, classes_last or a function that gives
+            scores `[B, ..., C]`; None for what is usual, see `landscape.problems.outputs`.
     """
 
     model: str
     data: str
     loss: str = "cross_entropy"
+    outputs: str | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     data_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,13 +64,13 @@ class ProblemSpecification:
         return self.from_mapping(overridden(self.to_mapping(), changes), "the problem")
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values for JSON or YAML."""
-        return asdict(self)
+        """Plain values for JSON or YAML; outputs only where they are named."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def overridden(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the changes in place; arguments are dropped with the model or data that they belonged to."""
+    """The values with the changes in place; what belonged to another model or other data is dropped with them."""
     named = {name: value for name, value in changes.items() if value is not None}
-    others = [name for name in ("model", "data") if name in named and located(named[name]) != values.get(name)]
-    dropped = {f"{name}_args" for name in others}
+    others = [name for name in _BELONGINGS if name in named and located(named[name]) != values.get(name)]
+    dropped = {belonging for name in others for belonging in _BELONGINGS[name]}
     return {**{name: value for name, value in values.items() if name not in dropped}, **named}

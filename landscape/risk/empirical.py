@@ -150,7 +150,7 @@ class EmpiricalRisk(SelectedRisk):
             raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
         statistics = statistics or Frozen(space.statistics)
         findings = Findings(space, problem.loss, selection.first, problem.model)
-        evaluation = Evaluation(space, problem.loss, findings, statistics, precision)
+        evaluation = Evaluation(space, problem.loss, problem.scores_and_labels, findings, statistics, precision)
         super().__init__(evaluation, BatchGradients(space, problem.loss, precision, ranks or Ranks()), selection)
         if batch_size:
             evaluation.batch_size = batch_size

@@ -16,7 +16,7 @@ from landscape.risk.batchnorm import StatisticsPolicy
 from landscape.risk.findings import Findings
 from landscape.risk.gradients import add_gradient
 from landscape.risk.precision import Precision, casting, full_precision
-from landscape.risk.predictions import Observer, watching
+from landscape.risk.predictions import Finder, Observer, watching
 from landscape.risk.products import PRODUCTS, Matrix, Products
 from landscape.space.parameters import ParameterSpace
 
@@ -30,6 +30,7 @@ class Evaluation:
 
     space: ParameterSpace
     loss: Loss
+    find: Finder
     findings: Findings
     statistics: StatisticsPolicy
     precision: Precision

@@ -6,7 +6,6 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from landscape.problems.losses import class_dimension
 from landscape.risk.evaluation import Evaluation
 from landscape.risk.precision import Precision
 from landscape.risk.predictions import Confidence, Prediction, Predictions, watching
@@ -39,7 +38,7 @@ class NetworkPoint:
 
     def _measurement(self, split: str) -> Measurement:
         self._settle(self._evaluation.precision)
-        confidence = Confidence(class_dimension(self._evaluation.loss)) if self._selection.calibrated else None
+        confidence = Confidence(self._evaluation.find) if self._selection.calibrated else None
         losses, right = self._evaluation.losses(self._selection.data[split], confidence)
         accuracy = float("nan") if right is None else float(right.mean())
         calibration = confidence.summary() if confidence else {}
@@ -59,7 +58,7 @@ class NetworkPoint:
         examples = self._selection.split(split)
         self._settle(self._evaluation.precision)
         with watching(self._evaluation.space.network, features=features) as seen:
-            predictions = Predictions(seen, class_dimension(self._evaluation.loss))
+            predictions = Predictions(seen, self._evaluation.find)
             self._evaluation.losses(examples, predictions)
         return predictions.prediction()
 

@@ -1,11 +1,11 @@
 """What a network predicts: class scores and hidden representations, met on the way while a loss runs it.
 
 A loss calls the network itself, so scores are taken from the network's output as it passes by, and labels from the
-batch: from the last of a pair, or under a usual name in a dictionary. Where outputs are not class scores for integer
-labels there is nothing to tell, and losses alone are left.
+batch, as `Problem.scores_and_labels` finds them. Where outputs are not class scores for integer labels there is nothing
+to tell, and losses alone are left.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,10 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.errors import ProblemError
+from landscape.problems.outputs import LabelledScores
 from landscape.problems.splits import Batch
 from landscape.runtime.hooks import hooked
 
-_LABELS = ("labels", "label", "targets", "target")
+Finder = Callable[[Any, Batch], LabelledScores | None]
+"""Finds scores and labels in what a network returned for a batch; see `Problem.scores_and_labels`."""
+
 _BINS = 15
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -74,38 +77,12 @@ def watching(network: nn.Module, *, features: bool = False) -> Iterator[Seen]:
         yield seen
 
 
-def class_scores(outputs: Any, batch: Batch, dim: int | None = None) -> tuple[Tensor, Tensor] | None:
-    """Scores `[M, C]` and labels `[M]` of a batch; None where the outputs are not scores for integer labels.
-
-    Args:
-        outputs: `[B, C]`, or `[B, C, ...]` for labels `[B, ...]`; also something with such `logits`, an attribute or an
-            entry, whose classes come last, as in language models. Tensors alone may have them there too, where the
-            shapes leave no doubt.
-        batch: ends in the labels, or has them under a usual name. Labels below 0 are left out.
-        dim: where the loss takes the classes to be; by default what the shapes say.
-    """
-    named = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else None
-    named = getattr(outputs, "logits", named)
-    scores = outputs if named is None else named
-    labels = _labels(batch)
-    if not isinstance(scores, Tensor) or not isinstance(labels, Tensor) or scores.ndim < 2:
+def labelled_rows(found: LabelledScores | None) -> tuple[Tensor, Tensor] | None:
+    """Scores `[M, C]`, in single precision, and labels `[M]`, where there is a label; None where nothing is classed."""
+    if found is None or found.scores.shape[1] < 2:
         return None
-    whole = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
-    places = {1, scores.ndim - 1} if dim is None else {dim}
-    layouts = [place for place in sorted(places) if labels.shape == scores.shape[:place] + scores.shape[place + 1 :]]
-    if not whole or not layouts or (len(layouts) > 1 and named is None):
-        return None
-    scores, labels = scores.movedim(layouts[-1], -1).flatten(0, -2), labels.flatten()
-    if scores.shape[1] < 2 or (labels.numel() and int(labels.max()) >= scores.shape[1]):
-        return None
-    labelled = labels >= 0
-    return scores[labelled].float(), labels[labelled]
-
-
-def _labels(batch: Batch) -> Any:
-    if isinstance(batch, Mapping):
-        return next((batch[name] for name in _LABELS if name in batch), None)
-    return batch[-1] if isinstance(batch, Sequence) and len(batch) > 1 else None
+    labelled = found.labels >= 0
+    return found.scores[labelled].float(), found.labels[labelled]
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
@@ -156,16 +133,16 @@ class Observer(Protocol):
 
 
 class Confidence:
-    """How sure of its classes the network is, and with what right; `dim` is as in `class_scores`."""
+    """How sure of its classes the network is, and with what right."""
 
-    def __init__(self, dim: int | None) -> None:
-        self._dim = dim
+    def __init__(self, find: Finder) -> None:
+        self._find = find
         self._confidence: list[Tensor] = []
         self._right: list[Tensor] = []
         self._nll: list[Tensor] = []
 
     def look(self, outputs: Any, batch: Batch) -> None:
-        labelled = class_scores(outputs, batch, self._dim)
+        labelled = labelled_rows(self._find(outputs, batch))
         if labelled is None:
             return
         scores, labels = labelled
@@ -186,18 +163,19 @@ class Confidence:
 class Predictions:
     """All that the network predicts, with the features if they are seen."""
 
-    def __init__(self, seen: Seen, dim: int | None) -> None:
-        self._seen, self._dim = seen, dim
+    def __init__(self, seen: Seen, find: Finder) -> None:
+        self._seen, self._find = seen, find
         self._log_probabilities: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._features: list[Tensor] = []
 
     def look(self, outputs: Any, batch: Batch) -> None:
-        labelled = class_scores(outputs, batch, self._dim)
+        labelled = labelled_rows(self._find(outputs, batch))
         if labelled is None:
             raise ProblemError(
                 "the network's outputs are not scores [B, C] of classes for integer labels [B] at the end of a batch, "
-                "or the loss runs it more than once, so its predictions cannot be compared or averaged."
+                "or the loss runs it more than once, so its predictions cannot be compared or averaged; where the "
+                "scores lie otherwise, let the problem's key `outputs` say it."
             )
         self._log_probabilities.append(F.log_softmax(labelled[0], dim=1))
         self._labels.append(labelled[1])

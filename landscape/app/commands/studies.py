@@ -35,7 +35,7 @@ from landscape.storage.outputs import OutputFiles
 from landscape.training.recipes import Recipe
 
 _Config = TypeVar("_Config")
-_PROBLEM = ("model", "model_args", "data", "data_args", "loss", "trainable")
+_PROBLEM = ("model", "model_args", "data", "data_args", "loss", "outputs", "trainable")
 _NETWORK = (*_PROBLEM, "seed", "train")
 _COMMANDS: Mapping[str, tuple[Callable[[Any, Reporter], Any], type, str]] = {
     "line": (line, LineConfig, "a"),

@@ -67,6 +67,8 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """See the module's docstring; `block` is the largest number of tokens."""
 
+    output_layout = "classes_last"
+
     def __init__(
         self, block: int, vocabulary: int, *, layers: int, heads: int, width: int, dropout: float, tied: bool
     ) -> None:

@@ -25,7 +25,7 @@ from landscape import (
 from landscape.curvature.lanczos import tridiagonal
 from landscape.errors import ConfigError, PlaceError, ProblemError
 from landscape.plots.captions import describe
-from landscape.risk.predictions import class_scores
+from landscape.problems.outputs import OUTPUTS, class_scores
 from tests import unusual
 from tests.points import gradient_at, measure_at, module_at, predict_at, product_at, value_at
 
@@ -446,11 +446,15 @@ def test_scores_of_tokens_have_their_classes_last(positions, classes):
     expected = float(F.cross_entropy(scores.flatten(0, 1), labels.flatten()))
     for outputs in ({"logits": scores}, type("Output", (), {"logits": scores})):
         found = class_scores(outputs, {"labels": labels})
-        assert float(F.cross_entropy(*found)) == pytest.approx(expected)
+        assert float(F.cross_entropy(found.scores, found.labels)) == pytest.approx(expected)
     alone = class_scores(scores, {"labels": labels})
-    assert alone is None if positions == classes else float(F.cross_entropy(*alone)) == pytest.approx(expected)
-    first = class_scores(scores.movedim(-1, 1), {"labels": labels}, dim=1)
-    assert float(F.cross_entropy(*first)) == pytest.approx(expected)
+    assert (
+        alone is None
+        if positions == classes
+        else float(F.cross_entropy(alone.scores, alone.labels)) == pytest.approx(expected)
+    )
+    first = class_scores(scores.movedim(-1, 1), {"labels": labels}, OUTPUTS["classes_first"])
+    assert float(F.cross_entropy(first.scores, first.labels)) == pytest.approx(expected)
 
 
 def test_soft_labels_have_an_accuracy():

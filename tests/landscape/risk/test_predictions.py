@@ -13,7 +13,8 @@ from torch import nn
 
 from landscape import EmpiricalRisk, ParameterSpace, Problem, Recomputed
 from landscape.errors import ProblemError
-from landscape.risk.predictions import calibration_error, class_scores, linear_cka, negative_log_likelihood, watching
+from landscape.problems.outputs import class_scores
+from landscape.risk.predictions import calibration_error, labelled_rows, linear_cka, negative_log_likelihood, watching
 from tests.oracles import networks, problem_of
 from tests.points import measure_at, module_at, predict_at
 
@@ -98,7 +99,7 @@ LABELS = torch.tensor([0, 2, 1, 2])
     ],
 )
 def test_scores_are_found_where_a_network_classifies(outputs, batch):
-    scores, labels = class_scores(outputs, batch)
+    scores, labels = labelled_rows(class_scores(outputs, batch))
     assert torch.equal(scores, getattr(outputs, "logits", outputs))
     assert torch.equal(labels, LABELS)
 
@@ -119,13 +120,13 @@ def test_scores_are_found_where_a_network_classifies(outputs, batch):
     ],
 )
 def test_there_are_no_scores_where_it_does_not(outputs, batch):
-    assert class_scores(outputs, batch) is None
+    assert labelled_rows(class_scores(outputs, batch)) is None
 
 
 def test_every_position_of_a_sequence_is_a_row_and_labels_below_0_are_none():
     outputs = torch.randn(2, 5, 3)
     labels = torch.tensor([[0, -100, 4], [1, 2, -100]])
-    scores, known = class_scores(outputs, (torch.zeros(2), labels))
+    scores, known = labelled_rows(class_scores(outputs, (torch.zeros(2), labels)))
     assert known.tolist() == [0, 4, 1, 2]
     expected = torch.stack([outputs[0, :, 0], outputs[0, :, 2], outputs[1, :, 0], outputs[1, :, 1]])
     assert torch.equal(scores, expected)
