@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Buffer, is_lazy
 
 from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError
-from landscape.storage.files import Bytes, fingerprint, write_atomically
+from landscape.storage.files import Bytes, fingerprint, is_utf8, write_atomically
 from landscape.storage.layouts import is_bookkeeping, layout_differences, unmarked
 from landscape.storage.metadata import parse_metadata
 from landscape.storage.pickles import find_state, first_line, read_pickle
@@ -53,7 +53,7 @@ class Checkpoint:
     """Named tensors and what is known of them.
 
     Attributes:
-        state: the tensors by name, on the CPU.
+        state: the tensors by name, on the CPU; views into the mapped file where its format allows.
         metadata: what the writer noted (problem, training recipe, seed, results); empty for foreign files.
         fingerprint: SHA-256 of the tensors.
         path: the file.
@@ -79,7 +79,7 @@ def save_tensors(path: str | os.PathLike[str], state: Mapping[str, Tensor], meta
     Raises:
         StorageError: the file cannot be written, or a tensor is of a type that the format does not have.
     """
-    if not _is_utf8(Path(path)):
+    if not is_utf8(Path(path)):
         raise StorageError(f"cannot write {path}: its name is not UTF-8, so that safetensors could not be read back.")
     for name, tensor in state.items():
         if tensor.dtype not in _TYPES:
@@ -113,15 +113,6 @@ def _safetensors(state: Mapping[str, Tensor], header: Mapping[str, str]) -> Iter
         yield _content(state[name])
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether a path is text, as the safetensors library needs it; the names of files may be any bytes."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _content(tensor: Tensor) -> Bytes:
     """The bytes of a tensor, row by row; those of a contiguous one on the CPU are not copied."""
     tensor = tensor.detach().cpu().contiguous()
@@ -139,7 +130,8 @@ def load_checkpoint(
 
     In files of others the prefix that `DataParallel` and averaged models put before all names, and the marks that
     `torch.compile` leaves in them, are taken off. Whether the values are finite is for `ParameterSpace.load` to say,
-    since a mask may well hold infinity.
+    since a mask may well hold infinity. Safetensors and the archives of `torch.save` are mapped and not copied: whoever
+    writes to such a file in place while its tensors are used changes them. What is written here replaces files instead.
 
     Args:
         path: a safetensors file, or one that `torch.save` wrote.
@@ -159,7 +151,7 @@ def load_checkpoint(
     if path.stat().st_size == 0:
         raise CorruptFileError(f"{path} is empty.")
     metadata: Mapping[str, Any] | None = None
-    if path.suffix == ".safetensors" and not _is_utf8(path):
+    if path.suffix == ".safetensors" and not is_utf8(path):
         raise CheckpointError(f"{path} cannot be read, since its name is not UTF-8; give it another.")
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)

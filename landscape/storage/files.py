@@ -117,3 +117,12 @@ def fingerprint(parts: Iterable[Bytes]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text, as libraries need it that open files themselves; the names of files may be any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,9 +1,13 @@
 """Pickled checkpoints of others: read as plain tensors only, and the state dictionary found in what they hold.
 
-Code inside a pickle is never run unless the user says so. Whatever else lies beside the weights is left out.
+Code inside a pickle is never run unless the user says so. Whatever else lies beside the weights is left out. The
+tensors of an archive are views into the mapped file, so that they take no memory of their own until they are copied.
 """
 
+import argparse
+import datetime
 import logging
+import pathlib
 import pickle
 import pickletools
 import re
@@ -18,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import CheckpointError, CorruptFileError, UntrustedPickleError
+from landscape.storage.files import is_utf8
 
 STATE_KEYS = (
     "state_dict", "model_state", "model_state_dict", "model", "net", "network", "net_state_dict", "weights", "params",
@@ -25,6 +30,7 @@ STATE_KEYS = (
 )  # fmt: skip
 LAST_KEYS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema")
 _LEGACY_PICKLES, _DEEPEST, _LISTED = 4, 3, 8
+_PLAIN = (pathlib.PosixPath, pathlib.PurePosixPath, argparse.Namespace, datetime.timedelta)  # among hyperparameters
 _log = logging.getLogger(__name__)
 
 
@@ -36,10 +42,13 @@ def read_pickle(path: Path, trust_pickle: bool) -> Any:
         CorruptFileError: it is truncated or altered.
         UntrustedPickleError: it needs more than plain tensors, or is a program.
     """
-    if _verified_zip(path, "constants.pkl"):
+    names = _verified_names(path)
+    if "constants.pkl" in names:
         return _read_torchscript(path, trust_pickle)
+    mapped = bool(names) and is_utf8(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with torch.serialization.safe_globals(list(_PLAIN)):
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mapped)
     except (AttributeError, ImportError) as error:
         raise CheckpointError(f"{path} needs code that cannot be imported here: {first_line(error)}") from error
     except (Exception, SystemExit) as error:  # a damaged pickle, or code that it brings along, may fail in any way
@@ -125,11 +134,11 @@ def _read_torchscript(path: Path, trust_pickle: bool) -> Any:
         raise CorruptFileError(f"{path} is truncated or no TorchScript file: {first_line(error)}") from error
 
 
-def _verified_zip(path: Path, sought: str) -> bool:
-    """Check the checksums of a zip archive, which torch does not, and say whether it holds a file of some name."""
+def _verified_names(path: Path) -> set[str]:
+    """The names in a zip archive, once its checksums are verified, which torch does not; none for other files."""
     try:
         if not zipfile.is_zipfile(path):
-            return False
+            return set()
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                 raise ValueError("its entries are larger than the archive, which torch.save does not compress")
@@ -139,7 +148,7 @@ def _verified_zip(path: Path, sought: str) -> bool:
         raise CorruptFileError(f"{path} is truncated or altered: {error}") from error
     if broken is not None:
         raise CorruptFileError(f"{path} was altered after it was written: the checksum of {broken} does not match.")
-    return any(name.rpartition("/")[2] == sought for name in names)
+    return {name.rpartition("/")[2] for name in names}
 
 
 def _has_whole_pickles(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """What holds for every kind of checkpoint file: it gives back what was put in, and damage is noticed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -61,6 +63,41 @@ def test_wrappers_are_taken_off_in_foreign_files(tmp_path, wrapper):
         assert set(load_checkpoint(tmp_path / name).state) == set(wrapped if ours else STATE)
     safetensors.torch.save_file(wrapped, tmp_path / "foreign.safetensors")
     assert set(load_checkpoint(tmp_path / "foreign.safetensors").state) == set(STATE)
+
+
+def anonymous_bytes():
+    """The memory of this process that no file holds."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of a process is read where Linux tells it"
+)
+@pytest.mark.parametrize("name", ["a.safetensors", "b.pt"])
+def test_tensors_are_mapped_and_not_copied(tmp_path, name):
+    size = 2**26
+    WRITERS[name](tmp_path / name, {"x": torch.zeros(size // 2, dtype=torch.bfloat16)})
+    before = anonymous_bytes()
+    checkpoint = load_checkpoint(tmp_path / name)
+    assert anonymous_bytes() - before < size / 4
+    assert checkpoint.state["x"].dtype == torch.bfloat16
+    copy = checkpoint.state["x"].clone()
+    assert anonymous_bytes() - before > size / 2, "this test cannot fail"
+    assert torch.equal(copy, checkpoint.state["x"])
+
+
+def test_a_file_that_is_replaced_leaves_what_was_read_from_it(tmp_path):
+    save_tensors(tmp_path / "a.safetensors", STATE, {})
+    before = load_checkpoint(tmp_path / "a.safetensors").state
+    save_tensors(tmp_path / "a.safetensors", {name: tensor + 1 for name, tensor in STATE.items()}, {})
+    assert all(torch.equal(before[name], STATE[name]) for name in STATE)
+
+
+def test_writing_to_what_was_read_leaves_the_file(written):
+    content = written.read_bytes()
+    load_checkpoint(written).state["layer.bias"].zero_()
+    assert written.read_bytes() == content
 
 
 def test_every_truncation_is_refused(written):

@@ -1,7 +1,10 @@
+import argparse
 import collections
 import copy
+import datetime
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +55,12 @@ def test_a_file_that_needs_code_is_refused_unless_trusted(tmp_path, stranger, zi
     with pytest.raises(UntrustedPickleError, match=r"a\.pt holds stranger\.Config.*--trust-pickle"):
         load_checkpoint(path)
     assert set(load_checkpoint(path, trust_pickle=True).state) == set(STATE)
+
+
+def test_plain_settings_beside_the_weights_need_no_trust(tmp_path):
+    settings = {"out": Path("runs"), "args": argparse.Namespace(width=3), "limit": datetime.timedelta(hours=1)}
+    torch.save({"hyper_parameters": settings, "state_dict": STATE}, tmp_path / "a.ckpt")
+    assert set(load_checkpoint(tmp_path / "a.ckpt").state) == set(STATE)
 
 
 def test_a_whole_pickled_network_is_read_when_trusted(tmp_path):
