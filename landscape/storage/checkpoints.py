@@ -6,8 +6,10 @@ read by torch's loader for plain tensors only; code inside a pickle is never run
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,13 @@ from torch.nn.parameter import Buffer, is_lazy
 
 from landscape.errors import CheckpointError, CorruptFileError, LayoutError, StorageError
 from landscape.storage.files import Bytes, fingerprint, is_utf8, write_atomically
+from landscape.storage.folders import CHECKPOINT_SUFFIXES, PICKLES, weights_at
 from landscape.storage.layouts import is_bookkeeping, layout_differences, unmarked
 from landscape.storage.metadata import parse_metadata
 from landscape.storage.pickles import find_state, first_line, read_pickle
 
+_log = logging.getLogger(__name__)
 _WRAPPER = "module."
-_PICKLES = (".pt", ".pth", ".ckpt", ".t7", ".tar", ".bin")
-CHECKPOINT_SUFFIXES = (".safetensors", *_PICKLES)
 _ANY_SIZE, _MOST_EXPANSION = 2**26, 20  # a tensor may take so many bytes, or so much more than is stored of it
 _DIGEST, _METADATA, _LISTED = "sha256", "metadata", 8
 _TYPES = {
@@ -56,7 +58,7 @@ class Checkpoint:
         state: the tensors by name, on the CPU; views into the mapped file where its format allows.
         metadata: what the writer noted (problem, training recipe, seed, results); empty for foreign files.
         fingerprint: SHA-256 of the tensors.
-        path: the file.
+        path: the file or the folder.
     """
 
     state: Mapping[str, Tensor]
@@ -134,37 +136,60 @@ def load_checkpoint(
     writes to such a file in place while its tensors are used changes them. What is written here replaces files instead.
 
     Args:
-        path: a safetensors file, or one that `torch.save` wrote.
+        path: a safetensors file, or one that `torch.save` wrote; a folder of `save_pretrained`, whole or in shards, or
+            of an adapter; or the index of shards.
         trust_pickle: run code that a pickled file brings along.
         state_key: where the weights lie in a pickled file, as keys with dots between them; by default they are looked
             for under the usual ones.
         strip_prefix: of a file of others take the tensors whose names begin with this, by the rest of their names.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no state dictionary of plain arrays.
-        CorruptFileError: it is truncated or altered.
+        CheckpointError: nothing is there, or it holds no state dictionary of plain arrays.
+        CorruptFileError: it is truncated or altered, or a shard is not what the index says.
         UntrustedPickleError: it needs more than plain tensors; the type is named.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; the file does not exist or is a folder.")
+    weights = weights_at(path)
+    if weights.passed_over:
+        _log.warning(
+            "note: %s: %s is read, and not %s; give another by its name.",
+            path, weights.read[0].name, ", ".join(weights.passed_over),
+        )  # fmt: skip
+    if weights.index is None:
+        state, metadata = _read(weights.files[0], trust_pickle, state_key)
+    else:
+        shards = {file.name: _read(file, trust_pickle, state_key)[0] for file in weights.files}
+        state, metadata = weights.joined(shards), None
+    if metadata is None:
+        state = strip_wrappers(state) if strip_prefix is None else _without(strip_prefix, state, path)
+    with _plain_arrays_alone(path):
+        return Checkpoint(state, metadata or {}, fingerprint_tensors(state), path)
+
+
+def _read(path: Path, trust_pickle: bool, state_key: str | None) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of one file and their metadata, which are None in files of others; raises as `load_checkpoint`."""
     if path.stat().st_size == 0:
         raise CorruptFileError(f"{path} is empty.")
-    metadata: Mapping[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
     if path.suffix == ".safetensors" and not is_utf8(path):
         raise CheckpointError(f"{path} cannot be read, since its name is not UTF-8; give it another.")
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
-    elif path.suffix in _PICKLES:
+    elif path.suffix in PICKLES:
         state = find_state(read_pickle(path, trust_pickle), path, state_key)
     else:
-        raise CheckpointError(f"{path}: unknown kind {path.suffix!r}; known are .safetensors, {', '.join(_PICKLES)}.")
-    state = {name: _plain(tensor, name, path) for name, tensor in state.items()}
-    if metadata is None:
-        state = strip_wrappers(state) if strip_prefix is None else _without(strip_prefix, state, path)
-    try:
+        raise CheckpointError(f"{path}: unknown kind {path.suffix!r}; known are {', '.join(CHECKPOINT_SUFFIXES)}.")
+    with _plain_arrays_alone(path):
+        state = {name: _plain(tensor, name, path) for name, tensor in state.items()}
         _require_stored(path, state)
-        return Checkpoint(state, metadata or {}, fingerprint_tensors(state), path)
+    return state, metadata
+
+
+@contextmanager
+def _plain_arrays_alone(path: Path) -> Iterator[None]:
+    """Have what torch cannot do with a tensor of another kind say so."""
+    try:
+        yield
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise CheckpointError(f"{path} holds tensors that are no plain arrays: {first_line(error)}") from error
 

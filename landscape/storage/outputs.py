@@ -17,6 +17,7 @@ from pathlib import Path
 
 from landscape.errors import ConfigError, Interrupted, StorageError
 from landscape.storage.files import remove_partials, require_replaceable, sync_folder
+from landscape.storage.folders import files_read, is_checkpoint_folder
 from landscape.storage.locks import belongs_to_us, claimed
 
 _PUT_OFF = "the new files are whole, and the next run puts them in place"
@@ -93,6 +94,10 @@ class OutputFiles:
             pattern.fullmatch(real.name) and real.parent == Path(os.path.realpath(folder / name))
             for name, pattern in self.series.items()
         )
+
+    def is_inside(self, folder: Path) -> bool:
+        """Whether these are written below a folder, by whatever name."""
+        return Path(os.path.realpath(self.folder)).is_relative_to(os.path.realpath(folder))
 
     def present(self) -> list[str]:
         """The names of those that are there, links included."""
@@ -288,9 +293,12 @@ def _require_apart(places: Sequence[OutputFiles], read: Iterable[Path]) -> None:
     for place, other in permutations(places, 2):
         if any(other.is_same(place.folder / name) for name in place.files):
             raise ConfigError(f"{place.root} and what goes with {other.root} are one file; name two.")
-    for file in read:
-        if any(place.is_same(file) for place in places):
-            raise ConfigError(f"{file} is read by this command, so it cannot be written; name another --out.")
+    for path in read:
+        for file in (path, *files_read(path)):
+            if any(place.is_same(file) for place in places):
+                raise ConfigError(f"{file} is read by this command, so it cannot be written; name another --out.")
+        if is_checkpoint_folder(path) and any(place.is_inside(path) for place in places):
+            raise ConfigError(f"{path} is a checkpoint, in which nothing is written; name an --out outside of it.")
 
 
 def _inode(file: Path) -> tuple[int, int] | None:

@@ -23,13 +23,14 @@ from connect.paths.geometry import gram
 from connect.paths.path import load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
-from landscape.app.commands.summaries import wrote
+from landscape.app.commands.summaries import label, wrote
 from landscape.app.options import files_in
 from landscape.app.run import Run, running
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
-from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES, Checkpoint, require_same_layout
+from landscape.storage.checkpoints import Checkpoint, require_same_layout
+from landscape.storage.folders import CHECKPOINT_SUFFIXES, checkpoints_in
 from landscape.storage.outputs import OutputFiles
 from landscape.storage.quantities import name_of
 from landscape.storage.store import require_same_provenance
@@ -344,17 +345,14 @@ class _Votes:
 
 
 def _files(places: Sequence[FilePath]) -> list[FilePath]:
-    """Checkpoints, and those in folders in alphabetical order.
+    """Checkpoints, and those in folders that are none themselves, in alphabetical order.
 
     Raises:
         ConfigError: a folder holds none.
     """
     files: list[FilePath] = []
     for place in places:
-        if not place.is_dir():
-            files.append(place)
-            continue
-        inside = sorted(file for file in place.iterdir() if file.suffix in CHECKPOINT_SUFFIXES and file.is_file())
+        inside = checkpoints_in(place) if place.is_dir() else [place]
         if not inside:
             raise ConfigError(f"the folder {place} holds no checkpoint; known are {', '.join(CHECKPOINT_SUFFIXES)}.")
         files += inside
@@ -422,7 +420,8 @@ def _named(checkpoints: Sequence[Checkpoint], graph: MinimaGraph | None) -> dict
     for checkpoint in checkpoints:
         if checkpoint.fingerprint in before:
             continue
-        parts = checkpoint.path.absolute().with_suffix("").parts
+        place = checkpoint.path.absolute()
+        parts = (*place.parent.parts, label(place))
         candidates = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
         fresh = (name for name in (*candidates, checkpoint.fingerprint[:12]) if name not in named)
         named[next(fresh)] = checkpoint

@@ -14,7 +14,7 @@ from landscape.app.commands.curvatures import (
     curvature_provenance,
 )
 from landscape.app.commands.pictures import draw_result
-from landscape.app.commands.summaries import at_point, loss_range, wrote
+from landscape.app.commands.summaries import at_point, label, loss_range, wrote
 from landscape.app.config import LineConfig
 from landscape.app.run import running
 from landscape.app.setting import Networks, Setting
@@ -73,7 +73,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
             **curvature_provenance(config.map, config.curvature, subject.risk),
         )
         metrics = curvature_metrics(config.map, config.curvature, subject.risk, config.direction.seed)
-        writer = subject.writer("line", provenance, {"names": {name: file.stem for name, file in files.items()}})
+        writer = subject.writer("line", provenance, {"names": {name: label(file) for name, file in files.items()}})
         ends = zip(files, networks.thetas, strict=True)
         writer.note({f"at_{name}": at_point(subject.risk, theta) for name, theta in ends})
         axes = {} if config.b else {"direction": np.arange(float(config.directions))}

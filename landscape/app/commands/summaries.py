@@ -39,9 +39,14 @@ def loss_range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
 
 
+def label(path: Path) -> str:
+    """The name of a file without its ending, or of a folder."""
+    return path.absolute().name if path.is_dir() else path.stem
+
+
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """A short name for each file or folder: with its folder's where they repeat, and a number where both do."""
-    own = [path.name if path.is_dir() else path.stem for path in paths]
+    own = [label(path) for path in paths]
     times = Counter(own)
     names = [
         name if times[name] == 1 else f"{path.absolute().parent.name} {name}"

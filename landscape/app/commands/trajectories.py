@@ -18,7 +18,7 @@ from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.axes import grid_around, principal_plane
 from landscape.space.projections import project
-from landscape.storage.checkpoints import CHECKPOINT_SUFFIXES
+from landscape.storage.folders import checkpoints_in, is_checkpoint_folder
 from landscape.storage.outputs import OutputFiles
 from landscape.storage.results import Array
 from landscape.sweeps.driver import sweep
@@ -122,8 +122,8 @@ def _trajectories(places: Sequence[Path]) -> dict[str, list[Path]]:
     """
     folders: dict[Path, list[Path]] = {}
     for path in places:
-        if path.is_dir():
-            inside = sorted((p for p in path.iterdir() if p.suffix in CHECKPOINT_SUFFIXES), key=_in_order)
+        if path.is_dir() and not is_checkpoint_folder(path):
+            inside = sorted(checkpoints_in(path), key=_in_order)
             if not inside:
                 raise ConfigError(f"{path} holds no checkpoint; expected files such as epoch_0001.safetensors.")
             if path.absolute() in folders:
