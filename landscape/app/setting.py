@@ -1,5 +1,6 @@
 """From options and checkpoints to what the algorithms need: a problem, the space of its network, and provenance."""
 
+import gc
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ _FEW_NUMBERS, _FEW_TENSORS, _MANY_TIMES = 10**7, 10**4, 100  # how far a network
 
 @dataclass(frozen=True)
 class Setting:
-    """A problem whose data are on the device, and the space of its network's parameters."""
+    """A problem whose data are on the device and whose network is that of the space of its parameters."""
 
     problem: Problem
     space: ParameterSpace
@@ -252,6 +253,9 @@ def open_setting(
     if double or own == {torch.float64}:
         problem = replace(problem, data=problem.data.of_type(dtype))
     space = ParameterSpace(problem.model, trainable=problem_options.trainable, device=device, dtype=dtype)
+    problem = replace(problem, model=space.network)  # nobody needs the one that it is a copy of
+    if space.originals():  # a cycle holds it
+        gc.collect()
     setting = Setting(problem, space)
     setting.note_other_data(checkpoints)
     return setting

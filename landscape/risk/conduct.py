@@ -7,7 +7,7 @@ the examples of a batch depend on each other (batch norm without running statist
 
 import pickle
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -96,18 +96,19 @@ def depends_on_batch(loss: Loss, network: nn.Module, batch: Batch, conduct: Cond
     return not torch.allclose(torch.cat(parts), whole, rtol=0.0, atol=allowed, equal_nan=True)
 
 
-def require_own(loss: Loss, network: nn.Module, batch: Batch, original: nn.Module, names: Iterable[str]) -> None:
-    """Check that a copy of a network, in evaluation mode, runs with none of the named parameters of the original.
+def require_own(loss: Loss, network: nn.Module, batch: Batch, originals: Mapping[str, Tensor]) -> None:
+    """Check that a copy of a network, in evaluation mode, runs with none of the original's parameters, by name.
 
     Nothing here moves those. Copies of the few examples are taken.
 
     Raises:
         ProblemError: it does, by a reference that a function or a global variable holds.
     """
-    parameters = dict(original.named_parameters(remove_duplicate=False))
     own = {parameter.data_ptr() for parameter in network.parameters()}
-    memory = {parameters[name].data_ptr(): name for name in names if name in parameters}
+    memory = {parameter.data_ptr(): name for name, parameter in originals.items()}
     memory = {place: name for place, name in memory.items() if place and place not in own}
+    if not memory:
+        return
     with _Reads(memory) as reads:
         per_example(loss, network, copy_of(batch))
     if reads.foreign:

@@ -149,7 +149,7 @@ class EmpiricalRisk(SelectedRisk):
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
         statistics = statistics or Frozen(space.statistics)
-        findings = Findings(space, problem.loss, selection.first, problem.model)
+        findings = Findings(space, problem.loss, selection.first)
         evaluation = Evaluation(space, problem.loss, problem.scores_and_labels, findings, statistics, precision)
         super().__init__(evaluation, BatchGradients(space, problem.loss, precision, ranks or Ranks()), selection)
         if batch_size:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.problems.losses import Loss, per_example
 from landscape.problems.splits import Batch, Split, leaf_tensors
@@ -34,13 +34,13 @@ class Findings:
         ProblemError: the loss fails, or the network uses parameters of the original that it is a copy of.
     """
 
-    def __init__(self, space: ParameterSpace, loss: Loss, split: Split, original: nn.Module) -> None:
+    def __init__(self, space: ParameterSpace, loss: Loss, split: Split) -> None:
         self._space, self._loss, self._split = space, loss, split
         self._folds: list[Fold] | None = None
         self._consistent: set[Matrix] = set()
         self.kept = space.others.noted()
         with full_precision():
-            self.conduct = self._conduct(original)
+            self.conduct = self._conduct()
             self.depends_on_batch = self._depends_on_batch()
 
     def folding(self) -> AbstractContextManager[None]:
@@ -78,12 +78,12 @@ class Findings:
         (batch,) = self._split.batches([torch.arange(min(_FEW, len(self._split)), device=self._space.device)])
         return batch
 
-    def _conduct(self, original: nn.Module) -> Conduct:
+    def _conduct(self) -> Conduct:
         space, few = self._space, self._few()
         conduct = observed(self._loss, space.network, few)
         space.others.restore(self.kept)
         with conduct.evaluating(space.device):
-            require_own(self._loss, space.network, few, original, [segment.name for segment in space.segments])
+            require_own(self._loss, space.network, few, space.originals())
         space.others.restore(self.kept)
         return conduct
 

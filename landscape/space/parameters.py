@@ -7,6 +7,7 @@ and a backward pass leaves the gradient in one `[P]`.
 """
 
 import fnmatch
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -63,6 +64,7 @@ class ParameterSpace:
                 + (f" under {trainable!r}" if trainable is not None else "")
                 + "; the space would have no dimension."
             )
+        self._originals = {names[0]: weakref.ref(parameter) for names, parameter in moving}
         self.device = torch.device(device)
         self.dtype = dtype
         self.network = _converted(copied(model, [p for _, p in fixed]), {p.dtype for _, p in moving}, self).eval()
@@ -75,6 +77,11 @@ class ParameterSpace:
         self.norms, self.statistics = self._running.norms, self._running.flat
         self.others = OtherBuffers(self.network, self.norms)
         self.placement = Placement(self.theta, self.statistics, self.others)
+
+    def originals(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters, by name, of the network that was copied, as far as somebody else holds them."""
+        held = {name: original() for name, original in self._originals.items()}
+        return {name: parameter for name, parameter in held.items() if parameter is not None}
 
     @property
     def gradient(self) -> Tensor:
