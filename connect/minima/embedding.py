@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from connect.paths.geometry import gram
 from connect.paths.path import Path
+from landscape.space.pieces import gram
 from landscape.storage.results import Array
 
 _TRACED = 65

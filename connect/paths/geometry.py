@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from connect.paths.curves import Curve
+from landscape.space.pieces import gram
 from landscape.storage.results import Array
 
 _PIECES = 4096
-_COLUMNS = 2**22
 _STEP = 1e-4
 
 
@@ -66,25 +66,6 @@ class Geometry:
     def _norms(self, steps: Tensor) -> Tensor:
         """The lengths of differences of coefficients `[n, k]`, whose rows sum to 0."""
         return torch.einsum("ni,ij,nj->n", steps, self._around_start, steps).clamp_min(0).sqrt()
-
-
-def gram(points: Tensor, origin: Tensor | None = None, others: Tensor | None = None) -> Tensor:
-    """Inner products `[k, l]` of points `[k, P]` with themselves or others `[l, P]`, seen from an origin `[P]`.
-
-    They are float64, and summed in pieces.
-    """
-
-    def seen(vectors: Tensor, piece: slice) -> Tensor:
-        part = vectors[:, piece].double()
-        return part if origin is None else part - origin[piece].double()
-
-    count = len(points if others is None else others)
-    total = torch.zeros(len(points), count, dtype=torch.float64, device=points.device)
-    for start in range(0, points.shape[1], _COLUMNS):
-        piece = slice(start, start + _COLUMNS)
-        left = seen(points, piece)
-        total += left @ (left if others is None else seen(others, piece)).T
-    return total
 
 
 def _interpolated(x: Tensor, places: Tensor, values: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from connect.paths.geometry import gram
 from landscape.errors import ConfigError, LayoutError
 from landscape.risk.surface import Trainable
 from landscape.runtime.progress import Reporter, silent
 from landscape.runtime.seeds import mixed_seed
+from landscape.space.pieces import gram
 from landscape.training.descent import Combination, descend
 from landscape.training.keeping import Keeping
 from landscape.training.recipes import Recipe

@@ -101,7 +101,9 @@ class Through:
     """The orthonormal axes of the plane through three networks; see `Plane.through`."""
 
     def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        return View(Plane.through(*thetas), "through", around=_NOTHING)
+        theta = thetas[0]
+        across, up = (thetas[index] - theta for index in (1, 2))
+        return View(Plane.spanned(theta, across, up), "through", around=_NOTHING)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.space.parameters import ParameterSpace
+from landscape.space.pieces import PIECE
 
 Normalisation = Literal["filter", "layer", "none"]
 _NEGLIGIBLE, _PART = 1e-12, 2**16
@@ -48,20 +49,26 @@ def normalise(
     for segment in space.segments:
         if segment.role == "weight":
             own, weights, scaled = (segment.filters(flat) for flat in (direction, theta, result))
-            first = 2 if how == "filter" else 0
         elif biases:
             own, weights, scaled = (segment.view(flat) for flat in (direction, theta, result))
-            first = 0
         else:
             continue
         if how == "none":
             scaled.copy_(own)
-            continue
-        axes = tuple(range(first, own.ndim))
-        wanted, got = (torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, own))
-        ratio = torch.where(got > 0, wanted / got, torch.zeros_like(got))
-        scaled.copy_(own * ratio)
+        elif how == "filter" and segment.role == "weight":
+            few = max(1, PIECE * own.shape[1] // max(own.numel(), 1))  # filters, since a double of all would be large
+            for parts in zip(*(tensor.split(few, dim=1) for tensor in (scaled, own, weights)), strict=True):
+                _rescale(parts, axes=tuple(range(2, own.ndim)))
+        else:
+            _rescale((scaled, own, weights), axes=tuple(range(own.ndim)))
     return result
+
+
+def _rescale(tensors: tuple[Tensor, ...], axes: tuple[int, ...]) -> None:
+    """Write to the first tensor the second, with the lengths over some axes that the third has."""
+    result, own, weights = tensors
+    wanted, got = (torch.linalg.vector_norm(w, dim=axes, keepdim=True, dtype=torch.float64) for w in (weights, own))
+    result.copy_(own * torch.where(got > 0, wanted / got, torch.zeros_like(got)))
 
 
 def require_length(direction: Tensor) -> Tensor:

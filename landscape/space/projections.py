@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.space.pieces import pieces
 from landscape.space.slices import Plane
 from landscape.storage.results import Array
 
@@ -38,6 +39,10 @@ def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) ->
     coordinates = np.array([(x, y) for x, y, _ in places])
     if coefficients is None:
         return Projection(coordinates, np.array([distance for _, _, distance in places]))
-    rests = torch.stack([point - plane(x=x, y=y) for point, (x, y, _) in zip(points, places, strict=True)]).double()
-    squares = torch.einsum("ni,ij,nj->n", coefficients, (rests @ rests.T).cpu(), coefficients)
+    products = torch.zeros(len(places), len(places), dtype=torch.float64)
+    for piece in pieces(len(points[0])):
+        parts = [point[piece] - plane.part(piece, x, y) for point, (x, y, _) in zip(points, places, strict=True)]
+        rests = torch.stack(parts).double()
+        products += (rests @ rests.T).cpu()
+    squares = torch.einsum("ni,ij,nj->n", coefficients, products, coefficients)
     return Projection(coefficients.numpy() @ coordinates, squares.clamp_min(0).sqrt().numpy(), is_curve=True)

@@ -1,12 +1,13 @@
 """Lines and planes through parameter space: from coordinates to θ, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.space.pieces import gram, norm, pieces, total_length
 
 _COLLINEAR = 1e-6
 
@@ -60,8 +61,7 @@ class Plane:
 
     def __init__(self, origin: Tensor, u: Tensor, v: Tensor) -> None:
         self._origin, self._u, self._v = origin, u, v
-        axes = torch.stack([u, v]).double()
-        self._squares = axes @ axes.T
+        self._squares = gram([u, v])
         lengths = self._squares.diagonal().sqrt()
         if not torch.linalg.det(self._squares).sqrt() > _COLLINEAR * lengths.prod():
             raise ConfigError("the axes of the plane are parallel or zero; they span no plane.")
@@ -78,20 +78,54 @@ class Plane:
         Raises:
             ConfigError: the points lie on one line.
         """
-        across, up = (b - a).double(), (c - a).double()
-        u = across / across.norm()
-        rest = up - (up @ u) * u
-        if not rest.norm() > _COLLINEAR * up.norm():
+        return cls.spanned(a, b - a, c - a)
+
+    @classmethod
+    def spanned(cls, origin: Tensor, across: Tensor, up: Tensor) -> "Plane":
+        """The plane of two offsets `[P]` from an origin `[P]`, which are made its orthonormal axes where they lie.
+
+        Raises:
+            ConfigError: they are parallel, or one is zero.
+        """
+        width = norm(across)
+
+        def rest(piece: slice) -> Tensor:
+            return up[piece].double() - overlap * (across[piece].double() / width)
+
+        parts = list(pieces(len(origin)))
+        overlap = _sum([up[piece].double() @ (across[piece].double() / width) for piece in parts])
+        height = total_length([rest(piece).norm() for piece in parts])
+        if not height > _COLLINEAR * norm(up):
             raise ConfigError("the three points of the plane lie on one line; they span no plane.")
-        return cls(a, u.to(a.dtype), (rest / rest.norm()).to(a.dtype))
+        for piece in parts:
+            up[piece] = rest(piece) / height
+            across[piece] = across[piece].double() / width
+        return cls(origin, across, up)
 
     def __call__(self, x: float, y: float) -> Tensor:
-        return self._origin.add(self._u, alpha=x).add_(self._v, alpha=y)
+        return self.part(slice(None), x, y)
+
+    def part(self, piece: slice, x: float, y: float) -> Tensor:
+        """A piece of the point θ(x, y)."""
+        return self._origin[piece].add(self._u[piece], alpha=x).add_(self._v[piece], alpha=y)
 
     def project(self, theta: Tensor) -> tuple[float, float, float]:
         """The coordinates of the nearest point of the plane, by least squares, and θ's distance from it."""
-        offset = (theta - self._origin).double()
-        coordinates = torch.linalg.solve(self._squares, torch.stack([offset @ u.double() for u in self.axes]))
-        distance = (offset - coordinates[0] * self._u - coordinates[1] * self._v).norm()
+        parts = list(pieces(len(theta)))
+        products = [
+            torch.stack([self._offset(theta, piece) @ axis[piece].double() for axis in self.axes]) for piece in parts
+        ]
+        coordinates = torch.linalg.solve(self._squares, _sum(products))
+        distance = total_length([self._rest(theta, coordinates, piece).norm() for piece in parts])
         x, y = coordinates.tolist()
         return x, y, float(distance)
+
+    def _rest(self, theta: Tensor, coordinates: Tensor, piece: slice) -> Tensor:
+        return self._offset(theta, piece) - coordinates[0] * self._u[piece] - coordinates[1] * self._v[piece]
+
+    def _offset(self, theta: Tensor, piece: slice) -> Tensor:
+        return (theta[piece] - self._origin[piece]).double()
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(dim=0)

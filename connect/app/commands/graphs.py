@@ -19,7 +19,6 @@ from connect.minima.exploring import STRATEGIES, Outcome, explore
 from connect.minima.graph import MinimaGraph, load_graph
 from connect.minima.relations import relations
 from connect.minima.saddles import centrality, minimax_saddles, ordered_passes, valleys
-from connect.paths.geometry import gram
 from connect.paths.path import load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
@@ -29,6 +28,7 @@ from landscape.app.run import Run, running
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
+from landscape.space.pieces import gram
 from landscape.storage.checkpoints import Checkpoint, require_same_layout
 from landscape.storage.folders import CHECKPOINT_SUFFIXES, checkpoints_in
 from landscape.storage.outputs import OutputFiles
