@@ -21,6 +21,7 @@ from .measures.summaries import Thresholds as Thresholds
 from .measures.summaries import Verdict as Verdict
 from .measures.summaries import judge as judge
 from .measures.summaries import summarise as summarise
+from .measures.training import Training as Training
 from .minima.embedding import embed as embed
 from .minima.exploring import explore as explore
 from .minima.graph import MinimaGraph as MinimaGraph

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from connect.measures.barriers import refinements
 from connect.measures.similarity import Similarity
 from connect.measures.summaries import summarise
+from connect.measures.training import Training
 from connect.paths.path import Path, straight_line
 from landscape.errors import ConfigError, ProblemError
 from landscape.risk.network import NetworkSurface
@@ -75,7 +77,7 @@ def profile(
             writer=writer,
             report=report,
         )
-    measured = Result("profile", sweeps, facts=lengths(path))
+    measured = Result("profile", sweeps, facts=path_facts(path))
     summaries = {name: summary.flat() for name, summary in summarise(measured).items()}
     if writer:
         writer.note(summaries, flush=True)
@@ -151,9 +153,11 @@ def _with_ends(t: Sequence[float] | Array) -> Array:
     return np.unique([0.0, *values, 1.0])
 
 
-def lengths(path: Path) -> dict[str, float]:
-    """The path's length and that of the straight line, Euclidean over parameters."""
-    return {"path_length": path.length(), "straight_length": path.distance()}
+def path_facts(path: Path) -> dict[str, Any]:
+    """What a result says of a path as a whole: its length and the straight line's, Euclidean, and its training."""
+    lengths = {"path_length": path.length(), "straight_length": path.distance()}
+    training = Training.of(path)
+    return {**lengths, **({"training": training.flat()} if training else {})}
 
 
 class _Course:

@@ -4,16 +4,20 @@ All of it follows from a profile alone, without the model or the data.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
 
 from connect.measures.barriers import Estimate, SecondSamples, bracket, doubt, estimate, resampled
+from connect.measures.training import Training
 from landscape.storage.results import Result, Sweep
 
 PATHS = ("path", "straight")  # the path and the linear path, as sweeps and facts of a profile are called
 _UNKNOWN, _PARTS = float("nan"), ("", "_low", "_high", "_carriers")
+
+Trained = Literal["", "converged", "still falling", "too short", "above the line", "diverged"]
+_LOWER, _LONGER, _SHORTEST = 5, 2, 40  # times the rate and the epochs that are tried next, and the fewest of these
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,19 @@ class PathSummary:
     def flat(self) -> dict[str, Any]:
         """The figures as files and `--json` hold them: `barrier`, `barrier_low`, `barrier_high`, and so on."""
         figures: dict[str, Any] = {}
-        for field in fields(self):
-            figure = getattr(self, field.name)
-            figures |= figure.flat(field.name) if isinstance(figure, Estimate) else {field.name: figure}
+        for name in (each.name for each in fields(self)):
+            figure = getattr(self, name)
+            figures |= figure.flat(name) if isinstance(figure, Estimate) else {name: figure}
         return figures | {"barrier_carriers": self.barrier.carriers}
 
     @classmethod
     def from_flat(cls, figures: Mapping[str, Any]) -> "PathSummary":
         """The figures that a file holds; what an earlier version did not write is NaN."""
-        plain = {field.name: figures.get(field.name, _UNKNOWN) for field in fields(cls)}
+        plain = {each.name: figures.get(each.name, _UNKNOWN) for each in fields(cls)}
         estimates = {
-            field.name: Estimate(*(figures.get(f"{field.name}{part}", _UNKNOWN) for part in _PARTS))
-            for field in fields(cls)
-            if field.type is Estimate
+            each.name: Estimate(*(figures.get(f"{each.name}{part}", _UNKNOWN) for part in _PARTS))
+            for each in fields(cls)
+            if each.type is Estimate
         }
         return cls(**{**plain, **estimates})
 
@@ -97,12 +101,19 @@ class Verdict:
     """Whether two minima lie in one valley.
 
     Attributes:
-        words: "connected linearly", "connected by a curve" or "not found".
+        words: "connected linearly", "connected by a curve", "not connected" where a trained path stays too high, "not
+            trained" where its training says that there may be a lower one, or "not found" where nothing is known of it.
         reason: the figures that it rests on, and the thresholds.
+        training: how far the path is trained: "converged", "still falling", "too short" to tell, "above the line" that
+            it began from, or "diverged"; empty where that is not known.
+        remedies: what to try next, by name: of a recipe ("lr", "epochs"), a method ("control_points") or `find_path`
+            ("start"), as a number or a word such as "more"; empty for minima that are connected.
     """
 
     words: str
     reason: str
+    training: Trained = ""
+    remedies: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measured_path(result: Result, name: str) -> Sweep:
@@ -117,15 +128,30 @@ def summarise(result: Result) -> dict[str, PathSummary]:
     return {name: summarise_path(measured_path(result, name), ratios[name]) for name in PATHS}
 
 
-def judge(paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None) -> Verdict:
-    """Say whether two minima lie in one valley, by thresholds for the figures of "path" and "straight"."""
+def judge(
+    paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None, training: Training | None = None
+) -> Verdict:
+    """Say whether two minima lie in one valley.
+
+    Args:
+        paths: figures of "path" and "straight".
+        thresholds: what counts as connected.
+        training: how the path was trained, so that what is not connected is told from what is not trained.
+    """
     thresholds = thresholds or Thresholds()
     if thresholds.met(paths["straight"]):
-        words, path, place = "connected linearly", paths["straight"], "on the straight line"
-    elif thresholds.met(paths["path"]):
-        words, path, place = "connected by a curve", paths["path"], "along the path"
-    else:
-        words, path, place = "not found", paths["path"], "even along the path"
+        return Verdict("connected linearly", _reason(paths["straight"], thresholds, "on the straight line"))
+    path = paths["path"]
+    if thresholds.met(path):
+        return Verdict("connected by a curve", _reason(path, thresholds, "along the path"))
+    trained = _trained(paths, training)
+    words = {"": "not found", "converged": "not connected"}.get(trained, "not trained")
+    reason = f"{_reason(path, thresholds, 'even along the path')}{_course(trained, paths, training)}"
+    return Verdict(words, reason, trained, _remedies(trained, training))
+
+
+def _reason(path: PathSummary, thresholds: Thresholds, place: str) -> str:
+    """The figures of a path that a verdict rests on, and how sure they are."""
     reason = (
         f"{place} the {path.split} loss rises {path.barrier.value:.4f} above the line between its ends "
         f"(at most {thresholds.barrier:g} counts as connected)"
@@ -139,7 +165,49 @@ def judge(paths: Mapping[str, PathSummary], thresholds: Thresholds | None = None
         reason += "; an interval holds its threshold or is not known, so other examples may say otherwise"
     if carried := doubt(path.barrier.carriers):
         reason += f"; {carried} the interval of that rise, too few to promise it"
-    return Verdict(words, reason)
+    return reason
+
+
+def _trained(paths: Mapping[str, PathSummary], training: Training | None) -> Trained:
+    """How far a path is trained that does not connect."""
+    height, straight = (paths[name].saddle_loss.value for name in PATHS)
+    if training and (training.ending == "diverged" or not np.isfinite(height)):
+        return "diverged"
+    if height > straight:
+        return "above the line"
+    return training.ending if training else ""
+
+
+def _course(trained: Trained, paths: Mapping[str, PathSummary], training: Training | None) -> str:
+    """What speaks for the training of a path that does not connect having ended so."""
+    height, straight = (paths[name].saddle_loss.value for name in PATHS)
+    words = ""
+    if trained == "above the line":
+        words = f"the path goes up to {height:.4g}, above the straight line that it began from ({straight:.4g})"
+    elif training and trained == "diverged":
+        slope = f"at the end the training loss changed by {training.at_end.slope:+.2g} an epoch"
+        words = slope if np.isfinite(height) else "the loss along the path is not finite"
+    elif training and trained == "still falling":
+        words = f"at the highest rate the training loss still fell by {-training.at_peak.slope:.2g} an epoch"
+    elif training and trained == "too short":
+        words = f"the epochs, {len(training.losses)}, are too few to tell whether it had arrived"
+    elif training:
+        words = f"after {len(training.losses)} epochs the training loss had settled"
+    return f"; {words}" if words else ""
+
+
+def _remedies(trained: Trained, training: Training | None) -> dict[str, Any]:
+    """What to try next for a path that does not connect."""
+    if trained == "converged":
+        return {"control_points": "more", "start": "another"}
+    slower = {}
+    if trained in {"above the line", "diverged"}:
+        known = training is not None and np.isfinite(training.peak)
+        slower = {"lr": float(f"{training.peak / _LOWER:.2g}") if training and known else "lower"}
+    longer = {}
+    if training and trained not in {"", "diverged"}:
+        longer = {"epochs": max(_LONGER * len(training.losses), _SHORTEST)}
+    return {**slower, **longer}
 
 
 def summarise_path(measured: Sweep, length_ratio: float) -> PathSummary:

@@ -128,7 +128,8 @@ class GrowingBand:
             )
         points = state.tensors["points"]
         losses = torch.tensor(_met_losses(state), dtype=torch.float64)
-        return Path(points, PolygonalChain(len(points)), losses=losses, build=builder(surface))
+        rates = torch.tensor([rate for each in recipes for rate in each.epoch_rates()], dtype=torch.float64)
+        return Path(points, PolygonalChain(len(points)), losses=losses, rates=rates, build=builder(surface))
 
     def _grown(self, surface: Trainable, state: State, recipe: Recipe) -> State:
         """The band with which the next cycle begins, and whose optimiser remembers nothing."""

@@ -104,7 +104,8 @@ def train_path(
 ) -> Path:
     """Train a path's control points, which are moved where they lie, as a family."""
     descent = descend(surface, path.points, family, recipe, description=description, in_place=True, **options)
-    return Path(descent.points, path.curve, losses=descent.losses, build=builder(surface))
+    rates = torch.tensor(recipe.epoch_rates(), dtype=torch.float64)
+    return Path(descent.points, path.curve, losses=descent.losses, rates=rates, build=builder(surface))
 
 
 def require_joinable(a: Tensor, b: Tensor, start: Path | None = None) -> None:

@@ -32,6 +32,7 @@ class Path:
         provenance: what the path was trained from and how; empty in memory.
         losses: mean training loss of each epoch `[epochs]`, over examples and t, as met on the way; None if unknown.
         build: makes a network of θ `[P]`; None on an analytic potential.
+        rates: learning rate in the middle of each epoch `[epochs]`; None if unknown.
     """
 
     points: Tensor
@@ -39,6 +40,7 @@ class Path:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     losses: Tensor | None = field(default=None, compare=False)
     build: Callable[[Tensor], nn.Module] | None = field(default=None, compare=False, repr=False)
+    rates: Tensor | None = field(default=None, compare=False)
 
     def __call__(self, t: float) -> Tensor:
         """The point θ `[P]` at t; at 0 and 1 the ends, exactly."""
@@ -97,7 +99,7 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         filename: the file.
         path: the path.
         space: gives names and shapes.
-        metadata: what JSON can hold, such as the problem; the path's provenance and losses are added.
+        metadata: what JSON can hold, such as the problem; the path's provenance, losses and rates are added.
 
     Raises:
         StorageError: the file cannot be written.
@@ -109,6 +111,7 @@ def save_path(filename: str | os.PathLike[str], path: Path, space: ParameterSpac
         "provenance": dict(path.provenance),
         "coefficients": coefficients,
         "epoch_losses": None if path.losses is None else path.losses.tolist(),
+        "epoch_rates": None if path.rates is None else path.rates.tolist(),
     }
     save_tensors(filename, space.views(path.points), {**metadata, **facts})
 
@@ -145,9 +148,16 @@ def path_of(saved: Checkpoint, space: ParameterSpace, build: Callable[[Tensor], 
             points[i] = space.flatten({name: tensor[i] for name, tensor in saved.state.items()})
     except LayoutError as error:
         raise LayoutError(f"{saved.path}: {error}") from error
-    losses = saved.metadata.get("epoch_losses")
+    losses, rates = (_epochs(saved, name) for name in ("epoch_losses", "epoch_rates"))
+    if losses is not None and rates is not None and losses.shape != rates.shape:
+        raise CheckpointError(f"{saved.path}: epoch_losses and epoch_rates in its metadata are not of one length.")
+    return Path(points, curve, saved.metadata.get("provenance", {}), losses, build, rates)
+
+
+def _epochs(saved: Checkpoint, name: str) -> Tensor | None:
+    """A number for each epoch `[epochs]`, where the metadata hold them."""
+    kept = saved.metadata.get(name)
     try:
-        kept = None if losses is None else torch.tensor(losses, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{saved.path}: the losses in its metadata are no numbers.") from error
-    return Path(points, curve, saved.metadata.get("provenance", {}), kept, build)
+        return None if kept is None else torch.tensor(kept, dtype=torch.float64)
+    except OverflowError as error:
+        raise CheckpointError(f"{saved.path}: {name} in its metadata holds more than a float does.") from error

@@ -24,7 +24,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_losses(value: Any) -> bool:
+def _is_numbers(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(map(_is_number, value)))
 
 
@@ -40,7 +40,7 @@ _CHECKS: Mapping[str, _Check] = {
     **dict.fromkeys(("problem", "recipe", "provenance"), _MAPPING),
     **dict.fromkeys(("kind", "curve", "checkpoint"), _TEXT),
     **dict.fromkeys(("step", "cycle", "minima", "epoch"), (_is_count, "a count")),
-    **dict.fromkeys(("epoch_losses", "met_losses"), (_is_losses, "a list of numbers")),
+    **dict.fromkeys(("epoch_losses", "epoch_rates", "met_losses"), (_is_numbers, "a list of numbers")),
     **dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy", "t"), (_is_number, "a number")),
     "coefficients": (_is_matrix, "rows of as many numbers each"),
 }

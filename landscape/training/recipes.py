@@ -164,3 +164,7 @@ class Recipe:
         """
         warm = min(1.0, (progress + step) / self.warmup) if self.warmup else 1.0
         return self.lr * SCHEDULES[self.schedule](progress) * warm
+
+    def epoch_rates(self) -> list[float]:
+        """The learning rate in the middle of each epoch."""
+        return [self.rate((epoch + 0.5) / self.epochs) for epoch in range(self.epochs)]

@@ -13,7 +13,7 @@ from connect.app.commands.pictures import draw_result
 from connect.app.commands.summaries import FitSummary, told
 from connect.app.config import FitConfig
 from connect.measures.planes import DIMENSIONS, measure_plane
-from connect.measures.profiles import lengths, profile
+from connect.measures.profiles import path_facts, profile
 from connect.paths.fitting import require_joinable
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path, path_of, save_path
 from landscape.app.checkpoints import load_network
@@ -176,7 +176,7 @@ class _Fitting:
     def _measured(self, path: Path, risk: EmpiricalRisk, provenance: dict[str, Any], moved: str) -> FitSummary:
         config, run, verdict = self._config, self._run, self._config.verdict
         settings = {**provenance, "points": verdict.points, "tolerance": verdict.tolerance}
-        begun = Result("profile", {}, provenance=settings, facts=lengths(path))
+        begun = Result("profile", {}, provenance=settings, facts=path_facts(path))
         measured = profile(
             path,
             risk,

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from connect.app.commands.finding import Finder
 from connect.app.config import GraphConfig
-from connect.measures.profiles import lengths, measure_path
+from connect.measures.profiles import measure_path, path_facts
 from connect.measures.summaries import PathSummary, summarise_path
+from connect.measures.training import Training
 from connect.paths.curves import PolygonalChain
 from connect.paths.finding import find_path
 from connect.paths.path import Path, load_path, save_path
@@ -70,7 +72,7 @@ class Passes:
 
         Returns:
             The attributes of the pass. `accepted` is the tolerance under which the straight line was enough and no
-            path was tried.
+            path was tried; of a path that was, `training` says how far it is trained, as in a `Verdict`.
         """
         config = self._config
         stem = config.out / PASSES / "-".join(fingerprint[:12] for fingerprint in prints.values())
@@ -83,18 +85,21 @@ class Passes:
         try:
             path = self._found(stem, ends, provenance)
         except DivergedError as error:
-            note = {"note": f"the path could not be trained: {error}"}
-            return self._straight(stem, straight, line, writer.result) | note
-        if path.curve == straight.curve:  # the path that an earlier run trained lay higher
-            return self._straight(stem, straight, line, writer.result)
+            tried = {"training": "diverged", "note": f"the path could not be trained: {error}"}
+            return self._straight(stem, straight, line, writer.result, tried)
+        if path.curve == straight.curve:  # an earlier run has tried a path in vain
+            return self._straight(stem, straight, line, writer.result, path.provenance["tried"])
         summary = summarise_path(self._measured(path, "path", writer), path.length() / path.distance())
         saddle, straight_saddle = summary.saddle_loss.value, line.saddle_loss.value
         if saddle <= straight_saddle or (np.isfinite(saddle) and not np.isfinite(straight_saddle)):
             measured = Result("profile", writer.result.sweeps, provenance=writer.result.provenance, facts={
-                **lengths(path), "path": summary.flat(), "straight": line.flat()
+                **path_facts(path), "path": summary.flat(), "straight": line.flat()
             })  # fmt: skip
-            return self._settled(stem, path, summary, measured, config.curve.curve)
-        return self._straight(stem, straight, line, writer.result)
+            training = Training.of(path)
+            ending = {"training": training.ending} if training else {}
+            return self._settled(stem, path, summary, measured, config.curve.curve) | ending
+        note = f"the trained path goes up to {saddle:.4g}, above the straight line ({straight_saddle:.4g})"
+        return self._straight(stem, straight, line, writer.result, {"training": "above the line", "note": note})
 
     def clean(self) -> None:
         """Remove what a killed process left half written."""
@@ -107,7 +112,7 @@ class Passes:
         provenance = {**straight.provenance, "curve": self._provenance["curve"], "bracket": bracket}
         if file.exists() and load_result(file).provenance != json.loads(json.dumps(provenance)):
             file.unlink()
-        begun = Result("profile", {}, provenance=provenance, facts=lengths(straight))
+        begun = Result("profile", {}, provenance=provenance, facts=path_facts(straight))
         return ResultWriter(file, begun, resume=True)
 
     @property
@@ -154,18 +159,28 @@ class Passes:
             raise
         finally:
             self._risk.load_buffers(self._buffers)
-        path = Path(trained.points, trained.curve, provenance, trained.losses)
+        path = replace(trained, provenance=provenance)
         self._save(file, path)
         keeping.discard()
         return path
 
-    def _straight(self, stem: FilePath, straight: Path, line: PathSummary, measured: Result) -> dict[str, Any]:
-        """Settle for the straight line, which its profile then holds alone; whether a path was tried is in its file."""
+    def _straight(
+        self,
+        stem: FilePath,
+        straight: Path,
+        line: PathSummary,
+        measured: Result,
+        tried: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Settle for the straight line, which its profile then holds alone.
+
+        What is to be said of a path that was tried is kept with it; earlier versions kept only that there was one.
+        """
         kept = Result("profile", measured.rounds("straight"), provenance=measured.provenance, facts={
-            **lengths(straight), "path": line.flat(), "straight": line.flat()
+            **path_facts(straight), "path": line.flat(), "straight": line.flat()
         })  # fmt: skip
-        provenance = {**straight.provenance, "tried": line.excess.value > self._config.tolerance}
-        return self._settled(stem, Path(straight.points, straight.curve, provenance), line, kept, _STRAIGHT)
+        path = Path(straight.points, straight.curve, {**straight.provenance, "tried": tried or False})
+        return self._settled(stem, path, line, kept, _STRAIGHT) | (dict(tried) if isinstance(tried, Mapping) else {})
 
     def _settled(self, stem: FilePath, path: Path, summary: PathSummary, measured: Result, how: str) -> dict[str, Any]:
         """Write what was found, and say what is known of it."""

@@ -7,7 +7,7 @@ from connect.app.commands.saved import open_path
 from connect.app.commands.summaries import ProfileSummary, told
 from connect.app.config import ProfileConfig
 from connect.measures.planes import measure_plane
-from connect.measures.profiles import lengths, profile
+from connect.measures.profiles import path_facts, profile
 from landscape.app.commands.curvatures import curvature_figures, curvature_metrics, curvature_provenance
 from landscape.app.run import running
 from landscape.runtime.progress import Reporter, silent
@@ -38,7 +38,7 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
             np.linspace(0, 1, config.verdict.points),
             tolerance=config.verdict.tolerance,
             metrics=curvature_metrics(config.map, config.curvature, saved.risk, config.seed),
-            writer=saved.subject.writer("profile", provenance, lengths(saved.path)),
+            writer=saved.subject.writer("profile", provenance, path_facts(saved.path)),
             report=report,
         )
         if config.plane_points:

@@ -1,11 +1,12 @@
 """What the commands that measure a path say when they are done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from connect.app.config import VerdictOptions
 from connect.measures.summaries import PathSummary, Thresholds, judge, summarise
+from connect.measures.training import Training
 from landscape.app.commands.curvatures import CurvatureFigures
 from landscape.app.commands.summaries import wrote
 from landscape.storage.results import Result
@@ -22,6 +23,9 @@ _ROWS: tuple[tuple[str, str | tuple[str, str], str], ...] = (
 )
 
 
+_OF_CYCLES = {"lr": "slower", "epochs": "longer"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitSummary:
     """The learned path against the straight line, what that means, and the files that were written.
@@ -29,9 +33,12 @@ class FitSummary:
     Attributes:
         path: figures of the path.
         straight: figures of the straight line.
-        verdict: "connected linearly", "connected by a curve" or "not found".
+        verdict: "connected linearly", "connected by a curve", "not connected", "not trained" or "not found", which
+            stands for a path whose training is not known.
         reason: the figures that the verdict rests on, and the thresholds.
         files: what was written.
+        training: how far a path is trained that does not connect; see `Verdict`.
+        remedies: what to try next for it, by the words of the flags.
     """
 
     path: PathSummary
@@ -39,6 +46,8 @@ class FitSummary:
     verdict: str
     reason: str
     files: Sequence[str]
+    training: str = ""
+    remedies: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """The summary as a table."""
@@ -52,7 +61,7 @@ class FitSummary:
             if any("nan" not in cell for cell in shown):
                 named = label.format(split=self.path.split, error_split=self.path.error_split)
                 lines.append(f"{named:26}" + "".join(f"{cell:>18}" for cell in shown))
-        return [*lines, f"{self.verdict}: {self.reason}"]
+        return [*lines, f"{self.verdict}: {self.reason}", *([advice(self.remedies)] if self.remedies else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +76,33 @@ class ProfileSummary(FitSummary, CurvatureFigures):
 def told(result: Result, options: VerdictOptions) -> dict[str, object]:
     """The figures of a profile and the verdict, as the summaries hold them."""
     paths = summarise(result)
-    verdict = judge(paths, Thresholds(options.max_barrier, options.max_error_barrier))
-    return {**paths, "verdict": verdict.words, "reason": verdict.reason}
+    training = Training.from_flat(result.facts.get("training"))
+    verdict = judge(paths, Thresholds(options.max_barrier, options.max_error_barrier), training)
+    remedies = flagged(verdict.remedies, result.provenance)
+    return {
+        **paths,
+        "verdict": verdict.words,
+        "reason": verdict.reason,
+        "training": verdict.training,
+        "remedies": remedies,
+    }
+
+
+def flagged(remedies: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What to try next by the words of the flags that a kind of path has; a growing band's rates are in its cycles."""
+    if provenance.get("curve") != "autoneb":
+        return dict(remedies)
+    cycles = [words for name, words in _OF_CYCLES.items() if name in remedies]
+    others = {"most_images" if name == "control_points" else name: value for name, value in remedies.items()}
+    others = {name: value for name, value in others.items() if name not in _OF_CYCLES}
+    return {**({"cycles": " and ".join(cycles)} if cycles else {}), **others}
+
+
+def advice(remedies: Mapping[str, Any]) -> str:
+    """What to try next, as a line with flags."""
+    flags = {f"--{name.replace('_', '-')}": value for name, value in remedies.items()}
+    words = (f"{value} {flag}" if isinstance(value, str) else f"{flag} {value}" for flag, value in flags.items())
+    return f"what to try: {', '.join(words)}"
 
 
 def _cell(figures: Mapping[str, Any], names: str | tuple[str, str], form: str) -> str:

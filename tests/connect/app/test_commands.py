@@ -88,7 +88,7 @@ def test_every_kind_of_fit_tells_its_figures_and_goes_on_to_the_same_path(ask, m
     arguments = ["fit", "--a", minima[0], "--b", minima[1], *flags_of(kind), "--json"]
     code, summary, errors = ask(*arguments, "--out", tmp_path / "whole", program=connect_cli)
     assert code == 0, errors
-    assert set(summary) == {"path", "straight", "verdict", "reason", "files"}
+    assert set(summary) == {"path", "straight", "verdict", "reason", "training", "remedies", "files"}
     for way in ("path", "straight"):
         figures = summary[way]
         assert set(figures) == FIGURES
@@ -96,7 +96,7 @@ def test_every_kind_of_fit_tells_its_figures_and_goes_on_to_the_same_path(ask, m
         assert figures["error_barrier_low"] <= figures["error_barrier"] <= figures["error_barrier_high"]
         assert 0 <= figures["t_max"] <= 1
         assert figures["points"] >= 5
-    assert summary["verdict"] in {"connected linearly", "connected by a curve", "not found"}
+    assert summary["verdict"] in {"connected linearly", "connected by a curve", "not trained"}
     assert [FilePath(file).name for file in summary["files"]] == ["path.safetensors", "profile.h5", "path.png"]
     drawn, profile = (tmp_path / "whole" / "path.png").read_text(), load_result(tmp_path / "whole" / "profile.h5")
     assert all(str(float(loss)) in drawn for sweep in profile.sweeps.values() for loss in sweep["train_loss"])
@@ -201,8 +201,27 @@ def test_the_verdict_follows_the_thresholds(ask, minima, tmp_path):
     assert first["verdict"] == "connected linearly"
     code, second, _ = ask(*arguments, "--resume", "--max-barrier", 0, program=connect_cli)
     assert code == 0
-    assert second["verdict"] == "not found" or second["path"]["barrier"] == 0
+    assert second["verdict"] == "not trained" or second["path"]["barrier"] == 0
     assert second["path"] == first["path"]
+
+
+def test_a_path_that_is_not_trained_is_told_with_what_to_try_and_so_is_the_saved_one(ask, call, minima, tmp_path):
+    strict = ["--max-barrier", 0, "--max-error-barrier", 0]
+    arguments = fit_flags(minima, tmp_path / "x", *strict)
+    code, fitted, errors = ask(*arguments, "--json", program=connect_cli)
+    assert code == 0, errors
+    assert (fitted["verdict"], fitted["training"], fitted["remedies"]) == ("not trained", "too short", {"epochs": 40})
+    again = ["profile", tmp_path / "x" / "path.safetensors", "--points", 3, "--eval-batch-size", 512, *strict]
+    code, printed, errors = call(*again, program=connect_cli)
+    assert code == 0, errors
+    assert "not trained: even along the path" in printed
+    assert "what to try: --epochs 40" in printed
+    growing = [*arguments[:-4], "--curve", "autoneb", "--cycles", "1x2@0.01", *strict]
+    growing = [word for word in growing if word not in {"--epochs", 2}]
+    growing[growing.index("--out") + 1] = tmp_path / "y"
+    code, grown, errors = ask(*growing, "--json", program=connect_cli)
+    assert code == 0, errors
+    assert grown["remedies"] == {"cycles": "longer"}
 
 
 # ------------------------------------------------------------------ profile, export, ensemble, plot

@@ -326,6 +326,7 @@ def test_a_fit_that_diverges_leaves_the_straight_line_and_says_so(call, ask, min
     assert np.isfinite(summary["saddle"][0][1])
     ((_, _, known),) = load_graph(tmp_path / "g" / "graph.h5").passes
     assert known["how"] == "straight line"
+    assert known["training"] == "diverged"
     profile = load_result(tmp_path / "g" / known["profile"])
     assert {name.partition(" ")[0] for name in profile.sweeps} == {"straight"}
     assert call("plot", tmp_path / "g" / known["profile"], "--out", tmp_path, program=connect_cli)[0] == 0

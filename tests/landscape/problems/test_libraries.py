@@ -52,7 +52,9 @@ def test_unknown_names_are_told_with_the_nearest(name, words):
 
 
 def test_a_library_that_is_missing_is_told_with_the_extra():
-    with pytest.raises(ConfigError, match=r"no_such_library is needed here, and not installed; pip install 'mode-conn.*\[hf\]'"):
+    with pytest.raises(
+        ConfigError, match=r"no_such_library is needed here, and not installed; pip install 'mode-conn.*\[hf\]'"
+    ):
         importing.optional("no_such_library", "hf")
 
 
