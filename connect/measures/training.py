@@ -9,12 +9,14 @@ of the losses, excludes 0 (Theil 1950; Sen 1968, J. Am. Stat. Assoc. 63, 1379).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from connect.paths.path import Path
 from landscape.storage.results import Array
+
+if TYPE_CHECKING:  # drawing imports no torch
+    from connect.paths.path import Path
 
 Ending = Literal["converged", "still falling", "too short", "diverged"]
 
@@ -52,7 +54,7 @@ class Training:
     rates: Array
 
     @classmethod
-    def of(cls, path: Path) -> "Training | None":
+    def of(cls, path: "Path") -> "Training | None":
         """The course of a path's training; None where the path does not know it."""
         if path.losses is None or not len(path.losses):
             return None
