@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from landscape import Problem
 
+WORDS = 6
 MULLER_BROWN_MINIMA = ((-0.558224, 1.441726, -146.69952), (0.623499, 0.028038, -108.16672))
 MULLER_BROWN_SADDLES = ((-0.822002, 0.624313, -40.66484), (0.212487, 0.292988, -72.24894))
 
@@ -49,6 +50,31 @@ class Signalling:
         self._done += count
         if count and self._done == self._after:
             os.kill(os.getpid(), self._number)
+
+
+class NextToken(nn.Module):
+    """A language model whose context is one token, with something to see as features."""
+
+    output_layout = "classes_last"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(WORDS, 4)
+        self.head = nn.Linear(4, WORDS)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.embedding(input_ids)))
+
+
+def token_problem() -> Problem:
+    """11 sequences of 7 tokens, of which every third is hidden from its fifth token on."""
+    tokens = torch.randint(WORDS, (11, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens)
+    mask[::3, 4:] = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = NextToken()
+    return Problem.of(network, {"train": {"input_ids": tokens, "attention_mask": mask}}, "causal_lm")
 
 
 class Tied(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from connect.measures.similarity import average, disagreement
+from connect.measures.similarity import average, disagreement, sampling, share_of_numbers
 from connect.paths.path import Path
 from landscape.errors import ConfigError
 from landscape.risk.network import NetworkSurface
@@ -78,7 +78,9 @@ def measure_ensemble(
         A result of kind "ensemble". Its sweep "members" holds one row for each number of members, in the order in
         which they join: `t`, the new member's own `member_accuracy`, `member_nll` and `member_calibration_error`, and
         those of the average so far, `accuracy`, `nll` and `calibration_error`. Facts hold the scores of the ends, their
-        two-member ensemble, and two averages of weights: of the ends, and of all members.
+        two-member ensemble, and two averages of weights: of the ends, and of all members. Where examples have several
+        positions, such as tokens, scores are those of a position, of a random sample if there are too many to hold; the
+        fact "positions" says of how many.
 
     Raises:
         ProblemError: the network does not classify.
@@ -88,10 +90,12 @@ def measure_ensemble(
         raise ConfigError(f"{members} members cannot be chosen among {candidates} candidates.")
     places = path.geometry.even(candidates or members)
     arc = path.geometry.arc(places)
-    with risk.at(path.points[0]) as here:
-        labels = here.predict(split).labels.cpu()
     chosen_risk = risk.select(splits=[split])
-    predicting = {"": _Predictions(chosen_risk, split)}
+    numbers = share_of_numbers(len(places) + 2)
+    with chosen_risk.at(path.points[0]) as here:
+        first = here.predict(split, numbers=numbers)
+    labels = first.labels.cpu()
+    predicting = {"": _Predictions(chosen_risk, split, numbers)}
     networks = sweep(
         chosen_risk, path, {"t": places}, metrics=predicting, writer=writer, name="networks", report=report
     )
@@ -129,6 +133,7 @@ def measure_ensemble(
         "diversity": mean_disagreement(joined),
         "diversity_of_ends": mean_disagreement(ends),
         "split": split,
+        **sampling(first),
     }
     result = Result(
         "ensemble",
@@ -151,12 +156,14 @@ def mean_disagreement(log_probabilities: Sequence[Tensor]) -> float:
 class _Predictions:
     """The logarithms of all probabilities, as a metric."""
 
-    def __init__(self, risk: NetworkSurface, split: str) -> None:
-        self._risk, self._split = risk, split
+    def __init__(self, risk: NetworkSurface, split: str, numbers: int) -> None:
+        self._risk, self._split, self._numbers = risk, split, numbers
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float | Array]:
         with self._risk.at(theta_at(place)) as here:
-            return {"log_probabilities": here.predict(self._split).log_probabilities.cpu().numpy()}
+            return {
+                "log_probabilities": here.predict(self._split, numbers=self._numbers).log_probabilities.cpu().numpy()
+            }
 
 
 def _differences(predictions: Sequence[Tensor]) -> Array:

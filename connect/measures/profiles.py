@@ -52,15 +52,17 @@ def profile(
         report: progress reporter; a unit is a point.
 
     Returns:
-        A result of kind "profile". Its sweeps "path" and "straight" hold the first values of t, further ones such as
-        "path 1" those of the rounds of refinement; `Result.join_rounds` joins them.
+        A result of kind "profile". Where examples have several positions, such as tokens, likelihood and calibration
+        are those of a position, and predictions are compared at a random sample of them if there are too many to hold;
+        the fact "positions" says of how many. Its sweeps "path" and "straight" hold the first values of t, further ones
+        such as "path 1" those of the rounds of refinement; `Result.join_rounds` joins them.
 
     Raises:
         ConfigError: t is not a list of at least two numbers in [0, 1].
     """
     values = np.linspace(0, 1, 61) if t is None else _with_ends(t)
     paths = {"path": path, "straight": straight_line(path)}
-    similarity: Metric | None = None
+    similarity: Similarity | None = None
     if isinstance(surface, NetworkSurface):
         similarity = _similarity(surface, path)
         surface = surface.select(calibrated=True)
@@ -79,6 +81,7 @@ def profile(
         )
     measured = Result("profile", sweeps, facts=path_facts(path))
     summaries = {name: summary.flat() for name, summary in summarise(measured).items()}
+    summaries |= similarity.facts if similarity else {}
     if writer:
         writer.note(summaries, flush=True)
     provenance = writer.result.provenance if writer else {}
@@ -171,7 +174,7 @@ class _Course:
         return {name: float(values[place]) for name, values in self._known.items()}
 
 
-def _similarity(risk: NetworkSurface, path: Path) -> Metric | None:
+def _similarity(risk: NetworkSurface, path: Path) -> Similarity | None:
     split = "test" if "test" in risk.splits else risk.splits[0]
     try:
         return Similarity(risk, path.points[0], path.points[-1], split)

@@ -1,15 +1,17 @@
 """How much a network on the path is still like the two ends: in what it predicts, and in what it represents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from landscape.risk.network import NetworkSurface
-from landscape.risk.predictions import Prediction, linear_cka
+from landscape.risk.predictions import NUMBERS, Prediction, linear_cka
 from landscape.runtime.interrupts import Stop
 from landscape.sweeps.grid import Place
+
+_AT_ONCE, _ALTOGETHER = 2**22, 2**26  # numbers
 
 
 class Similarity:
@@ -26,6 +28,9 @@ class Similarity:
         split: whose examples are looked at.
         samples: how many at most.
 
+    Attributes:
+        facts: see `sampling`.
+
     Raises:
         ProblemError: the network does not classify.
     """
@@ -34,6 +39,7 @@ class Similarity:
         self._risk = risk.select(splits=[split], sample=min(samples, risk.size(split)))
         self._split = split
         self._ends = {name: self._predict(theta) for name, theta in (("a", a), ("b", b))}
+        self.facts = sampling(self._ends["a"])
 
     def __call__(self, place: Place, theta_at: Callable[[Place], Tensor], stop: Stop) -> Mapping[str, float]:
         here = self._predict(theta_at(place))
@@ -50,6 +56,24 @@ class Similarity:
             return here.predict(self._split, features=True)
 
 
+def sampling(prediction: Prediction) -> dict[str, dict[str, int]]:
+    """The fact "positions": how many a prediction has, "held", out of how many, "of"; empty where it has all."""
+    held = len(prediction.labels)
+    return {"positions": {"held": held, "of": prediction.positions}} if held < prediction.positions else {}
+
+
+def sampling_in_words(positions: Mapping[str, int]) -> str:
+    """The fact "positions" as a line of text; nothing where all are held."""
+    return (
+        f"predictions at {positions['held']:,} of {positions['of']:,} positions, drawn at random" if positions else ""
+    )
+
+
+def share_of_numbers(networks: int) -> int:
+    """How many numbers the predictions of each of so many networks may take, where all are held at once."""
+    return min(NUMBERS, _ALTOGETHER // networks)
+
+
 def disagreement(one: Tensor, other: Tensor) -> float:
     """The share of the examples whose most probable class `[N, C]` differs."""
     return float((one.argmax(dim=1) != other.argmax(dim=1)).double().mean())
@@ -57,11 +81,18 @@ def disagreement(one: Tensor, other: Tensor) -> float:
 
 def divergence(one: Tensor, other: Tensor) -> float:
     """Mean Kullback-Leibler divergence of the second from the first log-probabilities `[N, C]`, in nats, at least 0."""
-    return max(0.0, float(F.kl_div(other.double(), one.double(), log_target=True, reduction="batchmean")))
+    parts = zip(_parts(one), _parts(other), strict=True)
+    total = sum(float(F.kl_div(q.double(), p.double(), log_target=True, reduction="sum")) for p, q in parts)
+    return max(0.0, total / len(one))
 
 
-def average(log_probabilities: list[Tensor]) -> Tensor:
-    """The logarithm of the mean of probabilities, `[N, C]` each."""
-    return torch.logsumexp(torch.stack(log_probabilities).double(), dim=0).sub_(
-        torch.log(torch.tensor(float(len(log_probabilities)), dtype=torch.float64))
-    )
+def average(log_probabilities: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of probabilities, `[N, C]` each, float64."""
+    members = torch.log(torch.tensor(float(len(log_probabilities)), dtype=torch.float64))
+    parts = zip(*(_parts(each) for each in log_probabilities), strict=True)
+    return torch.cat([torch.logsumexp(torch.stack(part).double(), dim=0).sub_(members) for part in parts])
+
+
+def _parts(rows: Tensor) -> Sequence[Tensor]:
+    """Rows `[N, C]`, so many at once that a copy in double precision takes little memory."""
+    return torch.split(rows, max(1, _AT_ONCE // rows.shape[1]))

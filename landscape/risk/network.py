@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from landscape.risk.evaluation import Evaluation
 from landscape.risk.precision import Precision
-from landscape.risk.predictions import Confidence, Prediction, Predictions, watching
+from landscape.risk.predictions import NUMBERS, Confidence, Prediction, Predictions, watching
 from landscape.risk.products import Matrix, Products
 from landscape.risk.selection import Selection
 from landscape.risk.surface import Measurement, Surface
@@ -44,12 +44,14 @@ class NetworkPoint:
         calibration = confidence.summary() if confidence else {}
         return Measurement(float(losses.mean()), accuracy, losses, right, **calibration)
 
-    def predict(self, split: str, *, features: bool = False) -> Prediction:
+    def predict(self, split: str, *, features: bool = False, numbers: int = NUMBERS) -> Prediction:
         """What the network predicts for a split.
 
         Args:
             split: the examples.
             features: also what its last layer with weights is given.
+            numbers: at most so many are held, where examples have several positions, such as tokens; then these are
+                sampled at random, the same at every point.
 
         Raises:
             ConfigError: the data have no such split.
@@ -58,7 +60,7 @@ class NetworkPoint:
         examples = self._selection.split(split)
         self._settle(self._evaluation.precision)
         with watching(self._evaluation.space.network, features=features) as seen:
-            predictions = Predictions(seen, self._evaluation.find)
+            predictions = Predictions(seen, self._evaluation.find, numbers)
             self._evaluation.losses(examples, predictions)
         return predictions.prediction()
 

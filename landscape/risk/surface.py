@@ -25,8 +25,8 @@ class Measurement:
         accuracy: mean of how right each example is, in [0, 1]; NaN where the loss does not say.
         losses: each example's loss `[N]`, float64; None where the height is exact, not a mean over examples.
         right: how right each example is `[N]`, float64; None where the loss does not say.
-        nll: mean negative log-likelihood of the labels; NaN where it was not asked for, or the network does not
-            classify.
+        nll: mean negative log-likelihood of a label, as of a token where an example has several, each weighing the
+            same; NaN where it was not asked for, or the network does not classify.
         calibration_error: expected calibration error in [0, 1]; NaN likewise.
     """
 

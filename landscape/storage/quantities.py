@@ -57,6 +57,11 @@ def _signed_ratio(smallest: Array, largest: Array) -> Array:
         return np.divide(smallest, largest)
 
 
+def _perplexity(nll: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.exp(nll)
+
+
 _SHARE, _SIZE, _ENDS = (0.0, 1.0), (0.0, np.inf), ("min_eig", "max_eig")
 QUANTITIES = {
     quantity.name: quantity
@@ -65,6 +70,7 @@ QUANTITIES = {
         Quantity("accuracy", "accuracy", scale="linear", bounds=_SHARE),
         Quantity("error", "error", "%", bounds=_SHARE, sources=("accuracy",), rule=lambda a: np.subtract(1, a)),
         Quantity("nll", "negative log-likelihood", bounds=_SIZE),
+        Quantity("perplexity", "perplexity", bounds=(1.0, np.inf), sources=("nll",), rule=_perplexity),
         Quantity("calibration_error", "calibration error", "%", bounds=_SHARE),
         Quantity("losses", "loss of each example"),
         Quantity("right", "how right each example is", scale="linear", bounds=_SHARE),

@@ -1,12 +1,13 @@
 """Average the predictions of networks on a path."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.saved import open_path
 from connect.app.config import EnsembleConfig
 from connect.measures.ensembles import measure_ensemble
+from connect.measures.similarity import sampling_in_words
 from landscape.app.commands.summaries import wrote
 from landscape.app.run import running
 from landscape.runtime.progress import Reporter, silent
@@ -24,6 +25,7 @@ class EnsembleSummary:
         diversity_of_ends: the same of the two ends.
         split: the examples.
         files: what was written.
+        positions: how many are "held" of how many, "of", where examples have more than can be held; else empty.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -32,6 +34,7 @@ class EnsembleSummary:
     diversity_of_ends: float
     split: str
     files: Sequence[str]
+    positions: Mapping[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """The summary as a table."""
@@ -43,7 +46,8 @@ class EnsembleSummary:
         diversity = (
             f"two members differ on {self.diversity:.2%} of the examples, the two ends on {self.diversity_of_ends:.2%}"
         )
-        return "\n".join([*lines, diversity, wrote(self.files)])
+        over = [sampling_in_words(self.positions)] if self.positions else []
+        return "\n".join([*lines, diversity, *over, wrote(self.files)])
 
 
 def ensemble(config: EnsembleConfig, report: Reporter = silent) -> EnsembleSummary:

@@ -12,7 +12,7 @@ from connect.app.commands.finding import path_finder
 from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
-from connect.measures.similarity import disagreement
+from connect.measures.similarity import disagreement, sampling, sampling_in_words, share_of_numbers
 from connect.minima.embedding import embed
 from connect.minima.ensembles import compare_ensembles
 from connect.minima.exploring import STRATEGIES, Outcome, explore
@@ -246,13 +246,14 @@ class _Mapping:
         """Predictions of all minima for a fixed sample of the test split, or of the first; none without classes."""
         split = "test" if "test" in self._risk.splits else self._risk.splits[0]
         risk = self._risk.select(splits=[split], sample=min(_SAMPLE, self._risk.size(split)))
-        predictions = []
+        predictions, numbers = [], share_of_numbers(len(self._thetas))
         for theta in self._thetas:
             with risk.at(theta) as here:
                 try:
-                    predictions.append(here.predict(split))
+                    predictions.append(here.predict(split, numbers=numbers))
                 except ProblemError:
                     return _Votes(split, [], torch.empty(0))
+        self._notes += map(sampling_in_words, sampling(predictions[0]).values())
         return _Votes(split, [each.log_probabilities.cpu() for each in predictions], predictions[0].labels.cpu())
 
     def _theta(self, name: Hashable) -> torch.Tensor:

@@ -9,14 +9,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from connect import Bezier, Path, measure_ensemble, profile
+from connect.measures import similarity
 from connect.measures.ensembles import mean_disagreement, score
 from connect.measures.similarity import Similarity, average, disagreement, divergence
 from connect.measures.summaries import measured_path
 from connect.paths.path import builder
 from landscape import EmpiricalRisk, Interrupted, ParameterSpace, Problem, Result, ResultWriter
 from landscape.errors import ProblemError
+from landscape.risk.network import NetworkPoint
 from landscape.risk.predictions import calibration_error, linear_cka
-from tests.oracles import Signalling, problem_of
+from tests.oracles import WORDS, Signalling, problem_of, token_problem
 from tests.points import measure_at, module_at, predict_at
 
 
@@ -178,3 +180,47 @@ def test_measures_between_predictions_by_hand():
     found = score(one, torch.tensor([1, 1]))
     assert found.accuracy == 0.5
     assert found.nll == pytest.approx(-(math.log(0.25) + math.log(0.8)) / 2)
+
+
+def test_predictions_of_many_rows_are_compared_and_averaged_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(50, 4, generator=generator).log_softmax(1) for _ in "ab")
+    whole = divergence(one, other), average([one, other])
+    expected = (one.double().exp() * (one.double() - other.double())).sum(1).mean()
+    assert whole[0] == pytest.approx(float(expected), rel=1e-6)
+    monkeypatch.setattr(similarity, "_AT_ONCE", 13)
+    assert divergence(one, other) == pytest.approx(whole[0], rel=1e-12)
+    torch.testing.assert_close(average([one, other]), whole[1])
+    torch.testing.assert_close(whole[1].exp(), (one.double().exp() + other.double().exp()) / 2)
+
+
+def token_path():
+    problem = token_problem()
+    space = ParameterSpace(problem.model)
+    risk = EmpiricalRisk(space, problem, batch_size=4)
+    noise = torch.randn(3, space.dimension, generator=torch.Generator().manual_seed(3))
+    return Path(space.theta + noise, Bezier(3), build=builder(risk)), risk
+
+
+def test_a_path_of_language_models_is_measured_at_every_token():
+    path, risk = token_path()
+    measured = profile(path, risk, [0.0, 0.5, 1.0], tolerance=0)
+    assert "positions" not in measured.facts
+    way = measured.sweeps["path"]
+    here, end = (predict_at(risk, path(t), "train") for t in (0.5, 1.0))
+    assert way["nll", "train"][1] == pytest.approx(float(F.nll_loss(here.log_probabilities.double(), here.labels)))
+    np.testing.assert_allclose(way["perplexity", "train"], np.exp(way["nll", "train"]))
+    assert way["kl_b"][1] == pytest.approx(divergence(end.log_probabilities, here.log_probabilities))
+    assert way["disagreement_b"][1] == disagreement(here.log_probabilities, end.log_probabilities)
+    assert 0 < way["cka_b"][1] < way["cka_b"][2]
+
+
+def test_where_there_are_too_many_tokens_results_say_how_many_are_held(monkeypatch):
+    path, risk = token_path()
+    monkeypatch.setattr(similarity, "_ALTOGETHER", 20 * WORDS * 5)
+    ensemble = measure_ensemble(path, risk, 3, split="train")
+    assert ensemble.facts["positions"] == {"held": 20, "of": 54}
+    assert ensemble.sweeps["networks"]["log_probabilities"].shape == (3, 20, WORDS)
+    monkeypatch.setattr(NetworkPoint.predict, "__kwdefaults__", {"features": False, "numbers": 20 * (WORDS + 4)})
+    measured = profile(path, risk, [0.0, 1.0], tolerance=0)
+    assert measured.facts["positions"] == {"held": 20, "of": 54}

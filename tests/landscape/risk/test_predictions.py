@@ -14,8 +14,9 @@ from torch import nn
 from landscape import EmpiricalRisk, ParameterSpace, Problem, Recomputed
 from landscape.errors import ProblemError
 from landscape.problems.outputs import class_scores
+from landscape.risk import predictions
 from landscape.risk.predictions import calibration_error, labelled_rows, linear_cka, negative_log_likelihood, watching
-from tests.oracles import networks, problem_of
+from tests.oracles import WORDS, networks, problem_of, token_problem
 from tests.points import measure_at, module_at, predict_at
 
 
@@ -99,9 +100,10 @@ LABELS = torch.tensor([0, 2, 1, 2])
     ],
 )
 def test_scores_are_found_where_a_network_classifies(outputs, batch):
-    scores, labels = labelled_rows(class_scores(outputs, batch))
-    assert torch.equal(scores, getattr(outputs, "logits", outputs))
-    assert torch.equal(labels, LABELS)
+    found = class_scores(outputs, batch)
+    assert torch.equal(found.scores, getattr(outputs, "logits", outputs))
+    assert torch.equal(found.labels, LABELS)
+    assert labelled_rows(found).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +128,11 @@ def test_there_are_no_scores_where_it_does_not(outputs, batch):
 def test_every_position_of_a_sequence_is_a_row_and_labels_below_0_are_none():
     outputs = torch.randn(2, 5, 3)
     labels = torch.tensor([[0, -100, 4], [1, 2, -100]])
-    scores, known = labelled_rows(class_scores(outputs, (torch.zeros(2), labels)))
-    assert known.tolist() == [0, 4, 1, 2]
+    found = class_scores(outputs, (torch.zeros(2), labels))
+    rows = labelled_rows(found)
+    assert found.labels[rows].tolist() == [0, 4, 1, 2]
     expected = torch.stack([outputs[0, :, 0], outputs[0, :, 2], outputs[1, :, 0], outputs[1, :, 1]])
-    assert torch.equal(scores, expected)
+    assert torch.equal(found.scores[rows], expected)
 
 
 def test_watching_ends_with_its_context():
@@ -244,3 +247,81 @@ def test_positions_without_a_label_count_in_no_figure():
     masked, plain = (measure_at(r.select(calibrated=True), theta)["train"] for r in (risk, short))
     for name in ("loss", "accuracy", "nll", "calibration_error"):
         assert getattr(masked, name) == pytest.approx(getattr(plain, name), rel=1e-6)
+
+
+# ------------------------------------------------------------------ tokens
+
+
+def token_risk(batch_size=4):
+    """The risk of a language model, its network, and the sequences of tokens that are shown."""
+    problem = token_problem()
+    risk = EmpiricalRisk(ParameterSpace(problem.model), problem, batch_size=batch_size)
+    tokens, mask = problem.data.splits["train"].tensors.values()
+    shown = [tokens[i, : int(mask[i].sum())] for i in range(len(tokens))]
+    return risk, problem.model, shown
+
+
+def next_tokens(network, shown):
+    """The log-probabilities of each next token, the features they follow from, and the tokens."""
+    with torch.no_grad():
+        rows = [torch.tanh(network.embedding(sequence[:-1])) for sequence in shown]
+        features = torch.cat(rows)
+        return network.head(features).log_softmax(1), features, torch.cat([sequence[1:] for sequence in shown])
+
+
+def test_every_token_with_a_label_is_a_row():
+    risk, network, shown = token_risk()
+    theta = risk.space.theta.clone()
+    found = predict_at(risk, theta, "train", features=True)
+    log_probabilities, features, labels = next_tokens(network, shown)
+    torch.testing.assert_close(found.log_probabilities, log_probabilities)
+    torch.testing.assert_close(found.features, features)
+    assert torch.equal(found.labels, labels)
+    assert found.positions == len(labels)
+    measured = measure_at(risk.select(calibrated=True), theta)["train"]
+    assert measured.nll == pytest.approx(negative_log_likelihood(log_probabilities, labels), rel=1e-6)
+    sequences = [negative_log_likelihood(*next_tokens(network, [sequence])[::2]) for sequence in shown]
+    assert measured.loss == pytest.approx(sum(sequences) / len(sequences), rel=1e-6)
+    assert abs(measured.loss - measured.nll) > 1e-4  # a sequence weighs the same, however long, but so does a token
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+@pytest.mark.parametrize("most", [1, 5, 20, 51])
+def test_of_too_many_tokens_a_random_sample_is_kept_however_they_are_batched(batch_size, most):
+    risk, network, shown = token_risk(batch_size)
+    log_probabilities, features, labels = next_tokens(network, shown)
+    assert len(labels) == 54
+    rows = np.sort(np.argsort(np.random.default_rng(0).random(len(labels)))[:most])
+    found = predict_at(risk, risk.space.theta.clone(), "train", features=True, numbers=most * (WORDS + 4) + 3)
+    torch.testing.assert_close(found.log_probabilities, log_probabilities[rows])
+    torch.testing.assert_close(found.features, features[rows])
+    assert found.labels.tolist() == labels[rows].tolist()
+    assert found.positions == len(labels)
+
+
+def test_examples_of_one_position_are_all_kept():
+    risk, _ = risk_of("buffers")
+    assert len(predict_at(risk, risk.space.theta.clone(), "train", numbers=1).labels) == 23
+
+
+def test_what_is_measured_of_many_rows_does_not_depend_on_how_many_are_looked_at_at_once(monkeypatch):
+    risk, _, _ = token_risk()
+    theta = risk.space.theta.clone()
+    whole = measure_at(risk.select(calibrated=True), theta)["train"]
+    monkeypatch.setattr(predictions, "NUMBERS", 13)
+    parts = measure_at(risk.select(calibrated=True), theta)["train"]
+    assert (parts.nll, parts.calibration_error) == (whole.nll, whole.calibration_error)
+
+
+def test_binary_labels_have_a_likelihood():
+    model = nn.Linear(3, 2)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(9, 3, generator=generator), torch.randint(2, (9, 2), generator=generator).float()
+    risk = EmpiricalRisk(ParameterSpace(model), Problem.of(model, {"train": (x, y)}, "bce"), batch_size=4)
+    measured = measure_at(risk.select(calibrated=True), risk.space.theta.clone())["train"]
+    assert measured.nll == pytest.approx(measured.loss, rel=1e-6)
+    with torch.no_grad():
+        probabilities = torch.sigmoid(model(x))
+    assert measured.accuracy == pytest.approx(float(((probabilities > 0.5) == y.bool()).double().mean()))
+    chosen = predict_at(risk, risk.space.theta.clone(), "train").log_probabilities.argmax(1)
+    assert torch.equal(chosen, (probabilities > 0.5).long().flatten())
