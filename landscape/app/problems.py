@@ -12,6 +12,7 @@ from landscape.app.config import ProblemOptions, RecipeOptions
 from landscape.app.options import flags, values
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError
+from landscape.problems.libraries.folders import FAMILY, describes_network
 from landscape.problems.names import named_code, names_file
 from landscape.problems.registry import REGISTRIES, is_built_in, resolve
 from landscape.problems.specification import NAMES, ProblemSpecification, overridden
@@ -89,10 +90,14 @@ def specify(
         source = str(bearers[0].path)
         values = _carried(bearers[0], flags, trust_code)
         _require_one_problem(options, bearers)
-    if not values and (options.model is None or options.data is None):
+    if "model" not in values and options.model is None:
+        flags["model"] = _described_by_folder(checkpoints)
+    if not values and None in (flags["model"], flags["data"]):
         bearer = f"{checkpoints[0].path} carries no problem" if checkpoints else "no problem is named"
         raise ConfigError(f"{bearer}; give --problem FILE.yaml, or --model and --data (and --loss).")
     specification = ProblemSpecification.from_mapping(overridden(values, flags), source)
+    if options.problem is None and flags["model"] is None and (folder := names_file(specification.model)):
+        _log.warning("the model is built from %s, as %s says; --model names another.", shortened(folder), source)
     placed: dict[str, Any] = {"root": str(options.data_root)} if options.data_root else {}
     placed |= {"download": True} if options.download else {}
     if options.problem is None and options.data_args is None and "root" in specification.data_args and not placed:
@@ -101,6 +106,14 @@ def specify(
     if options.problem is None and options.data is None and (file := names_file(specification.data)):
         _log.warning("the data are read from %s, as %s says; --data names others.", shortened(file), source)
     return specification.updated(data_args={**specification.data_args, **placed})
+
+
+def _described_by_folder(checkpoints: Sequence[Checkpoint]) -> str | None:
+    """The model that the first checkpoint describes, where it is a folder that `save_pretrained` wrote."""
+    if not checkpoints or not describes_network(checkpoints[0].path):
+        return None
+    _log.warning("the model is the one that %s describes; --model names another.", checkpoints[0].path)
+    return f"{FAMILY}{checkpoints[0].path}"
 
 
 def _carried(bearer: Checkpoint, flags: Mapping[str, Any], trust_code: bool) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from landscape.app.config import CheckpointOptions, ComputeOptions, ProblemOptio
 from landscape.app.devices import choose_device
 from landscape.app.problems import specify
 from landscape.errors import ConfigError, LandscapeError, LayoutError
-from landscape.problems.code import code_fingerprints
+from landscape.problems.code import code_fingerprints, file_fingerprints
+from landscape.problems.libraries.folders import files_read, reads_weights
 from landscape.problems.names import named_code
 from landscape.problems.registry import FACTORIES, REGISTRIES, Problem, build_problem, is_built_in
 from landscape.risk.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
@@ -191,6 +192,8 @@ class Setting:
             named[kind] for kind, known in REGISTRIES.items() if named.get(kind) and not is_built_in(named[kind], known)
         ]
         code = code_fingerprints([*users, *named_code(arguments).values()])
+        if named:
+            code |= file_fingerprints(files_read(named["model"], named["model_args"]))
         return {
             **settings,
             **({"dtype": "float64"} if self.space.dtype == torch.float64 else {}),
@@ -243,6 +246,7 @@ def open_setting(
     specification = specify(problem_options, checkpoints, trust_code)
     named = problem_options.problem is not None or problem_options.model_args is not None
     described = not named and is_built_in(specification.model, FACTORIES)
+    described = described and not reads_weights(specification.model, specification.model_args)
     with _no_larger_than(checkpoints) if described and checkpoints else nullcontext():
         problem = build_problem(specification, seed)
     problem = problem.to(device)

@@ -6,6 +6,7 @@ modules are kept apart from those of other folders, so that two projects may eac
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -74,6 +75,11 @@ def code_fingerprints(names: Iterable[str]) -> dict[str, str]:
         for beside in sorted(project.brought_along(place) - {path}):
             digests[str(beside) if place.endswith(".py") else project.name_of(beside)] = project.digest(beside)
     return digests
+
+
+def file_fingerprints(files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by path; empty for those that are gone."""
+    return {str(file): _digest(file) for file in files}
 
 
 class _Project:
@@ -240,7 +246,8 @@ def _place_of(module: ModuleType) -> Path | None:
 def _digest(path: Path) -> str:
     """SHA-256 of a file; empty if it is gone."""
     try:
-        return fingerprint([path.read_bytes()])
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
 

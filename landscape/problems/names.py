@@ -1,13 +1,13 @@
 """How what is studied is named, beside a registry's names: the user's own code, and files.
 
-Code is named `package.module:factory` or `path/file.py:factory`; files as in `text:FILE`.
+Code is named `package.module:factory` or `path/file.py:factory`; files and folders as in `text:FILE` and `hf:FOLDER`.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_FILES = ("text:",)
+_FILES = ("text:", "hf:")
 _CODE_ARGUMENTS = ("tokenizer",)
 
 

@@ -7,9 +7,14 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from landscape.problems.libraries.folders import FAMILY, folder_model
 from landscape.problems.libraries.timm import timm_model
 from landscape.problems.libraries.torchvision import torchvision_model
 
-LIBRARIES: Mapping[str, Callable[..., nn.Module]] = {"timm:": timm_model, "torchvision:": torchvision_model}
+LIBRARIES: Mapping[str, Callable[..., nn.Module]] = {
+    FAMILY: folder_model,
+    "timm:": timm_model,
+    "torchvision:": torchvision_model,
+}
 
 __all__ = ["LIBRARIES"]

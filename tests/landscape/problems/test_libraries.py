@@ -1,13 +1,19 @@
 """Models of other libraries by name: what torchvision builds, names that there are not, and what files may name."""
 
+import logging
+
 import pytest
 import torch
 
 from landscape import ProblemSpecification, build_problem
+from landscape.app.config import ProblemOptions
+from landscape.app.problems import specify
 from landscape.errors import ConfigError
-from landscape.problems.libraries import importing
+from landscape.problems.libraries import LIBRARIES, importing
 from landscape.problems.libraries.torchvision import torchvision_model
+from landscape.problems.names import located
 from landscape.problems.registry import FACTORIES, is_built_in, resolve
+from landscape.storage.checkpoints import Checkpoint
 
 
 def test_torchvisions_classifiers_and_networks_for_segmentation_are_built_without_their_weights(monkeypatch):
@@ -73,3 +79,33 @@ def test_a_library_that_is_missing_is_told_with_the_extra():
 )
 def test_which_names_run_nothing_that_somebody_else_wrote(name, built_in):
     assert is_built_in(name, FACTORIES) == built_in
+
+
+def test_the_folder_in_a_name_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("hf:runs/bert") == f"hf:{tmp_path}/runs/bert"
+    assert located("timm:resnet18") == "timm:resnet18"
+
+
+def test_a_stranger_may_name_a_folder_but_it_is_told(tmp_path, caplog):
+    problem = {"model": f"hf:{tmp_path}", "data": "digits"}
+    bearer = Checkpoint({}, {"problem": problem}, "", tmp_path / "theirs.safetensors")
+    with caplog.at_level(logging.WARNING, "landscape"):
+        assert specify(ProblemOptions(), [bearer]).model == f"hf:{tmp_path}"
+    assert f"the model is built from {tmp_path}, as {tmp_path}/theirs.safetensors says; --model names" in caplog.text
+
+
+def test_a_folder_that_describes_its_network_is_the_model_unless_another_is_named(tmp_path, caplog):
+    (tmp_path / "config.json").write_text("{}")
+    folder = Checkpoint({}, {}, "", tmp_path)
+    with caplog.at_level(logging.WARNING, "landscape"):
+        assert specify(ProblemOptions(data="digits"), [folder]).model == f"hf:{tmp_path}"
+    assert f"the model is the one that {tmp_path} describes" in caplog.text
+    assert specify(ProblemOptions(model="mlp", data="digits"), [folder]).model == "mlp"
+    with pytest.raises(ConfigError, match="carries no problem"):
+        specify(ProblemOptions(), [folder])
+
+
+def test_a_missing_folder_is_told_before_any_library_is_needed():
+    with pytest.raises(ConfigError, match="there is no folder nowhere, expected one with"):
+        LIBRARIES["hf:"]("nowhere")

@@ -104,7 +104,7 @@ def test_a_users_own_module_from_the_current_folder(user_file, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("resnet9", {}, "unknown model 'resnet9'; did you mean resnet8.* Known are cnn, densenet121, gpt, mlp"),
+        ("resnet9", {}, "unknown model 'resnet9'; did you mean resnet8.* Known are cnn, densenet121, gpt, hf:, mlp"),
         ("nowhere.py:model", {}, "there is no file"),
         ("nowhere_at_all:model", {}, "cannot import 'nowhere_at_all'"),
         ("{file}:nothing", {}, "has no 'nothing'"),
