@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from connect.measures.barriers import doubt
 from connect.measures.summaries import PATHS, PathSummary, measured_path
+from connect.measures.training import Training
 from landscape.plots.captions import curvature_note, describe
 from landscape.plots.curvature import draw_eigenvalues
 from landscape.plots.grids import grid_pictures
@@ -20,12 +22,15 @@ from landscape.storage.quantities import QUANTITIES, name_of
 from landscape.storage.results import Result
 
 _PLANE_WIDTH, _LEAST_HEIGHT = 4.6, 0.7
-_IN_PLANE, _LABEL_WIDTH = 1e-3, 16
+_IN_PLANE, _LABEL_WIDTH, _LOGARITHMIC_FROM = 1e-3, 16, 10.0
 _NAMES = {"path": "learned path", "straight": "straight line"}
 
 
 def profile_figure(result: Result) -> Figure:
-    """Along the path and the straight line: loss, error, how many predictions differ from the ends', and curvature."""
+    """Along the path and the straight line: loss, error, how many predictions differ from the ends', and curvature.
+
+    Below them are the losses of the epochs in which the path was trained, where they are known.
+    """
     path = measured_path(result, "path")
     rows: list[Callable[[Axes], object]] = [lambda axes: _draw_losses(axes, result)]
     if any(("error", split) in path for split in path.splits):
@@ -34,9 +39,16 @@ def profile_figure(result: Result) -> Figure:
         rows.append(lambda axes: draw_disagreement(axes, result))
     if "max_eig" in path:
         rows.append(lambda axes: draw_curvature(axes, result))
-    figure = new_figure(5.6, 1.6 + 1.8 * len(rows))
-    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    training = Training.from_flat(result.facts.get("training"))
+    heights = [1.8] * len(rows) + [1.2] * (training is not None)
+    figure = new_figure(5.6, 1.6 + sum(heights))
+    panels = list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+    if training:
+        *panels, beneath = panels
+        draw_training(beneath, training)
     for axes, draw in zip(panels, rows, strict=True):
+        axes.sharex(panels[0])
+        axes.tick_params(labelbottom=axes is panels[-1])
         draw(axes)
         axes.grid(alpha=0.25)
     noted = [describe(result.provenance), curvature_note(result.provenance), *_barrier_notes(result)]
@@ -104,6 +116,21 @@ def draw_disagreement(axes: Axes, result: Result) -> list[object]:
             lines += axes.plot(measured["t"], shown, style, color=COLOURS[name], label=label)
     axes.set_ylabel(textwrap.fill(quantity.label_with_unit, _LABEL_WIDTH))
     axes.legend(fontsize=7, loc="upper left")
+    return lines
+
+
+def draw_training(axes: Axes, training: Training) -> list[object]:
+    """The mean loss of each epoch of a training."""
+    losses = training.losses
+    lines: list[object] = list(
+        axes.plot(np.arange(1, len(losses) + 1), losses, ".-", color=COLOURS["path"], markersize=3)
+    )
+    known = losses[np.isfinite(losses)]
+    if known.size and known.min() > 0 and known.max() > _LOGARITHMIC_FROM * known.min():
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch of the path's training", ylabel="mean loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
     return lines
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from landscape.app.options import files_in, stated
 from landscape.app.setting import Networks, Setting, open_setting
-from landscape.risk.batchnorm import StatisticsPolicy
+from landscape.risk.batchnorm import Interpolated, StatisticsPolicy
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
 from landscape.runtime.progress import Reporter
@@ -131,7 +131,9 @@ class Subject:
         """How values are measured, as far as they follow from it; a network without batch norm has no policy."""
         size = self.run.config.checkpoints.statistics_batch_size
         policy = self.statistics.name if self.setting.space.norms else None
-        return {"batch_norm": policy, "statistics_batch_size": size, **self.risk.evaluation()}
+        moved = isinstance(self.statistics, Interpolated) and self.statistics.buffers
+        buffers = {"buffers": self.statistics.name} if moved else {}
+        return {"batch_norm": policy, **buffers, "statistics_batch_size": size, **self.risk.evaluation()}
 
     def provenance(
         self,

@@ -48,7 +48,7 @@ def describe(provenance: Mapping[str, Any], quantity: str | None = None) -> str:
     own = variable(quantity or "").of
     split = own if own not in {"", SECOND_SAMPLE} else provenance.get("split")
     parts += [str(split)] if split else []
-    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm "}
+    names = {"axes": "axes ", "normalise": "normalised by ", "batch_norm": "batch norm ", "buffers": "buffers "}
     settings = {key: provenance[key] for key in (*names, "precision") if provenance.get(key) is not None}
     random = "random" in str(settings.get("axes", "")) or ("directions" in provenance and not _joins_two(provenance))
     if random and provenance.get("seed") is not None:  # other seeds are not those of what is seen

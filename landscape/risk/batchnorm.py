@@ -59,12 +59,16 @@ class Interpolated:
         points: known points `[k, P]`, k ≥ 2.
         statistics: their statistics `[k, S]`.
         others: further buffers that move likewise, such as an input scaler's, `[k, *shape]` by name.
+
+    Attributes:
+        buffers: the names of the further buffers.
     """
 
     name = "interpolated"
 
     def __init__(self, points: Tensor, statistics: Tensor, others: Mapping[str, Tensor] | None = None) -> None:
         self._others = dict(others or {})
+        self.buffers = tuple(self._others)
         self._origin, self._directions = points[0].clone(), points[1:] - points[0]
         self._base, self._changes = statistics[0].clone(), statistics[1:] - statistics[0]
         directions = self._directions.double()

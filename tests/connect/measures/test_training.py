@@ -1,5 +1,6 @@
 """How a training ended, on courses whose ending is known by construction, and what a verdict makes of it."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from scipy.stats import linregress
 from connect import Bezier, find_path, judge, profile, summarise
 from connect.measures.barriers import Estimate
 from connect.measures.training import Training
+from connect.plots.figures import profile_figure
 from landscape import Potential, Recipe
 from tests.connect.measures.test_barriers import way
 
@@ -132,3 +134,16 @@ def test_a_rate_that_makes_a_path_worse_is_told_and_the_lower_one_that_is_named_
     assert (first.words, first.training) == ("not trained", "above the line")
     second = verdict(recipe.updated({"lr": first.remedies["lr"] / 5}))
     assert second.words == "connected by a curve", second
+
+
+def test_the_profile_figure_shows_the_losses_of_the_epochs():
+    ring = Potential(lambda theta: (theta.square().sum() - 1).square(), 2)
+    a, b = torch.tensor([1.0, 0.0]).double(), torch.tensor([0.0, 1.0]).double()
+    path = find_path(ring, a, b, Bezier(3), Recipe(epochs=12, lr=0.05, weight_decay=0.0))
+    result = profile(path, ring, tolerance=0)
+    *panels, beneath = profile_figure(result).axes
+    np.testing.assert_array_equal(beneath.lines[0].get_xydata(), np.stack([np.arange(1, 13), path.losses], 1))
+    assert [axes.get_xlim() for axes in panels] == [(0, 1)] * len(panels)
+    assert len(profile_figure(profile(replace(path, losses=None), ring, tolerance=0)).axes) == len(panels)
+    diverged = {"losses": [1.0, math.nan, math.inf], "rates": [1.0] * 3}
+    profile_figure(replace(result, facts={**result.facts, "training": diverged})).savefig(io.BytesIO(), format="png")
