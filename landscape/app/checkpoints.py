@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from landscape.app.config import CheckpointOptions
-from landscape.errors import CheckpointError, LandscapeError, LayoutError
+from landscape.errors import CheckpointError, ConfigError, LandscapeError, LayoutError
 from landscape.storage.checkpoints import Checkpoint, load_checkpoint
 
 _KINDS = {"path": "path", "simplex": "simplex", "eigenvectors": "file of eigenvectors"}
@@ -32,6 +32,15 @@ def load_network(options: CheckpointOptions, path: Path) -> Checkpoint:
         return checkpoint
     advice = f"; take one from it by connect export {path} --t 0.5 --out FILE.safetensors" if kind == "path" else ""
     raise CheckpointError(f"{path} holds a {_KINDS.get(kind, 'state of a fit')}, expected one network{advice}.")
+
+
+def require_different(*checkpoints: Checkpoint) -> None:
+    """Check that files hold different networks, before anything is built of them; raises ConfigError."""
+    paths: dict[str, Path] = {}
+    for checkpoint in checkpoints:
+        other = paths.setdefault(checkpoint.fingerprint, checkpoint.path)
+        if other is not checkpoint.path:
+            raise ConfigError(f"{other} and {checkpoint.path} hold the same network; name different ones.")
 
 
 def naming_advice(checkpoint: Checkpoint, error: LandscapeError) -> str:

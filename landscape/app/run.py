@@ -47,25 +47,21 @@ class Run:
         """Where `place` is written until all is whole."""
         return self.outputs.at(self.place) if self.place else None
 
-    def open(
+    def load(
         self,
         checkpoints: Sequence[Checkpoint],
         *,
         bearers: Sequence[Checkpoint] | None = None,
         batch_norm: str | None = None,
-        split: str = "all",
-        begun: Path | int | None = None,
-        ranks: Ranks | None = None,
-    ) -> tuple["Subject", Networks]:
-        """Build the setting that checkpoints belong to, and the loss there.
+    ) -> tuple[Setting, Networks, StatisticsPolicy]:
+        """Build the setting that checkpoints belong to, and load them there.
+
+        The network does not run. What else can be refused is to be refused before `subject` runs it.
 
         Args:
             checkpoints: of one network.
             bearers: those that may carry the problem along; by default all.
             batch_norm: the policy, where it is not the options' choice.
-            split: the splits to measure, as `--split` names them.
-            begun: the result whose batch size a resume keeps, by default the output if it is one; or the size.
-            ranks: the processes that share each batch of a fit.
 
         Raises:
             LandscapeError: the subclass says what is wrong.
@@ -75,8 +71,7 @@ class Run:
         bearers = checkpoints if bearers is None else bearers
         setting = open_setting(config.problem, config.compute, bearers, trust_code=reading.trust_code)
         networks = setting.load_all(checkpoints)
-        statistics = setting.policy(reading, networks)
-        return self.subject(setting, statistics, split, begun, ranks), networks
+        return setting, networks, setting.policy(reading, networks)
 
     def subject(
         self,
@@ -86,7 +81,18 @@ class Run:
         begun: Path | int | None = None,
         ranks: Ranks | None = None,
     ) -> "Subject":
-        """The loss in a setting under a batch-norm policy; the arguments are those of `open`."""
+        """The loss in a setting, for which the network runs on a few examples.
+
+        Args:
+            setting: problem and space.
+            statistics: the batch-norm policy.
+            split: the splits to measure, as `--split` names them.
+            begun: the result whose batch size a resume keeps, by default the output if it is one; or the size.
+            ranks: the processes that share each batch of a fit.
+
+        Raises:
+            LandscapeError: the subclass says what is wrong.
+        """
         own = self.out if self.out and self.out.suffix == ".h5" else None
         begun = begun or own if self.resume else None
         size = begun_batch_size(begun) if isinstance(begun, Path) else begun

@@ -23,9 +23,11 @@ from landscape.problems.code import code_fingerprints, file_fingerprints
 from landscape.problems.libraries.folders import files_read, reads_weights
 from landscape.problems.names import named_code
 from landscape.problems.registry import FACTORIES, REGISTRIES, Problem, build_problem, is_built_in
+from landscape.problems.splits import require_examples
 from landscape.risk.batchnorm import Frozen, Interpolated, Recomputed, StatisticsPolicy
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
+from landscape.risk.selection import Selection
 from landscape.space.parameters import ParameterSpace
 from landscape.storage.checkpoints import Checkpoint
 
@@ -177,6 +179,25 @@ class Setting:
     def splits(self, text: str) -> list[str] | None:
         """The splits that `--split` names; None for all."""
         return None if text == "all" else [name.strip() for name in text.split(",")]
+
+    def require_curvature(self, parameters: str, samples: int | None, split: str, parts: int = 1) -> None:
+        """Check that a Hessian can be taken, before the network runs.
+
+        Args:
+            parameters: of which, as `ParameterSpace.select` has it.
+            samples: over so many examples; None for all.
+            split: as `--split` names the splits, of which the first counts.
+            parts: how many disjoint samples.
+
+        Raises:
+            ProblemError: there are no such parameters.
+            ConfigError: there is no such split, or it has too few examples.
+        """
+        self.space.select(parameters)
+        every = Selection(self.problem.data.splits, ())
+        first = every.on(self.splits(split) or every.all_splits).first
+        if samples is not None:
+            require_examples(first, samples, parts - 1)
 
     def carried(self) -> dict[str, Any]:
         """The problem as a file carries it along; a wish to download data is not passed on."""

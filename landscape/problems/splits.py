@@ -196,10 +196,15 @@ def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
         yield batch
 
 
-def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
-    """A fixed random sample of a split, if it has so many examples; different parts of one size share none."""
+def require_examples(split: Split, count: int, part: int = 0) -> None:
+    """Check that a split has enough examples for a part of a random sample; raises ConfigError."""
     if count < 1 or count * (part + 1) > len(split):
         raise ConfigError(f"{count * (part + 1)} samples are asked for, but the split has {len(split)} examples.")
+
+
+def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
+    """A fixed random sample of a split, if it has so many examples; different parts of one size share none."""
+    require_examples(split, count, part)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     (batch,) = split.batches([order[part * count : (part + 1) * count]])
     return TensorSplit(batch)

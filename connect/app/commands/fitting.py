@@ -16,7 +16,7 @@ from connect.measures.planes import DIMENSIONS, measure_plane
 from connect.measures.profiles import path_facts, profile
 from connect.paths.fitting import require_joinable
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path, path_of, save_path
-from landscape.app.checkpoints import load_network
+from landscape.app.checkpoints import load_network, require_different
 from landscape.app.devices import choose_device
 from landscape.app.run import Run, Subject, running
 from landscape.app.setting import Networks
@@ -97,14 +97,15 @@ class _Fitting:
     def run(self) -> FitSummary:
         config = self._config
         a, b = (load_network(config.checkpoints, file) for file in (config.a, config.b))
-        require_same_layout(a, b)
-        subject, networks = self._run.open([a, b], begun=self._begun(), ranks=self._ranks)
-        space = subject.setting.space
         saved = load_checkpoint(config.start) if config.start else None
-        start = path_of(saved, space) if saved else None
+        require_different(a, b)
+        require_same_layout(a, b)
+        setting, networks, statistics = self._run.load([a, b])
+        start = path_of(saved, setting.space) if saved else None
         require_joinable(networks.thetas[0], networks.thetas[1], start)
-        if config.plane_points and space.dimension < DIMENSIONS:
+        if config.plane_points and setting.space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
+        subject = self._run.subject(setting, statistics, begun=self._begun(), ranks=self._ranks)
         settings = self._settings(networks)
         named = {"a": a, "b": b} | ({"start": saved} if saved else {})
         measuring = subject.provenance(named, but=_OF_VERDICT, **settings)

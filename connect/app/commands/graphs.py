@@ -149,10 +149,13 @@ class _Mapping:
         before = load_graph(self._file) if run.resume and self._file.exists() else None
         self._minima = _named(minima, before)
         checkpoints = list(self._minima.values())
-        subject, networks = run.open(checkpoints, bearers=minima, batch_norm="recomputed", begun=self._file)
-        self._setting, self._risk = subject.setting, subject.risk
+        setting, networks, statistics = run.load(checkpoints, bearers=minima, batch_norm="recomputed")
         self._thetas, twins = _apart(self._minima, networks.thetas)
         self._duplicates |= twins
+        if config.sharpness:
+            setting.require_curvature("all", config.samples, "all")
+        subject = run.subject(setting, statistics, begun=self._file)
+        self._setting, self._risk = setting, subject.risk
         sharpness = (config.samples or "all examples") if config.sharpness else None
         provenance = subject.provenance({}, **finder.settings, sharpness=sharpness)
         if before:

@@ -8,6 +8,7 @@ from typing import Any
 from connect.app.config import EnsembleConfig, ExportConfig, ProfileConfig
 from connect.paths.path import MOVED_BUFFERS, Path, builder, load_path
 from landscape.app.checkpoints import load_network
+from landscape.app.commands.curvatures import require_found
 from landscape.app.run import Run, Subject
 from landscape.app.setting import Setting, open_setting
 from landscape.errors import CheckpointError, ConfigError
@@ -77,6 +78,8 @@ def open_path(run: Run, **resolved: Any) -> SavedPath:
         _require_whole(options.path, setting.space, path)
     statistics = Recomputed(setting.problem.data.splits["train"], setting.problem.loss, reading.statistics_batch_size)
     split = "all" if isinstance(config, ExportConfig) else config.split
+    if isinstance(config, ProfileConfig):
+        require_found(config.map, config.curvature, setting, split)
     subject = run.subject(setting, statistics, split)
     provenance = subject.provenance(
         {"path": saved} | ({"base": base} if base else {}),

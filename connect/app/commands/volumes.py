@@ -12,7 +12,7 @@ from connect.app.commands.finding import fit_recipe
 from connect.app.commands.pictures import draw_result
 from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
-from landscape.app.checkpoints import load_network
+from landscape.app.checkpoints import load_network, require_different
 from landscape.app.commands.summaries import wrote
 from landscape.app.run import Run, Subject, running
 from landscape.app.setting import Networks, Setting
@@ -80,12 +80,14 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     with running(config, report, place) as run:
         recipe = fit_recipe(config.recipe, config.problem)
         checkpoints = [load_network(config.checkpoints, file) for file in config.minima]
+        require_different(*checkpoints)
         for other in checkpoints[1:]:
             require_same_layout(checkpoints[0], other)
         folder = run.outputs.at(config.out)
         policy = config.checkpoints.batch_norm or "recomputed"
-        subject, networks = run.open(checkpoints, batch_norm=policy, begun=folder / _MEASURED)
+        setting, networks, statistics = run.load(checkpoints, batch_norm=policy)
         require_spanning(networks.thetas, config.connecting)
+        subject = run.subject(setting, statistics, begun=folder / _MEASURED)
         named = {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)}
         provenance = subject.provenance(named, evaluated=False, but=("samples",), recipe=recipe.stated())
         simplices = _finished(run, folder / _SIMPLEX, subject.setting, provenance)

@@ -8,6 +8,7 @@ import numpy as np
 
 from landscape.app.config import CurvatureOptions, MapOptions
 from landscape.app.options import values
+from landscape.app.setting import Setting
 from landscape.curvature.walk import CurvatureWalk, Search
 from landscape.risk.empirical import EmpiricalRisk, SelectedRisk
 from landscape.storage.quantities import SECOND_SAMPLE
@@ -37,6 +38,17 @@ def curvature_metrics(
     if asked.second_sample:
         samples[SECOND_SAMPLE] = sampled(options.samples, risk, 1)
     return {name: CurvatureWalk(sample, search) for name, sample in samples.items()}
+
+
+def require_found(
+    asked: MapOptions, options: CurvatureOptions, setting: Setting, split: str, *, for_axes: bool = False
+) -> None:
+    """Check that the curvature can be measured where it is asked for, or by the axes, before the network runs.
+
+    It raises as `Setting.require_curvature`.
+    """
+    if asked.curvature or for_axes:
+        setting.require_curvature(options.parameters, options.samples, split, 2 if asked.second_sample else 1)
 
 
 def sampled(samples: int | None, risk: SelectedRisk, part: int = 0) -> SelectedRisk:

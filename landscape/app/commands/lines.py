@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from landscape.app.checkpoints import load_network
+from landscape.app.checkpoints import load_network, require_different
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
     curvature_metrics,
     curvature_provenance,
+    require_found,
 )
 from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, label, loss_range, wrote
@@ -62,8 +63,11 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
     with running(config, report, OutputFiles.beside(config.out)) as run:
         files = {"a": config.a} | ({"b": config.b} if config.b else {})
         checkpoints = {name: load_network(config.checkpoints, file) for name, file in files.items()}
-        subject, networks = run.open(list(checkpoints.values()), split=config.split)
-        line_or_rays, normalisation = _slice(config, subject.setting, networks)
+        require_different(*checkpoints.values())
+        setting, networks, statistics = run.load(list(checkpoints.values()))
+        line_or_rays, normalisation = _slice(config, setting, networks)
+        require_found(config.map, config.curvature, setting, config.split)
+        subject = run.subject(setting, statistics, config.split)
         extent = config.range or (BETWEEN if config.b else AROUND)
         provenance = subject.provenance(
             checkpoints,

@@ -91,8 +91,10 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     places = [OutputFiles.beside(config.out, _vectors_file(config.out).name)] if config.out else []
     with running(config, report, *places) as run:
         checkpoint = load_network(config.checkpoints, config.checkpoint)
-        subject, networks = run.open([checkpoint], split=config.split)
-        restriction = Restriction(subject.setting.space.select(config.curvature.parameters))
+        setting, networks, statistics = run.load([checkpoint])
+        setting.require_curvature(config.curvature.parameters, config.curvature.samples, config.split)
+        subject = run.subject(setting, statistics, config.split)
+        restriction = Restriction(setting.space.select(config.curvature.parameters))
         risk = sampled(config.curvature.samples, subject.risk)
         writer = subject.writer("spectrum", subject.provenance({"checkpoint": checkpoint}))
         stages = _Stages(config, risk, networks.thetas[0], restriction, writer, report)

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.app.checkpoints import load_as, load_network
+from landscape.app.checkpoints import load_as, load_network, require_different
 from landscape.app.commands.curvatures import (
     CurvatureFigures,
     curvature_figures,
     curvature_metrics,
     curvature_provenance,
+    require_found,
     sampled,
 )
 from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
 from landscape.app.options import files_in
-from landscape.app.run import Subject, running
+from landscape.app.run import running
 from landscape.app.setting import Networks, Setting
 from landscape.curvature.eigenvectors import eigenvector_axes
 from landscape.errors import ConfigError
@@ -28,9 +29,9 @@ from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.axes import Axes, Directions, Principal, Random, Scaling, Through, Towards, View
 from landscape.space.direction_files import read_directions, write_directions
+from landscape.space.parameters import ParameterSpace
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
-from landscape.storage.checkpoints import Checkpoint
 from landscape.storage.outputs import OutputFiles
 from landscape.storage.results import Array, Sweep, interpolated
 from landscape.storage.store import ResultWriter
@@ -81,10 +82,16 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         role, others = ("through", config.through) if config.through else ("towards", config.towards)
         centre, *rest = (load_network(config.checkpoints, path) for path in (config.checkpoint, *others))
         marked = [load_as(config.checkpoints, path) for path in config.project]
-        subject, networks = run.open([centre, *rest], bearers=[centre], split=config.split)
-        views = _views(config, subject, networks)
+        if config.through:
+            require_different(centre, *rest)
+        setting, networks, statistics = run.load([centre, *rest], bearers=[centre])
+        traced = [setting.traced(checkpoint) for checkpoint in marked]
+        views = _views(config, setting, networks)
+        require_found(config.map, config.curvature, setting, config.split, for_axes=not views)
+        subject = run.subject(setting, statistics, config.split)
+        views = views or {"": _eigenvectors(config, subject.risk, networks.thetas)}
         view = next(iter(views.values()))
-        projections = _projections(config, view, subject.setting, networks, marked)
+        projections = _projections(config, view, networks, traced)
         named = {"centre": centre} | {f"{role} {i}": checkpoint for i, checkpoint in enumerate(rest)}
         named |= {f"project {i}": checkpoint for i, checkpoint in enumerate(marked)}
         settings = {**view.provenance, **curvature_provenance(config.map, config.curvature, subject.risk)}
@@ -97,7 +104,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         marks = {name: projection.coordinates for name, projection in projections.items()}
         writer = subject.writer("surface", subject.provenance(named, **settings), facts, marks)
         if config.save_axes:
-            _save_axes(run.outputs.at(config.save_axes), config, subject.setting, view.plane)
+            _save_axes(run.outputs.at(config.save_axes), config, setting, view.plane)
         writer.note({"at_a": at_point(subject.risk, networks.thetas[0])})
         sweeps, error = _measured(config, subject.risk, views, projections, writer, report)
         low, high = loss_range(sweeps)
@@ -113,11 +120,12 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         )
 
 
-def _views(config: SurfaceConfig, subject: Subject, networks: Networks) -> dict[str, View]:
-    """The planes by the names of their sweeps, one for each draw."""
+def _views(config: SurfaceConfig, setting: Setting, networks: Networks) -> dict[str, View]:
+    """The planes by the names of their sweeps, one for each draw; none for eigenvectors, which are to be found yet."""
+    if config.axes in EIGENVECTOR_AXES:
+        return {}
     seeds = range(config.direction.seed, config.direction.seed + config.draws)
-    axes = [_axes(config, subject.risk, networks.thetas[0], seed) for seed in seeds]
-    views = [each.view(networks.thetas, subject.setting.space) for each in axes]
+    views = [_axes(config, setting.space, seed).view(networks.thetas, setting.space) for seed in seeds]
     return {f"seed {view.seed}" if config.draws > 1 else "": view for view in views}
 
 
@@ -156,8 +164,8 @@ def _measured(
     return sweeps, max(errors.values()) if errors else None
 
 
-def _axes(config: SurfaceConfig, risk: EmpiricalRisk, theta: Tensor, seed: int) -> Axes:
-    """The axes that the flags name."""
+def _axes(config: SurfaceConfig, space: ParameterSpace, seed: int) -> Axes:
+    """The axes that the flags name, but for eigenvectors."""
     how, biases = config.direction.normalise, config.direction.biases
     scaling = Scaling(how, biases) if how else None
     if config.through:
@@ -168,17 +176,21 @@ def _axes(config: SurfaceConfig, risk: EmpiricalRisk, theta: Tensor, seed: int) 
         return Towards(seed, scaling)
     if config.axes == "pca":
         return Principal(scaling)
-    if config.axes in EIGENVECTOR_AXES:
-        return eigenvector_axes(
-            sampled(config.curvature.samples, risk),
-            theta,
-            risk.space.select(config.curvature.parameters),
-            top=EIGENVECTOR_AXES[config.axes],
-            tolerance=config.curvature.tolerance,
-            most_vectors=config.curvature.vectors,
-            seed=seed,
-        )
-    return Directions(read_directions(Path(config.axes), risk.space))
+    return Directions(read_directions(Path(config.axes), space))
+
+
+def _eigenvectors(config: SurfaceConfig, risk: EmpiricalRisk, thetas: Tensor) -> View:
+    """The plane along eigenvectors that the flags name."""
+    axes = eigenvector_axes(
+        sampled(config.curvature.samples, risk),
+        thetas[0],
+        risk.space.select(config.curvature.parameters),
+        top=EIGENVECTOR_AXES[config.axes],
+        tolerance=config.curvature.tolerance,
+        most_vectors=config.curvature.vectors,
+        seed=config.direction.seed,
+    )
+    return axes.view(thetas, risk.space)
 
 
 def _save_axes(file: Path, config: SurfaceConfig, setting: Setting, plane: Plane) -> None:
@@ -201,12 +213,12 @@ def _minima(projections: Mapping[str, Projection]) -> Array:
 
 
 def _projections(
-    config: SurfaceConfig, view: View, setting: Setting, networks: Networks, marked: Sequence[Checkpoint]
+    config: SurfaceConfig, view: View, networks: Networks, traced: Sequence[tuple[Tensor, Tensor | None]]
 ) -> dict[str, Projection]:
     """Where the networks of the plane, and whatever else is to be marked, lie on it."""
     own = [config.checkpoint, *(() if view.together else (*config.through, *config.towards))]
     projections = [project(view.plane, theta[None]) for theta in networks.thetas[: len(own)]]
-    projections += [project(view.plane, *setting.traced(checkpoint)) for checkpoint in marked]
+    projections += [project(view.plane, *each) for each in traced]
     files = [*own, *config.project]
     if view.together:
         files.append(Path("towards"))

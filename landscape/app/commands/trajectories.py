@@ -73,8 +73,9 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         loaded = [load_network(config.checkpoints, file) for files in groups.values() for file in files]
         end = len(next(iter(groups.values()))) - 1
         order = [end, *(index for index in range(len(loaded)) if index != end)]
-        subject, networks = run.open([loaded[index] for index in order], bearers=[loaded[end]], split=config.split)
-        plane, shares = principal_plane(networks.thetas, subject.setting.space)
+        setting, networks, statistics = run.load([loaded[index] for index in order], bearers=[loaded[end]])
+        plane, shares = principal_plane(networks.thetas, setting.space)
+        subject = run.subject(setting, statistics, config.split)
         projection = project(plane, networks.thetas)
         longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
         marks, distances = (
