@@ -18,6 +18,10 @@ from landscape.problems.outputs import USUAL, LabelledScores, Outputs, Scores, l
 from landscape.problems.splits import Batch, leaf_tensors
 
 _NO_LABEL, _HALF = -100, 0.5
+_OF_A_MEAN = (
+    ", as of a mean over the batch, such as the loss that a network of Hugging Face computes when it is given labels; "
+    "take causal_lm or cross_entropy by name, or reduction='none' and then the mean over each example's positions"
+)
 
 Loss = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Tensor]]
 
@@ -160,7 +164,10 @@ def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Ten
     for values in (losses, losses if correct is None else correct):
         if not isinstance(values, Tensor) or values.shape != wanted:
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise ProblemError(f"the loss {name} must return one number for each example, {tuple(wanted)}; got {got}.")
+            advice = _OF_A_MEAN if isinstance(values, Tensor) and values.ndim == 0 else ""
+            raise ProblemError(
+                f"the loss {name} must return one number for each example, {tuple(wanted)}; got {got}{advice}."
+            )
         if values.is_complex():
             raise ProblemError(f"the loss {name} returns complex numbers, expected real ones, such as absolute values.")
     return losses, correct

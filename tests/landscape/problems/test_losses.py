@@ -1,4 +1,8 @@
-"""Losses against torch's own reductions, sums written out, and Hugging Face's networks."""
+"""Losses against torch's own reductions and sums written out."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -184,6 +188,56 @@ def test_squared_error_of_numbers_and_of_labels():
     for result, layout in ((tokens, "classes_last"), (tokens.movedim(-1, 1), "classes_first")):
         losses, _ = of(result, places, mse, layout)
         torch.testing.assert_close(losses, (tokens - F.one_hot(places, 4)).square().flatten(1).mean(1))
+
+
+# ------------------------------------------------------------------ what a loss returns, and what it takes
+
+
+def test_a_mean_over_the_batch_is_refused_with_what_to_take():
+    batch = torch.zeros(3, 2), torch.zeros(3).long()
+    with pytest.raises(
+        ProblemError, match=r"one number for each example, \(3,\); got shape \(\), as of a mean over the b"
+    ):
+        per_example(lambda model, batch: model(batch[0]).mean(), nn.Linear(2, 2), batch)
+    with pytest.raises(ProblemError, match=r"got shape \(2,\)\.$"):
+        per_example(lambda model, batch: model(batch[0]).mean(0), nn.Linear(2, 2), batch)
+
+
+PEAK = """
+import torch
+from torch import nn
+from landscape import Problem
+from landscape.problems.losses import per_example
+
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+class Head(nn.Linear):
+    output_layout = "classes_last"
+
+    def forward(self, ids):
+        return super().forward(ids[..., None].float())
+
+tokens = torch.arange(512).view(2, 256)
+network = Head(1, 50304)
+for loss, batch in (("causal_lm", {"input_ids": tokens}), ("cross_entropy", (tokens, tokens))):
+    loss = Problem.of(network, {"train": batch}, loss).loss
+    def gradient(batch):
+        per_example(loss, network, batch)[0].mean().backward()
+    gradient({"input_ids": tokens[:, :2]} if isinstance(batch, dict) else (tokens[:, :2], tokens[:, :2]))
+    open("/proc/self/clear_refs", "w").write("5")
+    before = peak()
+    gradient(batch)
+    print((peak() - before) / (512 * 50304 * 4))
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are told by Linux")
+def test_a_large_vocabulary_takes_three_times_the_logits_with_gradients():
+    run = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    peaks = [float(line) for line in run.stdout.split()]
+    assert len(peaks) == 2
+    assert all(2.5 < peak < 3.2 for peak in peaks), peaks
 
 
 # ------------------------------------------------------------------ scores and labels
