@@ -474,3 +474,36 @@ def test_statistics_of_a_frozen_policy_are_a_copy():
     space.statistics.fill_(3.0)
     policy.place(space, space.theta)
     assert not (space.statistics == 3).all()
+
+
+def curvature_of_a_string(model, batch):
+    """A physics-informed loss of a mapping: u'' = -u, by derivatives in the inputs."""
+    x = batch["x"].detach().requires_grad_(True)
+    u = model(x)
+    (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
+    return (bend + u).square()[:, 0] + (u - batch["u"]).square()[:, 0]
+
+
+def test_a_loss_that_differentiates_in_the_inputs_of_a_mapping_is_measured_and_trained():
+    """Values, gradients in parts, and products, against a plain loop in double precision."""
+    x = torch.linspace(0, 2, 12, dtype=torch.float64)[:, None]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    problem = Problem.of(model, {"train": {"x": x, "u": x.sin()}}, curvature_of_a_string)
+    risk = EmpiricalRisk(ParameterSpace(model, dtype=torch.float64), problem, batch_size=5)
+    theta = risk.space.theta.clone()
+    parameters = list(model.parameters())
+    mean = curvature_of_a_string(model, {"x": x, "u": x.sin()}).mean()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(mean, parameters)])
+    mean = float(mean.detach())
+    assert float(value_at(risk, theta)) == pytest.approx(mean, rel=1e-10)
+    torch.testing.assert_close(gradient_at(risk, theta), expected, rtol=1e-8, atol=1e-12)
+    for accumulate in (1, 3):
+        ((loss, gradient),) = risk.batch_gradient(theta, [torch.arange(12)], accumulate=accumulate)
+        assert float(loss) == pytest.approx(mean, rel=1e-10)
+        torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-12)
+    vector, step = torch.ones_like(theta), 1e-5
+    up, down = (gradient_at(risk, theta + sign * step * vector) for sign in (1, -1))
+    torch.testing.assert_close(product_at(risk, theta, vector), (up - down) / (2 * step), rtol=1e-5, atol=1e-6)
