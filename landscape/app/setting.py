@@ -61,16 +61,29 @@ class Setting:
                 )
                 return
 
+    def note_names(self, checkpoint: Checkpoint) -> None:
+        """Say what is done with a checkpoint's names so that they are the network's; raises as `load`."""
+        with self._naming(checkpoint):
+            match = self.space.layout.match(checkpoint.state)
+        if match.notes and not match.differences:
+            _log.warning("note: %s: %s.", checkpoint.path, "; ".join(match.notes))
+
+    @contextmanager
+    def _naming(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Have errors about tensors name their file."""
+        try:
+            yield
+        except LandscapeError as error:
+            raise type(error)(f"{checkpoint.path}: {error}{naming_advice(checkpoint, error)}") from error
+
     def load(self, checkpoint: Checkpoint) -> torch.Tensor:
         """Take everything from a checkpoint into the space, and return its θ `[P]`.
 
         Raises:
             LayoutError, NonFiniteError: it does not fit the network; the file is named.
         """
-        try:
+        with self._naming(checkpoint):
             return self.space.load(checkpoint.state)
-        except LandscapeError as error:
-            raise type(error)(f"{checkpoint.path}: {error}{naming_advice(checkpoint, error)}") from error
 
     def load_all(self, checkpoints: Sequence[Checkpoint]) -> "Networks":
         """Take several checkpoints of one network; the space keeps everything else from the first.
@@ -86,6 +99,7 @@ class Setting:
         self.load(first)
         fixed = self.space.fixed(first.state)
         for index, checkpoint in reversed(list(enumerate(checkpoints))):
+            self.note_names(checkpoint)
             thetas[index] = self.load(checkpoint)
             statistics[index] = self.space.statistics
             for name, tensor in self.space.fixed(checkpoint.state).items():
@@ -113,7 +127,9 @@ class Setting:
             LayoutError, NonFiniteError: they do not fit the network; the file is named.
         """
         coefficients = checkpoint.metadata.get("coefficients") if checkpoint.metadata.get("kind") == "path" else None
-        try:
+        if coefficients is None:
+            self.note_names(checkpoint)
+        with self._naming(checkpoint):
             if coefficients is None:
                 self.space.require_fit(checkpoint.state)
                 return self.space.flatten(checkpoint.state)[None], None
@@ -123,8 +139,6 @@ class Setting:
             states = [{name: tensor[i] for name, tensor in checkpoint.state.items()} for i in range(count)]
             points = torch.stack([self.space.flatten(state) for state in states])
             return points, torch.tensor(coefficients, dtype=torch.float64)
-        except LandscapeError as error:
-            raise type(error)(f"{checkpoint.path}: {error}{naming_advice(checkpoint, error)}") from error
 
     def policy(self, options: CheckpointOptions, networks: "Networks") -> StatisticsPolicy:
         """The batch-norm policy that options name, or the one that suits the number of networks.

@@ -18,7 +18,8 @@ from landscape.problems.copying import copied, unwrapped
 from landscape.space.buffers import OtherBuffers, RunningStatistics, keeps_statistics
 from landscape.space.placement import Placement
 from landscape.space.segments import distinct_parameters, segments_of
-from landscape.storage.layouts import COUNTER, is_bookkeeping, layout_differences, unmarked
+from landscape.storage.layouts import COUNTER, layout_differences
+from landscape.storage.naming import Layout, Match
 
 TrainableParameters = str | Callable[[str, nn.Parameter], bool]
 
@@ -40,6 +41,7 @@ class ParameterSpace:
         norms: the layers of batch and instance norm that keep running statistics, in the network's order.
         statistics: their running means and variances `[S]`, the buffer itself.
         others: the further buffers.
+        layout: the names and shapes of the tensors that its checkpoints hold.
 
     Raises:
         ProblemError: the network has no trainable parameter, or one without a shape yet, or of a complex type.
@@ -55,7 +57,6 @@ class ParameterSpace:
     ) -> None:
         tensors = distinct_parameters(model)
         moves = _predicate(trainable)
-        self._ties = [names for names, _ in tensors if len(names) > 1]
         moving = [(names, p) for names, p in tensors if moves(names[0], p)]
         fixed = [(names, p) for names, p in tensors if not moves(names[0], p)]
         if not moving:
@@ -72,11 +73,13 @@ class ParameterSpace:
         self.dimension = sum(segment.size for segment in self.segments)
         self.theta = torch.empty(self.dimension, device=self.device, dtype=dtype)
         self._gradient: Tensor | None = None
+        self._is_replaced = False  # what does not move, by another than the network's own
         self.parameters = self._bind_parameters([name for names, _ in fixed for name in names])
         self._running = RunningStatistics(self.network, self.theta)
         self.norms, self.statistics = self._running.norms, self._running.flat
         self.others = OtherBuffers(self.network, self.norms)
         self.placement = Placement(self.theta, self.statistics, self.others)
+        self.layout = self._laid_out([names for names, _ in tensors if len(names) > 1])
 
     def originals(self) -> dict[str, nn.Parameter]:
         """The trainable parameters, by name, of the network that was copied, as far as somebody else holds them."""
@@ -119,7 +122,7 @@ class ParameterSpace:
         """
         state = self.named(state)
         expected = {segment.name: segment.shape for segment in self.segments}
-        self._require(expected, {n: t for n, t in state.items() if n in expected})
+        self._require(layout_differences(expected, {n: t.shape for n, t in state.items() if n in expected}))
         theta = torch.empty(self.dimension, device=self.device, dtype=self.dtype)
         for segment in self.segments:
             segment.view(theta).copy_(state[segment.name])
@@ -146,24 +149,39 @@ class ParameterSpace:
             The point θ `[P]`.
 
         Raises:
-            LayoutError, NonFiniteError: as `flatten`.
+            LayoutError, NonFiniteError: as `flatten`; or the state holds the trainable parameters alone, but another
+                one has replaced the rest.
         """
-        state = self.named(state)
-        self.require_fit(state)
+        match = self.layout.match(state)
+        self._require(match.differences)
+        if match.is_partial and self._is_replaced:
+            raise LayoutError(
+                "it holds the trainable parameters alone, and what they belong to has been replaced by what another "
+                "checkpoint holds; give both whole, or both with the trainable parameters alone."
+            )
+        state = self._completed(match)
         self._require_finite(state, [*self._fixed, *self._running.names])
         theta = self.flatten(state)
-        for segment in self.segments:
-            for alias in segment.aliases:
-                if alias in state and not torch.equal(state[alias], state[segment.name]):
-                    raise LayoutError(f"{alias} is tied to {segment.name} in the network, but not in the checkpoint.")
+        self._require_tied(state)
         self.placement.occupancy.require_free()
         self.placement.forget()
         self._take_fixed(state)
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 if name in state and name not in self._fixed:
+                    self._is_replaced |= not (name in self.layout.moving or _is_equal(tensor, state[name], name))
                     tensor.copy_(state[name])
         return theta
+
+    def _require_tied(self, state: Mapping[str, Tensor]) -> None:
+        for name, *aliases in self.layout.ties:
+            for alias in aliases:
+                if not torch.equal(state[alias], state[name]):
+                    raise LayoutError(
+                        f"{alias} is tied to {name} in the network, but the checkpoint holds two different tensors; "
+                        "untie them in the network (tie_word_embeddings=False in a configuration of Hugging Face), or "
+                        "take one of them out of the checkpoint."
+                    )
 
     def _take_fixed(self, state: Mapping[str, Tensor]) -> None:
         """Have parameters that are not trainable hold a state's values, without a copy where the types agree."""
@@ -171,6 +189,7 @@ class ParameterSpace:
             value = state[name].detach().to(device=parameter.device, dtype=parameter.dtype)
             if not torch.equal(value, parameter.data):
                 parameter.data = value
+                self._is_replaced = True
             self._fixed[name] = parameter, parameter._version
 
     def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
@@ -217,18 +236,20 @@ class ParameterSpace:
         return {name: state[name] for name in self._fixed}
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a state dictionary by this network's names.
+        """The tensors of a state dictionary by this network's names; see `Layout.match`.
 
-        A tied tensor may be there by one of its names alone, and `torch.compile` may have left marks in names, or not.
+        A tied tensor may be there by one of its names alone. Where the state holds the trainable parameters alone, the
+        others are those of now.
+
+        Raises:
+            LayoutError: several prefixes lead to different tensors that all fit.
         """
-        own = self._tensors()
-        by_plain_name = {unmarked(name): name for name in own}
-        tensors = {n if n in own else by_plain_name.get(unmarked(n), n): tensor for n, tensor in state.items()}
-        for names in self._ties:
-            present = next((tensors[name] for name in names if name in tensors), None)
-            if present is not None:
-                tensors = {**dict.fromkeys(names, present), **tensors}
-        return tensors
+        return self._completed(self.layout.match(state))
+
+    def _completed(self, match: Match) -> dict[str, Tensor]:
+        """The tensors of a match, with those of now beside trainable parameters alone."""
+        own = self._tensors() if match.is_partial else {}
+        return {**{name: t for name, t in own.items() if name not in self.layout.moving}, **match.tensors}
 
     def buffers(self) -> dict[str, Tensor]:
         """The private copy's buffers by name (running statistics, counters, masks), as copies on the CPU."""
@@ -264,14 +285,11 @@ class ParameterSpace:
         Raises:
             LayoutError: it has not; the first missing and unexpected keys and shape mismatches are listed.
         """
-        expected = {n: t.shape for n, t in self._tensors().items()}
-        self._require(expected, self.named(state))
+        self._require(self.layout.match(state).differences)
 
-    def _require(self, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
-        shapes = {n: t.shape for n, t in state.items() if n in expected or not is_bookkeeping(n, t)}
-        report = layout_differences(expected, shapes)
-        if report:
-            raise LayoutError(f"the tensors do not fit {type(self.network).__name__}: {report}")
+    def _require(self, differences: str) -> None:
+        if differences:
+            raise LayoutError(f"the tensors do not fit {type(self.network).__name__}: {differences}")
 
     def _require_finite(self, state: Mapping[str, Tensor], names: Iterable[str]) -> None:
         for name in names:
@@ -281,6 +299,13 @@ class ParameterSpace:
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors of the private copy's state dictionary, which may hold a module's own extra state beside them."""
         return {name: value for name, value in self.network.state_dict().items() if isinstance(value, Tensor)}
+
+    def _laid_out(self, ties: Sequence[Sequence[str]]) -> Layout:
+        """What its checkpoints hold."""
+        shapes = {name: tensor.shape for name, tensor in self._tensors().items()}
+        moving = {name for segment in self.segments for name in (segment.name, *segment.aliases)}
+        transient = {name for name, _ in self.network.named_buffers() if name not in shapes}
+        return Layout(shapes, moving & shapes.keys(), self._fixed.keys() & shapes.keys(), ties, transient)
 
     def _bind_parameters(self, fixed: Sequence[str]) -> list[nn.Parameter]:
         """Make the trainable parameters views into θ; returns them, one for each segment."""
@@ -325,6 +350,11 @@ def _converted(network: nn.Module, types: set[torch.dtype], space: "ParameterSpa
         if keeps_statistics(module):
             module.to(dtype=space.dtype)
     return network
+
+
+def _is_equal(tensor: Tensor, value: Tensor, name: str) -> bool:
+    """Whether a value would leave a buffer as it is; counters change no output."""
+    return name.endswith(COUNTER) or torch.equal(tensor, value.to(tensor))
 
 
 def _comparable(values: Tensor) -> Tensor:

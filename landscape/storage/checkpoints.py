@@ -24,6 +24,7 @@ from landscape.storage.files import Bytes, fingerprint, is_utf8, write_atomicall
 from landscape.storage.folders import CHECKPOINT_SUFFIXES, PICKLES, weights_at
 from landscape.storage.layouts import is_bookkeeping, layout_differences, unmarked
 from landscape.storage.metadata import parse_metadata
+from landscape.storage.naming import plain_name
 from landscape.storage.pickles import find_state, first_line, read_pickle
 
 _log = logging.getLogger(__name__)
@@ -219,12 +220,23 @@ def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 def require_same_layout(a: Checkpoint, b: Checkpoint) -> None:
     """Check that two checkpoints hold the same names and shapes.
 
+    Of files of others, which may name tensors differently or hold a part of them, the network is the judge.
+
     Raises:
         LayoutError: they do not; the first differences are listed.
     """
-    report = layout_differences(_layout_beside(a, b), _layout_beside(b, a))
-    if report:
+    one, other = _layout_beside(a, b), _layout_beside(b, a)
+    report = layout_differences(one, other)
+    is_own = bool(a.metadata and b.metadata)
+    if report and (is_own or not _may_fit_one_network(one, other)):
         raise LayoutError(f"{b.path} does not fit {a.path}: {report}")
+
+
+def _may_fit_one_network(one: Mapping[str, torch.Size], other: Mapping[str, torch.Size]) -> bool:
+    """Whether the names of two files have nothing in common, or one holds a part of the other."""
+    one, other = ({plain_name(name): shape for name, shape in layout.items()} for layout in (one, other))
+    shared = one.keys() & other.keys()
+    return not shared or (len(shared) == min(len(one), len(other)) and all(one[name] == other[name] for name in shared))
 
 
 def _layout_beside(checkpoint: Checkpoint, other: Checkpoint) -> dict[str, torch.Size]:
