@@ -23,6 +23,7 @@ _NORMALISED = re.compile(
     r"\bparametrizations\.(\w+)\.original([01])$"
 )  # new weight normalisation; old: weight_g, weight_v
 _ADAPTER = re.compile(r"(\.(?:lora_|ia3_)\w+)\.default\b")
+_MOST_PARTS = 256  # of a file that are tried, each in the time that the file is long
 _SAVED_MODULE = re.compile(r"\.modules_to_save\.default\b")
 
 
@@ -103,7 +104,10 @@ class Layout:
             return direct
         hits = self._prefixes(state)
         enough = len(self._distinct)
-        renamed = {prefix: self._matched(state, *prefix) for prefix, count in hits.items() if count >= enough}
+        likely = [prefix for prefix, count in hits.items() if count >= enough]
+        if len(likely) > _MOST_PARTS:
+            return direct
+        renamed = {prefix: self._matched(state, *prefix) for prefix in likely}
         fitting = {prefix: match for prefix, match in renamed.items() if not match.differences}
         if len(fitting) > 1 and not _are_same(list(fitting.values())):
             named = " and ".join(repr(strip or add) for strip, add in fitting)
@@ -157,7 +161,8 @@ class Layout:
         expected = {n: s for n, s in self.shapes.items() if not is_partial or n in self.moving or n in tensors}
         others = {name: t for name, t in tensors.items() if name not in self.shapes and not is_bookkeeping(name, t)}
         derived = [name for name, t in others.items() if plain_name(name) in self._made or is_derived(name, t)]
-        got = {name: t.shape for name, t in tensors.items() if name in self.shapes or name in others.keys() - derived}
+        passed = {name for name in tensors if name not in self.shapes} - (others.keys() - set(derived))
+        got = {name: tensor.shape for name, tensor in tensors.items() if name not in passed}
         notes = [*notes]
         if derived:
             notes.append(f"what the network makes itself was left out: {first_of(derived)}")
@@ -188,7 +193,8 @@ def _renaming(strip: str, add: str, left_out: list[str]) -> list[str]:
     notes = [f"{strip!r} was taken off the names of its tensors"] if strip else []
     notes += [f"{add!r} was put before the names of its tensors"] if add else []
     beside = [name for name in left_out if "." in name]
-    return notes + ([f"{len(beside)} others were left out: {first_of(beside)}"] if beside else [])
+    count = f"{len(beside)} others were" if len(beside) > 1 else "one other was"
+    return notes + ([f"{count} left out: {first_of(beside)}"] if beside else [])
 
 
 def _are_same(matches: Sequence[Match]) -> bool:

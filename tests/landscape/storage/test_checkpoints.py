@@ -203,6 +203,29 @@ def test_a_scalar_of_the_network_itself_is_no_bookkeeping(tmp_path):
         ParameterSpace(nn.Linear(2, 2)).load({**nn.Linear(2, 2).state_dict(), "scale": torch.tensor(1.0)})
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda state: {"state_dict": state, "state_dict_ema": {n: t + 1 for n, t in state.items()}, "arch": ""},  # timm
+        lambda state: {"args": argparse.Namespace(lr=0.1), "model": state, "optimizer_history": [], "extra_state": {}},
+        lambda state: {"meta": {"epoch": 3, "CLASSES": ("a", "b")}, "state_dict": state, "optimizer": {"state": {}}},
+        lambda state: {"model": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "scheduler": {"t": 1}},
+        lambda state: {  # nanoGPT
+            "model": {f"_orig_mod.{n}": t for n, t in state.items()},
+            "optimizer": {"state": {}},
+            "model_args": {"n_layer": 2},
+            "iter_num": 5,
+            "best_val_loss": torch.tensor(1.5),
+        },
+        lambda state: {"module": state, "global_steps": 3, "ds_config": {"zero": 1}},  # DeepSpeed
+    ],
+)  # fmt: skip
+def test_the_usual_layouts_of_training_programs_are_read(tmp_path, layout):
+    model = nn.Linear(2, 2)
+    point, own = loaded(tmp_path, layout(model.state_dict()), model)
+    assert torch.equal(point, own)
+
+
 def test_an_averaged_model_of_torch_is_read(tmp_path):
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     averaged = torch.optim.swa_utils.AveragedModel(model)
@@ -316,7 +339,7 @@ def test_the_flags_are_named_where_names_do_not_fit_and_help(call, tmp_path):
     assert call(*arguments, "--state-key", "best", "--strip-prefix", "student.")[0] == 0
     more = ["--b", tmp_path / "b.pt", "--state-key", "best", "--strip-prefix", "student."]
     code, _, errors = call("fit", "--a", out, *more, "--out", tmp_path / "ab", program=connect_cli)
-    assert "the same point" in errors
+    assert "the same network" in errors
 
 
 # ------------------------------------------------------------------ what is no checkpoint

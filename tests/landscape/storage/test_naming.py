@@ -84,6 +84,12 @@ def test_a_part_that_is_there_by_two_names_is_one():
     require_taken({**prefixed(STATE, "model."), **prefixed(STATE, "criterion.model.")})
 
 
+def test_a_file_of_very_many_parts_is_refused_in_time():
+    parts = {f"{number}.{name}": torch.zeros(2) for number in range(3_000) for name in ("weight", "bias")}
+    with pytest.raises(LayoutError, match=r"missing: weight, bias; unexpected: 0\.weight, .* and 5997 more"):
+        taken({**parts, "a." * 50_000 + "weight": torch.zeros(2)} | {"b.weight": torch.zeros(3)}, nn.LayerNorm(3))
+
+
 def test_of_two_parts_the_one_that_fits_is_taken():
     wider = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2)).state_dict()
     match = require_taken({**prefixed(STATE, "student."), **prefixed(wider, "teacher.")})
