@@ -57,7 +57,8 @@ class BandOptions(Options):
     Attributes:
         spring: stiffness of springs between the images of neb; 0 keeps them at even distances instead.
         climb: images of neb that climb to a saddle in the second half: none, the highest, or all peaks.
-        cycles: of autoneb, as number x epochs @ rate ("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001").
+        cycles: of autoneb, as number x epochs @ rate ("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001"; by adamw a hundredth of
+            these rates).
         most_images: autoneb inserts images up to this number.
         sag: autoneb inserts where the loss between two images rises above the line between theirs by more than this
             share of the band's range.

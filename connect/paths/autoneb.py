@@ -62,6 +62,7 @@ def parse_cycles(text: str) -> tuple[Cycle, ...]:
 
 
 DEFAULT_CYCLES = parse_cycles("4x2@0.1,2x4@0.1,4x2@0.01,4x2@0.001")
+ADAMW_CYCLES = parse_cycles("4x2@1e-3,2x4@1e-3,4x2@1e-4,4x2@1e-5")
 
 
 @dataclass(frozen=True)

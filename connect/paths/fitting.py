@@ -5,6 +5,7 @@ are (Garipov et al. 2018, arXiv 1802.10026). One step is an ordinary training st
 `[k]×[k, P]` before it and one outer product after it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Unpack
 
@@ -19,6 +20,8 @@ from landscape.training.descent import Combination, DescentOptions, Family, Samp
 from landscape.training.recipes import Recipe
 
 DEFAULT_RECIPE = Recipe(epochs=40, lr=0.1, batch_size=128, schedule="linear")
+PATH_RECIPES: Mapping[str, Recipe] = {"sgd": DEFAULT_RECIPE, "adamw": Recipe.adamw(schedule="linear")}
+"""What a path is trained by, for each optimiser, unless more is known."""
 
 
 @dataclass(frozen=True)

@@ -132,27 +132,37 @@ class OutputOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions(Options):
-    """Stochastic gradient descent; what is not given comes from the problem's file, then from the defaults.
+    """Stochastic descent; what is not given comes from the problem's file, then from the defaults.
 
     Attributes:
         epochs: passes over the training examples (40 unless the problem's file says otherwise).
-        lr: peak learning rate (0.1).
+        optimiser: SGD with momentum, or AdamW (that by which the checkpoints were trained; else adamw for a network
+            with attention, and sgd).
+        lr: peak learning rate (0.1; 0.001 by adamw).
         batch_size: examples a step (128).
-        momentum: in [0, 1) (0.9).
-        nesterov: Nesterov's form of momentum (true).
-        weight_decay: strength (5e-4).
-        schedule: the rate's course ("onecycle" for a minimum; "linear" for a path, flat to half and then down to 1 %).
+        momentum: of sgd, in [0, 1) (0.9).
+        nesterov: Nesterov's form of momentum, of sgd (true).
+        betas: of adamw, what the means of gradients and of their squares keep at a step (0.9 0.999).
+        weight_decay: strength (5e-4; 0.01 by adamw, which takes it off the weights beside the gradient).
+        schedule: the rate's course ("onecycle" for a minimum, "cosine" by adamw; "linear" for a path, flat to half and
+            then down to 1 %).
+        warmup: share of all steps over which the rate rises, but by "onecycle", which has its own (0; 0.05 by adamw).
+        clip: largest norm of a batch's gradient; 0 leaves it as it is (0; 1 by adamw).
         augment: random changes of training images, crop,flip or one of them (none).
         accumulate: run each batch in so many parts, to take less memory; batch norm sees a part at a time (1).
     """
 
     epochs: int | None = None
+    optimiser: Literal["sgd", "adamw"] | None = None
     lr: float | None = None
     batch_size: int | None = None
     momentum: float | None = None
     nesterov: bool | None = None
+    betas: tuple[float, ...] | None = None
     weight_decay: float | None = None
-    schedule: Literal["constant", "step", "onecycle", "linear"] | None = None
+    schedule: Literal["constant", "step", "onecycle", "linear", "cosine"] | None = None
+    warmup: float | None = None
+    clip: float | None = None
     augment: str | None = None
     accumulate: int | None = None
 

@@ -4,12 +4,11 @@ import contextlib
 import json
 import logging
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from landscape.app.config import ProblemOptions, RecipeOptions
-from landscape.app.options import flags, values
+from landscape.app.config import ProblemOptions
 from landscape.app.yamlfiles import read_yaml_mapping
 from landscape.errors import ConfigError
 from landscape.problems.libraries.folders import FAMILY, describes_network
@@ -18,7 +17,6 @@ from landscape.problems.registry import REGISTRIES, is_built_in, resolve
 from landscape.problems.specification import NAMES, ProblemSpecification, overridden
 from landscape.storage.checkpoints import Checkpoint
 from landscape.storage.store import shortened
-from landscape.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
 RECIPE_SECTIONS = ("train", "fit")
@@ -31,41 +29,6 @@ def read_problem_file(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, or it is not a YAML mapping.
     """
     return read_yaml_mapping(path, "the problem", "keys such as model, data and loss")
-
-
-def recipe_section(options: ProblemOptions, name: str) -> dict[str, Any]:
-    """The recipe under `train` or `fit` in the problem's file; empty without one."""
-    section = read_problem_file(options.problem).get(name) if options.problem else None
-    if section is not None and not isinstance(section, dict):
-        raise ConfigError(f"{options.problem}: {name!r} is {section!r}, expected a mapping such as {{epochs: 40}}.")
-    return section or {}
-
-
-def named_recipe(
-    default: Recipe, recipe: RecipeOptions, problem: ProblemOptions, section: str, beside: Collection[str] = ()
-) -> Recipe:
-    """A recipe: flags over a section of the problem's file over the defaults.
-
-    Args:
-        default: what holds where neither says anything.
-        recipe: the flags.
-        problem: names the file.
-        section: its section.
-        beside: further keys that the section may hold.
-
-    Raises:
-        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
-    """
-    words = {word: value for word, value in recipe_section(problem, section).items() if word not in beside}
-    source = f"{problem.problem}: {section}"
-    for word in words:
-        if word not in flags(RecipeOptions):
-            raise ConfigError(f"{source}: unknown key {word!r}; a recipe has {', '.join(flags(RecipeOptions))}.")
-    try:
-        default = default.updated(values(RecipeOptions(**words)))
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
-    return default.updated(values(recipe))
 
 
 def specify(

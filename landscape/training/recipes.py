@@ -168,3 +168,7 @@ class Recipe:
     def epoch_rates(self) -> list[float]:
         """The learning rate in the middle of each epoch."""
         return [self.rate((epoch + 0.5) / self.epochs) for epoch in range(self.epochs)]
+
+
+TRAINING_RECIPES: Mapping[str, Recipe] = {"sgd": Recipe(), "adamw": Recipe.adamw()}
+"""What a minimum is trained by, for each optimiser, unless more is known."""

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from connect.app.config import BandOptions, CurveOptions, FitConfig, GraphConfig
-from connect.paths.autoneb import GrowingBand, parse_cycles
+from connect.paths.autoneb import ADAMW_CYCLES, GrowingBand, parse_cycles
 from connect.paths.curves import Bezier, Curve, PolygonalChain
 from connect.paths.finding import PathMethod
-from connect.paths.fitting import DEFAULT_RECIPE, CurveFit
+from connect.paths.fitting import PATH_RECIPES, CurveFit
 from connect.paths.neb import Band
 from connect.paths.sampling import Concentrated
 from landscape.app.config import ProblemOptions, RecipeOptions
-from landscape.app.problems import named_recipe, recipe_section
+from landscape.app.recipes import NamedRecipe, named_recipe, recipe_section
 from landscape.errors import ConfigError
 from landscape.training.descent import Stratified
 from landscape.training.recipes import Recipe
@@ -35,18 +35,18 @@ class Finder:
     measures: bool
 
 
-def path_finder(config: FitConfig | GraphConfig, free_ends: bool = False) -> Finder:
+def path_finder(config: FitConfig | GraphConfig, recipe: Recipe, free_ends: bool = False) -> Finder:
     """The finder that options name; what they leave out comes from the problem's file, then from the defaults.
 
     Args:
-        config: curve and recipe.
+        config: the curve.
+        recipe: of its training.
         free_ends: train the ends of a curve, too.
 
     Raises:
         ConfigError: a value is wrong.
     """
-    cycles = _cycles(config.band, config.problem)
-    recipe = fit_recipe(config.recipe, config.problem)
+    cycles = _cycles(config.band, config.problem, recipe)
     options = config.curve
     method, own = METHODS[options.curve](options, config.band, cycles, free_ends)
     chosen = {name: value for name in ("sampling", "length_weight") if (value := getattr(options, name))}
@@ -54,13 +54,13 @@ def path_finder(config: FitConfig | GraphConfig, free_ends: bool = False) -> Fin
     return Finder(method, recipe, settings, measures=not isinstance(method, CurveFit))
 
 
-def fit_recipe(recipe: RecipeOptions, problem: ProblemOptions) -> Recipe:
-    """SGD's settings: flags over the problem's file, which may also hold a growing band's cycles, over the defaults.
+def fit_recipe(recipe: RecipeOptions, problem: ProblemOptions) -> NamedRecipe:
+    """What flags and the problem's file, which may also hold a growing band's cycles, say of the recipe.
 
     Raises:
         ConfigError: a value is wrong.
     """
-    return named_recipe(DEFAULT_RECIPE, recipe, problem, "fit", beside=("cycles",))
+    return named_recipe(PATH_RECIPES, recipe, problem, "fit", beside=("cycles",))
 
 
 Built = tuple[PathMethod, Mapping[str, Any]]
@@ -95,12 +95,14 @@ METHODS: Mapping[str, Callable[..., Built]] = {
 }
 
 
-def _cycles(band: BandOptions, problem: ProblemOptions) -> dict[str, Any]:
-    """The cycles of a growing band, where flags or the problem's file name some."""
+def _cycles(band: BandOptions, problem: ProblemOptions, recipe: Recipe) -> dict[str, Any]:
+    """The cycles of a growing band, where flags, the problem's file or the optimiser name some."""
     text = recipe_section(problem, "fit").get("cycles") if band.cycles is None else band.cycles
     if text is not None and not isinstance(text, str):
         raise ConfigError(f"{problem.problem}: fit: cycles is {text!r}, expected text such as 4x5@0.1,2x10@0.1.")
-    return {} if text is None else {"cycles": parse_cycles(text)}
+    if text is None:
+        return {"cycles": ADAMW_CYCLES} if recipe.optimiser == "adamw" else {}
+    return {"cycles": parse_cycles(text)}
 
 
 def _given(**values: Any) -> dict[str, Any]:

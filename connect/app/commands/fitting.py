@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from connect.app.commands.finding import path_finder
+from connect.app.commands.finding import fit_recipe, path_finder
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.summaries import FitSummary, told
 from connect.app.config import FitConfig
@@ -92,7 +92,8 @@ class _Fitting:
         self._run, self._ranks = run, ranks
         self._config: FitConfig = run.config
         self._folder = run.outputs.at(run.config.out)
-        self._finder = path_finder(self._config, self._config.free_ends)
+        self._named = fit_recipe(self._config.recipe, self._config.problem)
+        self._finder = path_finder(self._config, self._named.recipe(), self._config.free_ends)
 
     def run(self) -> FitSummary:
         config = self._config
@@ -101,6 +102,7 @@ class _Fitting:
         require_different(a, b)
         require_same_layout(a, b)
         setting, networks, statistics = self._run.load([a, b])
+        self._finder = path_finder(config, self._named.settled(setting.space.network, [a, b]), config.free_ends)
         start = path_of(saved, setting.space) if saved else None
         require_joinable(networks.thetas[0], networks.thetas[1], start)
         if config.plane_points and setting.space.dimension < DIMENSIONS:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.app.commands.finding import path_finder
+from connect.app.commands.finding import fit_recipe, path_finder
 from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
@@ -144,12 +144,14 @@ class _Mapping:
         self._config, self._report = config, run.report
         self._file = config.out / GRAPH
         self._notes: list[str] = []
-        finder = path_finder(config)
+        named = fit_recipe(config.recipe, config.problem)
+        finder = path_finder(config, named.recipe())
         minima, self._duplicates = _distinct([load_network(config.checkpoints, file) for file in files])
         before = load_graph(self._file) if run.resume and self._file.exists() else None
         self._minima = _named(minima, before)
         checkpoints = list(self._minima.values())
         setting, networks, statistics = run.load(checkpoints, bearers=minima, batch_norm="recomputed")
+        finder = path_finder(config, named.settled(setting.space.network, checkpoints))
         self._thetas, twins = _apart(self._minima, networks.thetas)
         self._duplicates |= twins
         if config.sharpness:

@@ -78,7 +78,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
     states = [f"simplex.{number + 1}.state.safetensors" for number in range(config.connecting)]
     place = OutputFiles.inside(config.out, _SIMPLEX, _MEASURED, *states)
     with running(config, report, place) as run:
-        recipe = fit_recipe(config.recipe, config.problem)
+        named_by_options = fit_recipe(config.recipe, config.problem)
         checkpoints = [load_network(config.checkpoints, file) for file in config.minima]
         require_different(*checkpoints)
         for other in checkpoints[1:]:
@@ -86,6 +86,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         folder = run.outputs.at(config.out)
         policy = config.checkpoints.batch_norm or "recomputed"
         setting, networks, statistics = run.load(checkpoints, batch_norm=policy)
+        recipe = named_by_options.settled(setting.space.network, checkpoints)
         require_spanning(networks.thetas, config.connecting)
         subject = run.subject(setting, statistics, begun=folder / _MEASURED)
         named = {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)}

@@ -27,12 +27,13 @@ from landscape.app.config import (
 )
 from landscape.app.options import flags, values
 from landscape.app.problems import read_problem_file, require_problem
+from landscape.app.recipes import named_recipe
 from landscape.app.run import Run, running
 from landscape.errors import ConfigError, Interrupted, LandscapeError
 from landscape.problems.specification import overridden
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.outputs import OutputFiles
-from landscape.training.recipes import Recipe
+from landscape.training.recipes import TRAINING_RECIPES
 
 _Config = TypeVar("_Config")
 _PROBLEM = ("model", "model_args", "data", "data_args", "loss", "outputs", "trainable")
@@ -216,7 +217,7 @@ def _trainings(config: StudyConfig, content: Mapping[str, Any]) -> dict[str, Ste
         training = _built(TrainConfig, config, options, _file(config, "networks", name, ".safetensors"), place)
         with _blaming(place):
             require_problem(training.problem)
-            Recipe().updated(values(training.recipe))
+            named_recipe(TRAINING_RECIPES, training.recipe, training.problem, "train")
         steps[str(name)] = Step(place, str(name), train, training)
     return steps
 

@@ -12,7 +12,7 @@ import torch
 from landscape.app.commands.summaries import figures_at, wrote
 from landscape.app.config import TrainConfig
 from landscape.app.options import files_in, stated
-from landscape.app.problems import named_recipe
+from landscape.app.recipes import named_recipe
 from landscape.app.run import Run, running
 from landscape.app.setting import Setting, open_setting
 from landscape.runtime.progress import Reporter, silent
@@ -21,7 +21,7 @@ from landscape.storage.outputs import OutputFiles
 from landscape.storage.store import require_same_provenance
 from landscape.training.descent import Combination, SinglePoint, descend
 from landscape.training.keeping import Keeping
-from landscape.training.recipes import Recipe
+from landscape.training.recipes import TRAINING_RECIPES
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def _state_file(out: Path) -> Path:
 
 
 def _train(run: Run, config: TrainConfig, out: Path) -> TrainSummary:
-    recipe = named_recipe(Recipe(), config.recipe, config.problem, "train")
+    named = named_recipe(TRAINING_RECIPES, config.recipe, config.problem, "train")
     setting = open_setting(config.problem, config.compute, seed=config.seed)
+    recipe = named.settled(setting.space.network)
     provenance = setting.provenance({}, **stated(config), recipe=recipe.stated())
     keeping = Keeping(_state_file(out), provenance, resume=run.resume)
     begun = run.resume and keeping.path.exists()
