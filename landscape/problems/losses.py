@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError, ProblemError
-from landscape.problems.outputs import USUAL, LabelledScores, Outputs, Scores, labels_in, run, targets_in
+from landscape.problems.outputs import (
+    USUAL,
+    LabelledScores,
+    Outputs,
+    Scores,
+    labels_in,
+    repeats_tokens,
+    run,
+    targets_in,
+)
 from landscape.problems.splits import Batch, leaf_tensors
 
 _NO_LABEL, _HALF = -100, 0.5
@@ -141,6 +150,19 @@ def with_outputs(loss: Loss, outputs: Outputs) -> Loss:
     if isinstance(loss, CrossEntropy | CausalLM | SquaredError | BinaryCrossEntropy) and loss.outputs == USUAL:
         return replace(loss, outputs=outputs)
     return loss
+
+
+def require_suited(loss: Loss, batch: Batch) -> None:
+    """Check by a few examples that no other loss is meant; this may wait for the device.
+
+    Raises:
+        ProblemError: each position's label is its token, and the loss is not that of the next token.
+    """
+    if isinstance(loss, CrossEntropy) and repeats_tokens(batch):
+        raise ProblemError(
+            "the labels of a batch are its input_ids, which no network is asked to repeat; take causal_lm for the loss "
+            "of each next token, or where they are meant so, give pairs (inputs, targets)."
+        )
 
 
 def per_example(loss: Loss, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:

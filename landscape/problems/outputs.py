@@ -171,8 +171,12 @@ def targets_in(batch: Batch) -> Tensor:
     targets = labels_in(batch) if isinstance(batch, Mapping) else pair(batch)[1]
     if isinstance(targets, Tensor):
         return targets
-    entries = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else _described(targets)
-    raise ProblemError(f"a batch has no labels: it has {entries}; expected a tensor among {', '.join(_LABELS)}.")
+    if not isinstance(batch, Mapping):
+        raise ProblemError(f"the targets of a batch are {_described(targets)}, expected a tensor.")
+    raise ProblemError(
+        f"a batch has the entries {', '.join(map(str, batch))}, expected a tensor of labels among them, as one of "
+        f"{', '.join(_LABELS)}; tokens are their own labels for the loss causal_lm."
+    )
 
 
 def class_scores(result: Any, batch: Batch, outputs: Outputs = USUAL) -> LabelledScores | None:
@@ -185,14 +189,15 @@ def class_scores(result: Any, batch: Batch, outputs: Outputs = USUAL) -> Labelle
             does, if it leaves no doubt.
 
     Returns:
-        The rows, without weights; None where there are no scores for integer labels.
+        The rows, without weights; None where there are no scores for integer labels, or where these are the tokens
+        themselves, since only the loss knows which position's scores are for which.
     """
     labels = labels_in(batch)
     try:
         scores = outputs.scores(result)
     except ProblemError:
         return None
-    if not isinstance(labels, Tensor) or scores.values.ndim < 2:
+    if not isinstance(labels, Tensor) or scores.values.ndim < 2 or repeats_tokens(batch):
         return None
     whole = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
     dims = {scores.dim} if outputs.classes_last is not None else {1, scores.values.ndim - 1}
@@ -202,6 +207,17 @@ def class_scores(result: Any, batch: Batch, outputs: Outputs = USUAL) -> Labelle
         return None
     is_known = not labels.numel() or int(labels.max()) < layouts[-1].classes
     return LabelledScores(layouts[-1].rows(), labels.flatten()) if is_known else None
+
+
+def repeats_tokens(batch: Batch) -> bool:
+    """Whether the labels of a mapping are its `input_ids` wherever there is a label: then they are for next tokens."""
+    if not isinstance(batch, Mapping):
+        return False
+    tokens, labels = batch.get("input_ids"), labels_in(batch)
+    if not (isinstance(tokens, Tensor) and isinstance(labels, Tensor) and tokens.shape == labels.shape):
+        return False
+    labelled = labels >= 0
+    return bool(labelled.any()) and torch.equal(tokens[labelled], labels[labelled].to(tokens.dtype))
 
 
 def _usual(result: Any) -> tuple[Any, bool]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from landscape.problems.losses import Loss, per_example
+from landscape.problems.losses import Loss, per_example, require_suited
 from landscape.problems.splits import Batch, Split, leaf_tensors
 from landscape.risk.conduct import Conduct, depends_on_batch, observed, require_own
 from landscape.risk.consistency import require_consistent
@@ -31,7 +31,8 @@ class Findings:
         kept: what the buffers beside running statistics hold while losses are evaluated.
 
     Raises:
-        ProblemError: the loss fails, or the network uses parameters of the original that it is a copy of.
+        ProblemError: the loss fails or does not suit the data, or the network uses parameters of the original that it
+            is a copy of.
     """
 
     def __init__(self, space: ParameterSpace, loss: Loss, split: Split) -> None:
@@ -80,6 +81,7 @@ class Findings:
 
     def _conduct(self) -> Conduct:
         space, few = self._space, self._few()
+        require_suited(self._loss, few)
         conduct = observed(self._loss, space.network, few)
         space.others.restore(self.kept)
         with conduct.evaluating(space.device):

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from landscape import EmpiricalRisk, ParameterSpace, Problem
 from landscape.errors import ProblemError
 from landscape.problems.losses import bce, causal_lm, cross_entropy, mse, per_example, with_outputs
 from landscape.problems.outputs import OUTPUTS
+from tests.points import measure_at
 
 B, T, V = 3, 5, 4
 HALF = [[0, 1, 2, 3, 0], [-100, 1, -100, 2, 3], [-100] * 5]
@@ -147,6 +149,32 @@ def test_tokens_are_their_own_labels_where_none_are_given():
     assert float(whole[1]) == float(losses[1])
     with pytest.raises(ProblemError, match=r"neither labels nor input_ids with an attention_mask.*; it has x"):
         per_example(causal_lm, Giving(scores), {"x": tokens})
+
+
+def test_labels_that_are_the_tokens_themselves_are_for_the_next_token_alone():
+    """Hugging Face's batches hold them so; what predicts the token that it reads would look perfect."""
+    tokens = torch.tensor([[1, 2, 3, 0], [3, 2, 1, 1]])
+    batch = {"input_ids": tokens, "labels": tokens.masked_fill(tokens == 0, -100)}
+    network = nn.Embedding(V, V)
+    network.output_layout = "classes_last"
+
+    def of_ones_own(model, batch):
+        return model(batch["input_ids"]).square().flatten(1).mean(1)
+
+    with pytest.raises(ProblemError, match=r"labels of a batch are its input_ids.*take causal_lm"):
+        EmpiricalRisk(ParameterSpace(network), Problem.of(network, {"train": batch}), batch_size=2)
+    risk = EmpiricalRisk(ParameterSpace(network), Problem.of(network, {"train": batch}, of_ones_own), batch_size=2)
+    measured = measure_at(risk.select(calibrated=True), risk.space.theta.clone())["train"]
+    assert np.isnan(measured.nll)
+    for problem in (
+        Problem.of(network, {"train": batch}, "causal_lm"),
+        Problem.of(network, {"train": (tokens, tokens)}),
+        Problem.of(network, {"train": {**batch, "labels": tokens.flip(0)}}),
+    ):
+        risk = EmpiricalRisk(ParameterSpace(network), problem, batch_size=2).select(calibrated=True)
+        assert measure_at(risk, risk.space.theta.clone())["train"].nll > 0
+    with pytest.raises(ProblemError, match=r"has the entries input_ids, expected .* loss causal_lm"):
+        per_example(cross_entropy, network, {"input_ids": tokens})
 
 
 # ------------------------------------------------------------------ binary cross entropy
