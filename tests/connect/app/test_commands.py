@@ -12,6 +12,8 @@ import torch
 
 from connect import load_path
 from connect.app import cli as connect_cli
+from connect.app.commands.finding import fit_recipe, path_finder
+from connect.app.config import FitConfig
 from landscape import ParameterSpace, load_checkpoint, load_result, save_tensors
 from landscape.app import cli as landscape_cli
 from landscape.app.commandline import run
@@ -71,6 +73,8 @@ KINDS = {
     "free ends": ["--free-ends"],
     "in parts": ["--accumulate", 3],
     "bf16": ["--precision", "bf16"],
+    "adamw": ["--optimiser", "adamw", "--precision", "bf16", "--accumulate", 3, "--length-weight", 0.1],
+    "adamw neb": ["--optimiser", "adamw", "--curve", "neb", "--control-points", 5, "--climb", "highest"],
     "neb": ["--curve", "neb", "--control-points", 5, "--climb", "highest"],
     "springs": ["--curve", "neb", "--control-points", 4, "--spring", 0.1, "--climb", "all"],
     "autoneb": ["--curve", "autoneb", "--cycles", "2x1@0.05", "--sag", 0.05, "--most-images", 7],
@@ -169,6 +173,8 @@ def _network(fitted):
         (["--length-weight", -1], "--length-weight is -1.0"),
         (["--augment", "rotate"], "unknown augmentation 'rotate'"),
         (["--accumulate", 0], "accumulate is 0"),
+        (["--optimiser", "adamw", "--momentum", 0.9], "--momentum is for sgd, and the optimiser is adamw"),
+        (["--betas", 0.9, 1.5], "betas is (0.9, 1.5), which is out of range"),
         (["--start", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )
@@ -179,6 +185,17 @@ def test_flags_that_make_no_sense_are_said_in_two_lines(call, minima, tmp_path, 
     assert words in errors
     assert len(errors.strip().splitlines()) <= 3
     assert not list(tmp_path.glob("x/*.safetensors"))
+
+
+def test_a_growing_bands_own_rates_are_those_of_its_optimiser(minima, tmp_path):
+    def rates(*flags):
+        config = FitConfig(a=minima[0], b=minima[1], out=tmp_path, curve="autoneb", **dict(flags))
+        method = path_finder(config, fit_recipe(config.recipe, config.problem).recipe()).method
+        return [cycle.lr for cycle in method.cycles]
+
+    assert rates() == [0.1] * 6 + [0.01] * 4 + [0.001] * 4
+    assert rates(("optimiser", "adamw")) == [1e-3] * 6 + [1e-4] * 4 + [1e-5] * 4
+    assert rates(("optimiser", "adamw"), ("cycles", "2x1@0.5")) == [0.5, 0.5]
 
 
 def test_cycles_come_from_the_problems_file_too(ask, minima, tmp_path):
@@ -373,11 +390,26 @@ def test_simplices_are_fitted_measured_drawn_and_resumed(ask, minima, rendered, 
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("kind", ["bezier", "neb", "autoneb"])
-def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "optimiser"),
+    [("bezier", "sgd"), ("neb", "sgd"), ("autoneb", "sgd"), ("bezier", "adamw"), ("neb", "adamw")],
+)
+def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, kind, optimiser):
     """Killed at four moments that nobody chose; the state is written at every step."""
     epochs = ["--cycles", "2x6@0.05"] if kind == "autoneb" else ["--epochs", 20 if kind == "neb" else 80]
-    flags = ["--curve", kind, *epochs, "--points", 5, "--plane-points", 0, "--eval-batch-size", 512]
+    flags = [
+        "--curve",
+        kind,
+        "--optimiser",
+        optimiser,
+        *epochs,
+        "--points",
+        5,
+        "--plane-points",
+        0,
+        "--eval-batch-size",
+        512,
+    ]
     given = ["fit", "--a", minima[0], "--b", minima[1], *flags, "--save-every", 0, "--json"]
     program = [sys.executable, "-c", "from connect.app.cli import main; main()"]
 

@@ -236,6 +236,7 @@ FITS = {
     "free ends": (CurveFit(Bezier(4), free_ends=True), RECIPE),
     "concentrated": (CurveFit(Bezier(3), Concentrated()), RECIPE),
     "length": (CurveFit(Bezier(4), length_weight=0.1), RECIPE),
+    "adamw": (CurveFit(Bezier(4), length_weight=0.1), Recipe.adamw(epochs=5, lr=0.01, batch_size=7, accumulate=2)),
     "accumulated images": (Bezier(3), Recipe(epochs=5, batch_size=7, accumulate=3, augment="crop,flip")),
 }
 

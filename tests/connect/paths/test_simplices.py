@@ -89,14 +89,14 @@ def test_connecting_points_lie_low_and_span_a_volume():
     assert larger.log_volume() > found.log_volume()
 
 
-def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("recipe", [Recipe(epochs=4, batch_size=7), Recipe.adamw(epochs=4, batch_size=7)], ids=str)
+def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, recipe):
     def pair():
         problem = problem_of("convolutions")
         space = ParameterSpace(problem.model)
         noise = 0.2 * torch.randn(2, space.dimension, generator=torch.Generator().manual_seed(1))
         return EmpiricalRisk(space, problem, batch_size=8), space.theta + noise
 
-    recipe = Recipe(epochs=4, batch_size=7)
     whole = fit_simplex(*pair(), 2, recipe)
 
     def keeping(resume):

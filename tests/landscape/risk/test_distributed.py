@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -261,25 +262,29 @@ def setting(norm, ranks, precision="fp32"):
     return EmpiricalRisk(space, problem, batch_size=EXAMPLES, ranks=ranks, precision=precision), a, b
 
 
-def fitted(ranks, norm, accumulate, keeping=None, **more):
+SGD = Recipe(lr=0.1, momentum=0.9, weight_decay=1e-3, schedule="linear")
+ADAMW = Recipe.adamw(lr=0.02, clip=0.05)
+
+
+def fitted(ranks, norm, accumulate, keeping=None, recipe=SGD, **more):
     """50 steps of a curve: control points, losses and running statistics."""
     risk, a, b = setting(norm, ranks)
-    recipe = Recipe(
-        epochs=EPOCHS, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=1e-3, schedule="linear",
-        augment="crop,flip", accumulate=accumulate,
-    )  # fmt: skip
+    recipe = replace(recipe, epochs=EPOCHS, batch_size=BATCH, augment="crop,flip", accumulate=accumulate)
     path = find_path(risk, a, b, Bezier(4), recipe, seed=7, keeping=keeping, **more)
     return {"points": path.points, "losses": path.losses, "statistics": risk.space.statistics, "ends": (a, b)}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("norm", [False, True], ids=["without batch norm", "with batch norm"])
-def test_two_processes_find_the_path_of_one_in_fifty_steps(together, norm, accumulate):
+@pytest.mark.parametrize(
+    ("norm", "accumulate", "recipe"),
+    [*((norm, accumulate, SGD) for norm in (False, True) for accumulate in (1, 2)), (False, 2, ADAMW)],
+    ids=str,
+)
+def test_two_processes_find_the_path_of_one_in_fifty_steps(together, norm, accumulate, recipe):
     """Batches of 13 examples: neither two processes nor two parts divide them."""
     assert EPOCHS * STEPS == 50
     assert STEPS * BATCH == EXAMPLES
-    first, second = together(fitted, norm, accumulate)
-    alone = fitted(Ranks(), norm, accumulate)
+    first, second = together(fitted, norm, accumulate, None, recipe)
+    alone = fitted(Ranks(), norm, accumulate, recipe=recipe)
     torch.testing.assert_close(second, first, rtol=0, atol=0)
     torch.testing.assert_close(first, alone, rtol=0, atol=1e-5)
     a, b = alone["ends"]
