@@ -61,3 +61,21 @@ def batch(kind):
         "t5": {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": others, "labels": others},
         "vit": {"pixel_values": torch.randn(EXAMPLES, 1, 8, 8, generator=generator), "labels": labels},
     }[kind]
+
+
+def examples(kind):
+    """The batch as data: for training, and its first half for test."""
+    whole = batch(kind)
+    return {"train": whole, "test": {name: values[: EXAMPLES // 2] for name, values in whole.items()}}
+
+
+def pictures():
+    """Small images with labels."""
+    x, y = (batch("vit")[name] for name in ("pixel_values", "labels"))
+    return (x, y), (x[: EXAMPLES // 2], y[: EXAMPLES // 2])
+
+
+def net(width=5):
+    """What a user's Lightning module holds."""
+    layers = torch.nn.Linear(64, width), torch.nn.Tanh(), torch.nn.Linear(width, LABELS)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
