@@ -23,6 +23,7 @@ RECORDED = Path(__file__).parent / "recorded"
 PROGRAMS = {"landscape": landscape_cli, "connect": connect_cli}
 COMMANDS = [line.split() for line in (RECORDED / "commands.txt").read_text().splitlines()]
 NEW_EACH_TIME = {"convert"}  # has no --resume
+ROUNDED = 1e-5  # what is computed anew from a finished result follows from how a processor rounds
 STOPPED = [c for c in COMMANDS if (RECORDED / "stopped" / c[-1]).exists()]
 ALIKE = {"stopped", "study", "passes", "chain", "grown", "axes.h5"}  # drawn as others are, or directions
 RESULTS = sorted(str(file.relative_to(RECORDED)) for file in RECORDED.rglob("*.h5") if not ALIKE & {*file.parts})
@@ -46,7 +47,7 @@ def recorded(tmp_path, monkeypatch):
 def contents(place):
     """What the files of an output hold, by name."""
     if place.is_file() and place.suffix == ".safetensors":
-        return {place.name: load_checkpoint(place).fingerprint}
+        return {place.name: load_checkpoint(place).state}
     files = [place] if place.is_file() else sorted(place.rglob("*.h5"))
     return {file.name: load_result(file) for file in files}
 
@@ -54,8 +55,10 @@ def contents(place):
 def require_same(before, after, tolerance):
     assert before.keys() == after.keys()
     for file, was in before.items():
-        if isinstance(was, str):
-            assert was == after[file]
+        if isinstance(was, dict):
+            assert was.keys() == after[file].keys()
+            for tensor, values in was.items():
+                torch.testing.assert_close(values, after[file][tensor], rtol=tolerance, atol=tolerance)
             continue
         assert was.kind == after[file].kind
         assert list(was.sweeps) == list(after[file].sweeps)
@@ -68,9 +71,12 @@ def require_same(before, after, tolerance):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] not in NEW_EACH_TIME], ids=name)
 def test_a_finished_output_resumes_as_it_is(command, recorded, call):
     program, *arguments = command
+    if "eigenvectors" in command:  # they are found anew, and another processor rounds them otherwise
+        assert call(*arguments, "--overwrite", program=PROGRAMS[program])[0] == 0
     before = contents(recorded / command[-1])
-    assert call(*arguments, "--resume", program=PROGRAMS[program])[0] == 0
-    require_same(before, contents(recorded / command[-1]), 0)
+    code, _, errors = call(*arguments, "--resume", program=PROGRAMS[program])
+    assert code == 0, errors
+    require_same(before, contents(recorded / command[-1]), ROUNDED)
 
 
 @pytest.mark.parametrize("command", STOPPED, ids=name)

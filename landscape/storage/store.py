@@ -24,6 +24,7 @@ from landscape.storage.results import Array, Result, Sweep
 _FORMAT, _VERSION = "mode-connectivity", 1
 _SECONDS_BETWEEN_FLUSHES = 1.0
 _SHARE_OF_TIME = 20  # a file that takes long to write is written the less often
+_ROUNDED = 1e-6  # of an axis, beyond what a length in float32 is off by
 _MARKS, _CODE, _POLICY = "marks", "code", "batch_norm"
 _NUMBERS = "biuf"
 _LONGEST = 200  # of what is quoted from a file
@@ -188,11 +189,15 @@ class ResultWriter:
         self.result = replace(result, sweeps={**result.sweeps, **before.sweeps}, facts={**before.facts, **result.facts})
 
     def begin(self, name: str, axes: Mapping[str, Array]) -> Sweep:
-        """What is known of a sweep so far, if anything; raises ProvenanceError where the file holds other axes."""
+        """What is known of a sweep so far, if anything, on the axes of the file, which hold from there on.
+
+        Raises:
+            ProvenanceError: the file holds other axes, beyond what processors round otherwise.
+        """
         begun = self.result.sweeps.get(name)
         if begun is None or not begun.values:
             return Sweep.empty(axes)
-        if list(begun.axes) != list(axes) or not all(np.array_equal(begun.axes[n], v) for n, v in axes.items()):
+        if list(begun.axes) != list(axes) or not all(_is_same(begun.axes[n], v) for n, v in axes.items()):
             raise ProvenanceError(
                 f"{self.path} was measured on another grid; resume with the same ranges, or --overwrite."
             )
@@ -215,6 +220,11 @@ class ResultWriter:
             save_result(self.path, self.result)
             self._flushed = monotonic()
             self._between = max(_SECONDS_BETWEEN_FLUSHES, _SHARE_OF_TIME * (self._flushed - began))
+
+
+def _is_same(axis: Array, other: Array) -> bool:
+    """Whether two axes are one; a length in weight space, which they may end at, is rounded by the processor."""
+    return axis.shape == other.shape and np.allclose(axis, other, rtol=_ROUNDED, atol=_ROUNDED * np.ptp(other))
 
 
 def begun_batch_size(path: Path) -> int | None:

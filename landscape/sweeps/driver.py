@@ -94,7 +94,7 @@ def sweep(
     wanted = asked
 
     def theta_at(index: Place) -> Tensor:
-        return where(**{axis: float(axes[axis][i]) for axis, i in zip(axes, index, strict=True)})
+        return where(**{axis: float(ticks[i]) for (axis, ticks), i in zip(begun.axes.items(), index, strict=True)})
 
     def stopped() -> str:
         kept = f"; what is done is in {writer.path}, go on with --resume" if writer and done.any() else ""

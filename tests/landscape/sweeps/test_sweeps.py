@@ -109,6 +109,23 @@ def test_a_resume_under_other_settings_or_on_another_grid_is_refused(tmp_path):
         sweep(Potential(field, 2), plane(), {"y": AXES["y"], "x": AXES["x"] + 1}, writer=writer)
 
 
+def test_a_resume_keeps_to_the_axes_of_its_file_where_another_processor_rounds_them_otherwise(tmp_path):
+    writer = ResultWriter(tmp_path / "s.h5", Result("surface", {}))
+    half = sweep(Potential(field, 2), plane(), AXES, writer=writer)
+    half.done[1:] = False
+    writer.update("", half, flush=True)
+    begun = {name: axis.copy() for name, axis in half.axes.items()}
+    rounded = {name: axis * (1 + 1e-8) for name, axis in AXES.items()}
+    again = ResultWriter(tmp_path / "s.h5", Result("surface", {}), resume=True)
+    resumed = sweep(Potential(field, 2), plane(), rounded, writer=again)
+    for name, axis in begun.items():
+        np.testing.assert_array_equal(resumed.axes[name], axis)
+    whole = sweep(Potential(field, 2), plane(), AXES)
+    np.testing.assert_array_equal(resumed.values["potential_loss"], whole.values["potential_loss"])
+    with pytest.raises(ProvenanceError, match="another grid"):
+        sweep(Potential(field, 2), plane(), {name: axis * 1.001 for name, axis in AXES.items()}, writer=again)
+
+
 def test_a_result_that_is_there_is_not_replaced(tmp_path):
     path = tmp_path / "s.h5"
     save_result(path, Result("surface", {}))
