@@ -1,9 +1,11 @@
 """Memory of a fit of a curve beside the activations, in units of the network's P parameters.
 
-Target: at most 2·free + fixed + 3, momentum included: the control points, a velocity for each free one, θ, the
-network's own parameters and the gradient. A deep network of narrow layers, so that activations and the gradient of one
-layer are small; each number of control points has a process of its own, whose peak is that of its resident memory.
-The allocator is told to give back every larger block, or else the peak would hold what was freed long ago.
+Target: at most 2·free + fixed + 3 by SGD, momentum included: the control points, a velocity for each free one, θ, the
+network's own parameters and the gradient; 3·free + fixed + 3 by AdamW, which keeps two means for each.
+
+A deep network of narrow layers, so that activations and the gradient of one layer are small; each case has a process of
+its own, whose peak is that of its resident memory. The allocator is told to give back every larger block, or else the
+peak would hold what was freed long ago.
 """
 
 import multiprocessing
@@ -49,21 +51,21 @@ def peak_while(action):
     return highest[0]
 
 
-def fit(control_points, connection):
+def fit(optimiser, control_points, connection):
     """Fit a curve of a large network, and send the peak in units of P."""
     data = (torch.randn(EXAMPLES, WIDTH), torch.randint(2, (EXAMPLES,)))
     small = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2))
-    descend(small, data, control_points)  # what is loaded and reserved once
+    descend(small, data, optimiser, control_points)  # what is loaded and reserved once
     before = resident()
     held = {}
 
     def run():
-        held["P"] = descend(network(), data, control_points)
+        held["P"] = descend(network(), data, optimiser, control_points)
 
     connection.send((peak_while(run) - before) / (4 * held["P"]))
 
 
-def descend(model, data, control_points):
+def descend(model, data, optimiser, control_points):
     """A few steps; returns P."""
     space = ParameterSpace(model)
     risk = EmpiricalRisk(space, Problem.of(model, {"train": data}), batch_size=EXAMPLES)
@@ -72,7 +74,9 @@ def descend(model, data, control_points):
     points[:] = space.theta
     points[-1] += 1e-6
     curve = Bezier(control_points)
-    CurveFit(curve).train(risk, Path(points, curve), Recipe(epochs=3, lr=1e-3, batch_size=EXAMPLES))
+    recipe = Recipe.adamw() if optimiser == "adamw" else Recipe()
+    recipe = recipe.updated({"epochs": 3, "lr": 1e-3, "batch_size": EXAMPLES})
+    CurveFit(curve).train(risk, Path(points, curve), recipe)
     return space.dimension
 
 
@@ -80,14 +84,15 @@ def main():
     print(f"peak memory of a fit of a curve, {DEPTH} layers of {WIDTH}×{WIDTH}, in units of P")
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     context = multiprocessing.get_context("spawn")
-    for control_points in (3, 5, 9):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=fit, args=(control_points, theirs))
-        process.start()
-        theirs.close()
-        formula = 2 * (control_points - 2) + 2 + 3
-        print(f"  {control_points} control points: {ours.recv():5.2f} of {formula}")
-        process.join()
+    for optimiser, of_each in (("sgd", 2), ("adamw", 3)):
+        for control_points in (3, 5, 9):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=fit, args=(optimiser, control_points, theirs))
+            process.start()
+            theirs.close()
+            formula = of_each * (control_points - 2) + 2 + 3
+            print(f"  {optimiser}, {control_points} control points: {ours.recv():5.2f} of {formula}")
+            process.join()
 
 
 if __name__ == "__main__":

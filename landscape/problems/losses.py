@@ -19,6 +19,7 @@ from landscape.problems.outputs import (
     LabelledScores,
     Outputs,
     Scores,
+    class_scores,
     labels_in,
     repeats_tokens,
     run,
@@ -150,6 +151,17 @@ def with_outputs(loss: Loss, outputs: Outputs) -> Loss:
     if isinstance(loss, CrossEntropy | CausalLM | SquaredError | BinaryCrossEntropy) and loss.outputs == USUAL:
         return replace(loss, outputs=outputs)
     return loss
+
+
+def scores_and_labels(loss: Loss, outputs: Outputs, result: Any, batch: Batch) -> LabelledScores | None:
+    """The scores of classes in what a network returned for a batch, and the labels that they are for.
+
+    None where there are none, or where neither the loss nor `outputs` nor shapes say where they lie.
+    """
+    named: object = loss
+    if isinstance(named, ClassScores):
+        return None if result is None else named.scores_and_labels(result, batch)
+    return class_scores(result, batch, outputs)
 
 
 def require_suited(loss: Loss, batch: Batch) -> None:

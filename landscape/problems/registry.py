@@ -18,11 +18,10 @@ from landscape.problems.code import at_home, load
 from landscape.problems.copying import unwrapped
 from landscape.problems.datasets import Data, as_data
 from landscape.problems.libraries import LIBRARIES
-from landscape.problems.losses import ClassScores, Loss, with_outputs
+from landscape.problems.losses import Loss, with_outputs
 from landscape.problems.models import MODELS
-from landscape.problems.outputs import OUTPUTS, USUAL, LabelledScores, Outputs, as_outputs, class_scores, outputs_of
+from landscape.problems.outputs import OUTPUTS, USUAL, Outputs, as_outputs, outputs_of
 from landscape.problems.specification import ProblemSpecification
-from landscape.problems.splits import Batch
 from landscape.runtime.suggestions import nearest
 
 FACTORIES: Mapping[str, Callable[..., nn.Module]] = {**MODELS, **LIBRARIES}
@@ -89,16 +88,6 @@ class Problem:
         """
         loss = resolve(loss, LOSSES, "loss") if isinstance(loss, str) else loss
         return cls(model, as_data(data), loss, outputs=_outputs(outputs))
-
-    def scores_and_labels(self, result: Any, batch: Batch) -> LabelledScores | None:
-        """The scores of classes in what the network returned for a batch, and the labels that they are for.
-
-        None where there are none, or where neither the loss nor `outputs` nor shapes say where they lie.
-        """
-        loss: Any = self.loss
-        if isinstance(loss, ClassScores):
-            return None if result is None else loss.scores_and_labels(result, batch)
-        return class_scores(result, batch, self.outputs)
 
     def to(self, device: torch.device | str) -> "Problem":
         """The same with the examples on another device."""

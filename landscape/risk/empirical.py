@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.problems.losses import scores_and_labels
 from landscape.problems.registry import Problem
 from landscape.problems.splits import Index
 from landscape.risk.batch_size import fastest_batch_size
@@ -150,7 +151,8 @@ class EmpiricalRisk(SelectedRisk):
             raise ConfigError(f"the batch size is {batch_size}, expected at least 1.")
         statistics = statistics or Frozen(space.statistics)
         findings = Findings(space, problem.loss, selection.first)
-        evaluation = Evaluation(space, problem.loss, problem.scores_and_labels, findings, statistics, precision)
+        find = partial(scores_and_labels, problem.loss, problem.outputs)  # not the problem, which holds a network
+        evaluation = Evaluation(space, problem.loss, find, findings, statistics, precision)
         super().__init__(evaluation, BatchGradients(space, problem.loss, precision, ranks or Ranks()), selection)
         if batch_size:
             evaluation.batch_size = batch_size

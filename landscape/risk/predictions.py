@@ -1,7 +1,7 @@
 """What a network predicts: class scores and hidden representations, met on the way while a loss runs it.
 
 A loss calls the network itself, so scores are taken from the network's output as it passes by, and labels from the
-batch, as `Problem.scores_and_labels` finds them. Where outputs are not class scores for integer labels there is nothing
+batch, as `landscape.problems.losses` finds them. Where outputs are not class scores for integer labels there is nothing
 to tell, and losses alone are left.
 """
 
@@ -22,7 +22,7 @@ from landscape.problems.splits import Batch, leaf_tensors
 from landscape.runtime.hooks import hooked
 
 Finder = Callable[[Any, Batch], LabelledScores | None]
-"""Finds scores and labels in what a network returned for a batch; see `Problem.scores_and_labels`."""
+"""Finds scores and labels in what a network returned for a batch; see `landscape.problems.losses`."""
 
 NUMBERS = 2**24  # that the predictions of one network take at most, where examples have several positions
 _BINS = 15

@@ -1,4 +1,6 @@
 import collections
+import gc
+import weakref
 
 import pytest
 import torch
@@ -198,3 +200,13 @@ def test_a_potential_knows_its_hessian():
     torch.testing.assert_close(
         product_at(surface, theta, torch.tensor([1.0, -2.0]).double()), dense @ torch.tensor([1.0, -2.0]).double()
     )
+
+
+def test_a_risk_does_not_hold_the_network_that_its_space_has_copied():
+    problem = problem_of("plain")
+    network = weakref.ref(problem.model)
+    risk = EmpiricalRisk(ParameterSpace(problem.model), problem, batch_size=8)
+    del problem
+    gc.collect()
+    assert network() is None
+    assert risk.examples
