@@ -27,6 +27,7 @@ from .errors import LandscapeError as LandscapeError
 from .problems.registry import Problem as Problem
 from .problems.registry import build_problem as build_problem
 from .problems.specification import ProblemSpecification as ProblemSpecification
+from .problems.streams import Stream as Stream
 from .risk.batchnorm import Frozen as Frozen
 from .risk.batchnorm import Interpolated as Interpolated
 from .risk.batchnorm import Recomputed as Recomputed

@@ -1,14 +1,12 @@
 """From names to objects: the registry's own, and a user's `package.module:factory` or `path/file.py:factory`."""
 
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from landscape.problems.losses import Loss, with_outputs
 from landscape.problems.models import MODELS
 from landscape.problems.outputs import OUTPUTS, USUAL, Outputs, as_outputs, outputs_of
 from landscape.problems.specification import ProblemSpecification
+from landscape.runtime.seeds import OwnDraws
 from landscape.runtime.suggestions import nearest
 
 FACTORIES: Mapping[str, Callable[..., nn.Module]] = {**MODELS, **LIBRARIES}
@@ -42,7 +41,6 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "loss": LOSSES,
     "outputs": OUTPUTS,
 }
-_SEEDS_OF_NUMPY = 2**32
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
         ConfigError: a name is unknown or arguments do not fit.
         ProblemError: a factory fails.
     """
-    with _seeded(0):
+    with OwnDraws(0).active():
         factory = resolve(specification.data, DATASETS, "data")
         examples = _call(factory, specification.data, specification.data_args)
         with _blaming(specification.data), at_home(specification.data):
@@ -117,7 +115,7 @@ def build_problem(specification: ProblemSpecification, seed: int = 0) -> Problem
     arguments = dict(specification.model_args)
     if is_built_in(specification.model, FACTORIES):
         arguments = {**_deduced(builder, data), **arguments}
-    with _seeded(seed):
+    with OwnDraws(seed).active():
         model = _call(builder, specification.model, arguments)
     if not isinstance(model, nn.Module):
         raise ProblemError(f"{specification.model} returned {type(model).__name__}, expected a torch.nn.Module.")
@@ -135,21 +133,6 @@ def _deduced(builder: Callable[..., nn.Module], data: Data) -> dict[str, Any]:
     known = {"input_shape": data.input_shape, "classes": data.classes}
     accepted = inspect.signature(builder).parameters
     return {name: value for name, value in known.items() if value is not None and name in accepted}
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Whatever a factory draws follows from the seed, and the global generators are left as they were."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % _SEEDS_OF_NUMPY)  # what numpy takes
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 @contextmanager
@@ -191,7 +174,7 @@ def resolve(name: str, registry: Mapping[str, Any], kind: str) -> Any:
             f"unknown {kind} {name!r}{nearest(name, registry)} Known are {', '.join(sorted(registry))}, or "
             "package.module:factory, path/file.py:factory."
         )
-    with _seeded(0):  # what a file draws when it is loaded is the same every time, too
+    with OwnDraws(0).active():  # what a file draws when it is loaded is the same every time, too
         module = load(place)
     if not hasattr(module, attribute):
         raise ConfigError(f"{place} has no {attribute!r}, which {kind} {name!r} names.")

@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from landscape.storage.files import fingerprint
 Batch = Any
 Index = slice | Tensor
 _NAMED = 4
-
-_MEMORY_LIMIT = 4 * 2**30
-_CHUNK = 512
 
 
 class Split(Protocol):
@@ -39,6 +36,20 @@ class Split(Protocol):
 
     def fingerprint(self) -> str:
         """A digest by which other examples are told apart; of examples read on demand, a few are looked at."""
+
+
+@runtime_checkable
+class OrderedSplit(Split, Protocol):
+    """A split that is read from its first example to its last, and only so without reading again what comes before."""
+
+    def runs(self, batch_size: int) -> list[slice]:
+        """The positions of each batch of one pass, of at most `batch_size` examples unless batches are given."""
+
+    def part(self, run: slice) -> Split:
+        """The examples of a run of positions, held in memory."""
+
+    def of_type(self, dtype: torch.dtype) -> "OrderedSplit":
+        """The same, whose numbers in single or double precision are given out in one type."""
 
 
 class TensorSplit:
@@ -101,10 +112,23 @@ class TensorSplit:
 
 
 class StreamedSplit:
-    """Examples of a map-style data set that is too large for memory, decoded by worker processes when asked for."""
+    """Examples of a map-style data set that are decoded when asked for, as of one that is too large for memory.
 
-    def __init__(self, dataset: Dataset[Any], device: torch.device, workers: int | None = None) -> None:
-        self._dataset = dataset
+    Args:
+        dataset: with a length.
+        device: where batches are given out.
+        workers: processes that decode; by default one for each core, 8 at most.
+        collate: makes a batch of a list of examples, which may be ragged; by default torch's `default_collate`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        device: torch.device,
+        workers: int | None = None,
+        collate: Callable[[list[Any]], Batch] | None = None,
+    ) -> None:
+        self._dataset, self._collate = dataset, collate or default_collate
         self._device = device
         self._workers = min(8, os.cpu_count() or 1) if workers is None else workers
 
@@ -119,6 +143,7 @@ class StreamedSplit:
         loader = DataLoader(
             self._dataset,
             batch_sampler=lists,
+            collate_fn=self._collate,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(0),  # or else it draws from that of dropout
@@ -127,11 +152,11 @@ class StreamedSplit:
             yield map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
 
     def to(self, device: torch.device) -> "StreamedSplit":
-        return StreamedSplit(self._dataset, device, self._workers)
+        return StreamedSplit(self._dataset, device, self._workers, self._collate)
 
     def fingerprint(self) -> str:
         some = np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(int)
-        examples = default_collate([self._dataset[int(i)] for i in some])
+        examples = self._collate([self._dataset[int(i)] for i in some])
         return fingerprint([str(len(self)).encode(), TensorSplit(examples).fingerprint().encode()])
 
 
@@ -196,60 +221,50 @@ def _decoded(loader: DataLoader[Any]) -> Iterator[Batch]:
         yield batch
 
 
+def runs(split: Split, batch_size: int) -> list[slice]:
+    """The positions of each batch of one pass over a split in its order; see `OrderedSplit`."""
+    return split.runs(batch_size) if isinstance(split, OrderedSplit) else chunks(len(split), batch_size)
+
+
+def shuffled(split: Split, generator: torch.Generator, device: torch.device) -> Tensor | None:
+    """A random order of the examples `[N]`, on the device; None where they come in an order of their own."""
+    return None if isinstance(split, OrderedSplit) else torch.randperm(len(split), generator=generator).to(device)
+
+
+def first_few(split: Split, count: int, device: torch.device) -> Batch:
+    """A copy of the first examples, at most so many and of one batch."""
+    ordered = isinstance(split, OrderedSplit)
+    index = runs(split, count)[0] if ordered else torch.arange(min(count, len(split)), device=device)
+    (batch,) = split.batches([slice(0, min(count, index.stop)) if isinstance(index, slice) else index])
+    return batch
+
+
 def require_examples(split: Split, count: int, part: int = 0) -> None:
     """Check that a split has enough examples for a part of a random sample; raises ConfigError."""
     if count < 1 or count * (part + 1) > len(split):
         raise ConfigError(f"{count * (part + 1)} samples are asked for, but the split has {len(split)} examples.")
 
 
-def drawn(split: Split, count: int, part: int = 0) -> TensorSplit:
-    """A fixed random sample of a split, if it has so many examples; different parts of one size share none."""
+def drawn(split: Split, count: int, part: int = 0) -> Split:
+    """A fixed random sample of a split, if it has so many examples; different parts of one size share none.
+
+    Of a stream, part 0 are the first examples, part 1 those that follow, and so on.
+    """
     require_examples(split, count, part)
+    if isinstance(split, OrderedSplit):
+        return split.part(slice(part * count, (part + 1) * count))
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     (batch,) = split.batches([order[part * count : (part + 1) * count]])
     return TensorSplit(batch)
 
 
-def as_split(examples: Any, memory_limit: int = _MEMORY_LIMIT) -> Split:
-    """Make a split of what a user's factory gives.
-
-    Args:
-        examples: a split; any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`; or a map-style
-            data set, which is decoded once and held as tensors when it takes at most `memory_limit` bytes.
-        memory_limit: bytes.
-
-    Raises:
-        ProblemError: it is none of these, or empty.
-    """
-    if all(hasattr(examples, name) for name in ("batches", "fingerprint", "to")):
-        return examples  # type: ignore[no-any-return]
-    if isinstance(examples, DataLoader):
-        raise ProblemError("the examples are a DataLoader, expected its data set, which is its attribute `dataset`.")
-    if isinstance(examples, Dataset):
-        return _from_dataset(examples, memory_limit)
-    return TensorSplit(examples)
-
-
-def _from_dataset(dataset: Dataset[Any], memory_limit: int) -> Split:
-    size = len(dataset) if hasattr(dataset, "__len__") else 0
-    if size == 0:
-        raise ProblemError(f"{type(dataset).__name__} has no example or no length; a map-style data set is needed.")
-    first = list(leaf_tensors(map_tensors(torch.as_tensor, default_collate([dataset[0]]))))
-    if sum(leaf.nbytes for leaf in first) * size > memory_limit:
-        return StreamedSplit(dataset, torch.device("cpu"))
-    chunks = [
-        default_collate([dataset[i] for i in range(start, min(start + _CHUNK, size))])
-        for start in range(0, size, _CHUNK)
-    ]
-    return TensorSplit(_concatenate(chunks))
-
-
-def _concatenate(chunks: Sequence[Batch]) -> Batch:
+def concatenated(chunks: Sequence[Batch]) -> Batch:
+    """The examples of several batches of one nesting in one."""
     first = chunks[0]
     if isinstance(first, Mapping):
-        return {key: _concatenate([chunk[key] for chunk in chunks]) for key in first}
+        return {key: concatenated([chunk[key] for chunk in chunks]) for key in first}
     if isinstance(first, tuple | list):
-        return _nested_like(first, [_concatenate(parts) for parts in zip(*chunks, strict=True)])
+        return _nested_like(first, [concatenated(parts) for parts in zip(*chunks, strict=True)])
     return torch.cat(list(chunks))
 
 

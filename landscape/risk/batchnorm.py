@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from landscape.problems.losses import Loss, per_example
-from landscape.problems.splits import Split, chunks
+from landscape.problems.splits import Index, Split, first_few, runs, shuffled
 from landscape.risk.conduct import Conduct, observed
 from landscape.runtime.hooks import hooked
 from landscape.space.parameters import ParameterSpace
@@ -92,8 +92,8 @@ def _combined(values: Tensor, coordinates: Tensor) -> Tensor:
 class Recomputed:
     """Statistics gathered in one pass over the training data, in which each example weighs the same.
 
-    The examples are taken in a fixed random order, so that data sorted by class do not make batches of one class. The
-    statistics enter derivatives as constants.
+    The examples are taken in a fixed random order, so that data sorted by class do not make batches of one class; those
+    of a stream in its own. The statistics enter derivatives as constants.
 
     Args:
         split: the training examples; they are taken to the space's device.
@@ -107,16 +107,17 @@ class Recomputed:
     def __init__(self, split: Split, loss: Loss, batch_size: int = 256) -> None:
         self._split = split
         self._loss = loss
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-        self._indices = [order[run] for run in chunks(len(split), batch_size)]
+        order = shuffled(split, torch.Generator().manual_seed(0), torch.device("cpu"))
+        self._indices: list[Index] = [run if order is None else order[run] for run in runs(split, batch_size)]
+        self._device = torch.device("cpu")
         self._conduct: Conduct | None = None
 
     def place(self, space: ParameterSpace, theta: Tensor) -> None:
         if not space.norms:
             return
-        if self._indices[0].device != space.device:
-            self._split = self._split.to(space.device)
-            self._indices = [index.to(space.device) for index in self._indices]
+        if self._device != space.device:
+            self._split, self._device = self._split.to(space.device), space.device
+            self._indices = [index if isinstance(index, slice) else index.to(self._device) for index in self._indices]
         conduct = self._observed(space)
         with _gathering(space.norms) as gathered, conduct.evaluating(space.device):
             for number, batch in enumerate(self._split.batches(self._indices)):
@@ -128,8 +129,7 @@ class Recomputed:
     def _observed(self, space: ParameterSpace) -> Conduct:
         """How the loss is to be run, found out once."""
         if self._conduct is None:
-            (few,) = self._split.batches([self._indices[0][:2]])
-            self._conduct = observed(self._loss, space.network, few)
+            self._conduct = observed(self._loss, space.network, first_few(self._split, 2, space.device))
         return self._conduct
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.problems.losses import scores_and_labels
 from landscape.problems.registry import Problem
-from landscape.problems.splits import Index
+from landscape.problems.splits import Index, OrderedSplit, runs, shuffled
 from landscape.risk.batch_size import fastest_batch_size
 from landscape.risk.batchnorm import Frozen, StatisticsPolicy
 from landscape.risk.evaluation import Evaluation
@@ -31,7 +32,6 @@ class SelectedRisk:
         space: the parameter space that the risk is a function on.
         splits: that are measured; heights and derivatives are those of the first.
         all_splits: of the data, "train" first.
-        examples: how many there are to train on.
         ranks: the processes that share each batch of a fit.
         depends_on_batch_size: whether values depend on how many examples are run at once, as by batch norm without
             running statistics.
@@ -42,7 +42,7 @@ class SelectedRisk:
         self.space = evaluation.space
         self.dimension, self.device, self.dtype = self.space.dimension, self.space.device, self.space.dtype
         self.splits, self.all_splits = selection.splits, selection.all_splits
-        self.examples, self.ranks = len(selection.split("train")), training.ranks
+        self.ranks = training.ranks
         self.depends_on_batch_size = evaluation.findings.depends_on_batch
 
     @property
@@ -95,10 +95,21 @@ class SelectedRisk:
             finally:
                 point.forget_products()
 
+    @cached_property
+    def examples(self) -> int:
+        """How many there are to train on."""
+        return len(self._selection.split("train"))
+
+    def runs(self, batch_size: int) -> Sequence[slice]:
+        return runs(self._selection.split("train"), batch_size)
+
+    def order(self, generator: torch.Generator) -> Tensor | None:
+        return shuffled(self._selection.split("train"), generator, self.device)
+
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        return self._training.along(theta, self._selection.data["train"], indices, augment, accumulate)
+        return self._training.along(theta, self._selection.split("train"), indices, augment, accumulate)
 
     def buffers(self) -> Mapping[str, Tensor]:
         return self._training.buffers()
@@ -116,7 +127,7 @@ class EmpiricalRisk(SelectedRisk):
         statistics: what running statistics hold at a θ; by default frozen at what the space holds now.
         splits: the splits to measure; heights and derivatives are those of the first. By default all, "train" first.
         batch_size: examples a batch in evaluation; None measures a few sizes and takes the fastest, or 256 where values
-            depend on it.
+            depend on it or the examples are a stream.
         precision: "bf16" evaluates losses and trains under autocast; exact derivatives stay in the space's type.
         ranks: the processes that share each batch of a fit.
 
@@ -156,7 +167,7 @@ class EmpiricalRisk(SelectedRisk):
         super().__init__(evaluation, BatchGradients(space, problem.loss, precision, ranks or Ranks()), selection)
         if batch_size:
             evaluation.batch_size = batch_size
-        elif not findings.depends_on_batch:
+        elif not findings.depends_on_batch and not isinstance(selection.first, OrderedSplit):
             seconds = partial(evaluation.seconds, selection.first)
             fastest = fastest_batch_size(seconds, len(selection.first), self.device)
             evaluation.batch_size = self.ranks.agreed(fastest, self.device)

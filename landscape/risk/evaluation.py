@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.problems.losses import Loss, per_example
-from landscape.problems.splits import Batch, Split, chunks
+from landscape.problems.splits import Batch, Split, runs
 from landscape.risk.batchnorm import StatisticsPolicy
 from landscape.risk.findings import Findings
 from landscape.risk.gradients import add_gradient
@@ -47,7 +47,7 @@ class Evaluation:
         """Each example's loss `[N]`, and how right it is `[N]` or None where the loss does not say, both float64."""
         losses, right = [], []
         with self._running(), watching(self.space.network) as seen:
-            for number, batch in enumerate(split.batches(chunks(len(split), self.batch_size))):
+            for number, batch in enumerate(split.batches(runs(split, self.batch_size))):
                 seen.forget()
                 self.findings.conduct.begin_batch(number, self.space.device)
                 batch_losses, batch_right = per_example(self.loss, self.space.network, batch)
@@ -110,7 +110,7 @@ class Evaluation:
     def _shares(self, split: Split) -> Iterator[tuple[Batch, float]]:
         """The split's batches, each with its share of the examples."""
         conduct, device = self.findings.conduct, self.space.device
-        indices = chunks(len(split), self.batch_size)
+        indices = runs(split, self.batch_size)
         self.space.placement.restore_others(self.findings.kept)
         with conduct.drawing(device):
             for number, (index, batch) in enumerate(zip(indices, split.batches(indices), strict=True)):

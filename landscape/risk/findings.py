@@ -4,11 +4,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-import torch
 from torch import Tensor
 
 from landscape.problems.losses import Loss, per_example, require_suited
-from landscape.problems.splits import Batch, Split, leaf_tensors
+from landscape.problems.splits import Batch, Split, first_few, leaf_tensors
 from landscape.risk.conduct import Conduct, depends_on_batch, observed, require_own
 from landscape.risk.consistency import require_consistent
 from landscape.risk.folding import Fold, changes_nothing, find_folds, folded
@@ -76,8 +75,7 @@ class Findings:
 
     def _few(self) -> Batch:
         """A copy of a few examples."""
-        (batch,) = self._split.batches([torch.arange(min(_FEW, len(self._split)), device=self._space.device)])
-        return batch
+        return first_few(self._split, _FEW, self._space.device)
 
     def _conduct(self) -> Conduct:
         space, few = self._space, self._few()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import LayoutError
-from landscape.problems.splits import Index
+from landscape.problems.splits import Index, chunks
 from landscape.risk.ranks import Ranks
 from landscape.risk.surface import Measurement
 from landscape.space.placement import Occupancy
@@ -46,6 +46,12 @@ class Potential:
             raise LayoutError(f"θ has the shape {tuple(theta.shape)}, expected ({self.dimension},).")
         with self._occupancy.taken() as require_open:
             yield PotentialPoint(self._function, theta.detach().clone(), require_open)
+
+    def runs(self, batch_size: int) -> Sequence[slice]:
+        return chunks(self.examples, batch_size)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(self.examples, generator=generator)
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1

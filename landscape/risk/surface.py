@@ -77,10 +77,18 @@ class Surface(Protocol):
 
 
 class Trainable(Surface, Protocol):
-    """A surface for stochastic descent on so many `examples`; the processes of `ranks` share each batch."""
+    """A surface for stochastic descent over examples; the processes of `ranks` share each batch."""
 
-    examples: int
     ranks: Ranks
+
+    def runs(self, batch_size: int) -> Sequence[slice]:
+        """The batches of an epoch, as positions in the order in which it takes the examples.
+
+        They have at most `batch_size` examples each, unless the data come in batches of their own.
+        """
+
+    def order(self, generator: torch.Generator) -> Tensor | None:
+        """A random order of the examples, `[examples]`; None where they come in one of their own."""
 
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1

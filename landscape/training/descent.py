@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from landscape.errors import DivergedError
-from landscape.problems.splits import chunks
 from landscape.risk.surface import Trainable
 from landscape.runtime.interrupts import stoppable
 from landscape.runtime.progress import Reporter, silent
@@ -319,7 +318,7 @@ def begin_state(
     surface: Trainable, points: Tensor, family: Family, recipe: Recipe, facts: dict[str, Any] | None = None
 ) -> State:
     """A descent before its first step; `points` `[k, P]` are those that it moves, and facts are kept with them."""
-    steps = len(chunks(surface.examples, recipe.batch_size))
+    steps = len(surface.runs(recipe.batch_size))
     losses = torch.zeros(recipe.epochs, dtype=torch.float64, device=points.device)
     moving = family.moving(points)
     own = {name: torch.zeros_like(moving) for name in optimiser_of(recipe).state}
@@ -340,7 +339,7 @@ def take_steps(
     description: str = "training",
 ) -> None:
     """Take the steps of a descent that are not done yet; all but `state`, which is changed, is as in `descend`."""
-    runs = chunks(surface.examples, recipe.batch_size)
+    runs = surface.runs(recipe.batch_size)
     steps, total = len(runs), len(runs) * recipe.epochs
     with stoppable() as stop, _isolated(surface.device), report(description, total, state.step) as progress:
         watch = Watch(keeping, stop, surface, total)
@@ -363,9 +362,9 @@ def _epoch(
     owners = family.owners(tensors["points"])
     optimiser = optimiser_of(recipe)
     generators = [torch.Generator().manual_seed(mixed_seed(seed, epoch, *owner)) for owner in owners]
-    orders = [torch.randperm(surface.examples, generator=g).to(surface.device) for g in generators]
-    indices = [order[run] for run in runs[first:] for order in orders]
-    shares = [(run.stop - run.start) / surface.examples for run in runs]
+    orders = [surface.order(generator) for generator in generators]
+    indices = [run if order is None else order[run] for run in runs[first:] for order in orders]
+    shares = [(run.stop - run.start) / runs[-1].stop for run in runs]
     theta = torch.empty_like(tensors["points"][0])
     moves = family.begin(Epoch(tensors, theta, recipe, optimiser, epoch, shares, generators[0]))
     batches = surface.batch_gradient(theta, indices, augment=recipe.augment, accumulate=recipe.accumulate)

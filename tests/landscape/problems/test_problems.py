@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import landscape
 from landscape import ProblemSpecification, build_problem
 from landscape.errors import ConfigError, ProblemError
-from landscape.problems.datasets import as_data
+from landscape.problems.datasets import as_data, as_split
 from landscape.problems.models import MODELS
-from landscape.problems.splits import StreamedSplit, TensorSplit, as_split, chunks
+from landscape.problems.splits import StreamedSplit, TensorSplit, chunks
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"gpt"}))
@@ -274,12 +274,6 @@ def test_the_inputs_and_targets_of_one_split_are_not_taken_for_two_splits(kind):
     assert len(as_data({"train": (x, y)}).splits["train"]) == 6
     assert len(as_data(((x, y), (x, y))).splits["test"]) == 6
     assert len(as_data((x, kind(torch.zeros(4, 2)))).splits["test"]) == 4
-
-
-def test_a_loader_is_not_a_data_set():
-    loader = DataLoader(TensorDataset(torch.zeros(3, 2)))
-    with pytest.raises(ProblemError, match="are a DataLoader, expected its data set, which is its attribute `dataset`"):
-        as_data((loader, loader))
 
 
 def test_a_loss_or_a_network_that_leaves_the_program_is_a_problem_of_theirs(call, tmp_path):
