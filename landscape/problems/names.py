@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_FILES = ("text:", "hf:")
+_NETWORKS = "hf:"
+_FILES = ("text:", _NETWORKS)
 _CODE_ARGUMENTS = ("tokenizer",)
 
 
@@ -27,6 +28,13 @@ def located(name: str) -> str:
 def named_code(arguments: Mapping[str, Any]) -> dict[str, str]:
     """The arguments of a factory that name the user's code, such as a tokenizer `path/file.py:encode`."""
     return {key: str(arguments[key]) for key in _CODE_ARGUMENTS if ":" in str(arguments.get(key) or "")}
+
+
+def located_base(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model by its folder, in which the folder of its base is made absolute."""
+    base = arguments.get("base")
+    is_place = model.startswith(_NETWORKS) and isinstance(base, str)
+    return {**arguments, "base": _absolute(base)} if is_place and base else dict(arguments)
 
 
 def located_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from landscape.errors import ConfigError
-from landscape.problems.names import located, located_arguments
+from landscape.problems.names import located, located_arguments, located_base
 
 NAMES = ("model", "data", "loss", "outputs")
 _BELONGINGS = {"model": ("model_args", "outputs"), "data": ("data_args",)}
@@ -57,7 +57,11 @@ class ProblemSpecification:
             if not isinstance(values.get(name, {}), Mapping):
                 raise ConfigError(f"{source}: {name!r} is {values[name]!r}, expected a mapping of arguments.")
         places = {name: located(values[name]) for name in NAMES if name in values}
-        return cls(**{**values, **places, "data_args": located_arguments(values.get("data_args", {}))})
+        arguments = {
+            "model_args": located_base(values["model"], values.get("model_args", {})),
+            "data_args": located_arguments(values.get("data_args", {})),
+        }
+        return cls(**{**values, **places, **arguments})
 
     def updated(self, **changes: Any) -> "ProblemSpecification":
         """The same with the given values in place; None changes nothing."""

@@ -227,6 +227,22 @@ def test_a_path_and_a_graph_begin_and_end_with_the_librarys_losses(origin, done,
     assert sorted(loss for _, loss in nodes) == pytest.approx(sorted(straight[::2]), rel=1e-5)
 
 
+def test_a_result_knows_the_weights_of_the_base(call, done, tmp_path):
+    origin, base, out = adapters(tmp_path), tmp_path / "base", tmp_path / "line.h5"
+    line = "line", "--a", origin.files[0], "--range=-1:1:3", "--out", out, *origin.flags
+    done(*line)
+    files = load_result(out).provenance["code"]
+    assert files.keys() - {str(FILE)} == {
+        str(origin.files[0] / "adapter_config.json"),
+        str(base / "config.json"),
+        str(base / "model.safetensors"),
+    }
+    made.network("llama", transformers, seed=7).save_pretrained(base)
+    code, _, errors = call(*line, "--resume")
+    assert code == 2
+    assert "model.safetensors" in errors
+
+
 def test_adapters_are_trained_from_their_base_on(done, tmp_path):
     origin = adapters(tmp_path)
     out = tmp_path / "trained.safetensors"

@@ -54,3 +54,10 @@ def test_our_vit_is_timms_of_the_same_weights():
     ours.load_state_dict(its.state_dict())
     images = torch.randn(3, 2, 8, 4, dtype=torch.float64)
     torch.testing.assert_close(ours(images), its(images))
+
+
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg"])
+def test_timm_itself_reads_no_weights(argument):
+    """It would unpickle a file that a stranger's checkpoint may name among the model's arguments."""
+    with pytest.raises(ConfigError, match=f"'{argument}' is not taken here; weights are read from a checkpoint"):
+        timm_model("resnet10t", **{argument: "theirs.pth"})

@@ -100,6 +100,8 @@ def test_another_architecture_of_the_same_configuration_may_be_named(folder, arc
         ({"architecture": "GPT2LMHead"}, "no architecture 'GPT2LMHead'; did you mean GPT2LMHeadModel?"),
         ({"architecture": "pipeline"}, "transformers has no architecture 'pipeline'"),
         ({"architecture": "BertModel"}, "BertModel is not built from a GPT2Config"),
+        ({"attn_implementation": "someone/kernels"}, "is to be 'someone/kernels', expected eager or sdpa"),
+        ({"trust_remote_code": True}, "a GPT2Config has no 'trust_remote_code'"),
         ({"base": "."}, "holds no adapter_config.json, so it has no base"),
     ],
 )
@@ -121,9 +123,12 @@ def test_arguments_that_do_not_fit_are_told(folder, arguments, words):
         ({"architectures": None}, "does not say which architecture it is for"),
         (
             {"attn_implementation": "someone/kernels"},
-            "asks for the attention 'someone/kernels', expected eager or sdpa",
+            "the attention of .* is to be 'someone/kernels', expected eager",
         ),
-        ({"inner": [{"_attn_implementation": "flash_attention_2"}]}, "asks for the attention 'flash_attention_2'"),
+        (
+            {"inner": [{"_attn_implementation": "flash_attention_2"}]},
+            "the attention of .* is to be 'flash_attention_2'",
+        ),
     ],
 )
 def test_a_configuration_that_asks_for_more_is_refused(folder, changes, words):

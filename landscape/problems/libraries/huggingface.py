@@ -102,12 +102,10 @@ def _configuration(transformers: Any, folder: Path, settings: Mapping[str, Any])
             f"{file} is of model_type {kind!r}, which transformers {transformers.__version__} has not{brought}; name a "
             "function of your own that builds the network."
         )
-    for name, value in _entries(written):
+    for name, value in _entries([written, settings]):
         if name.endswith("attn_implementation") and value not in _ATTENTIONS:
-            raise ConfigError(f"{file} asks for the attention {value!r}, expected eager or sdpa; change that entry.")
-    config, unknown = transformers.AutoConfig.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False, return_unused_kwargs=True, **settings
-    )
+            raise ConfigError(f"the attention of {file} is to be {value!r}, expected eager or sdpa; change that entry.")
+    config, unknown = known[kind].from_dict(written, return_unused_kwargs=True, **settings)
     for name in unknown:
         raise ConfigError(f"a {type(config).__name__} has no {name!r}{nearest(name, config.to_dict())}")
     if hasattr(config, "use_cache"):
@@ -117,9 +115,10 @@ def _configuration(transformers: Any, folder: Path, settings: Mapping[str, Any])
 
 def _entries(values: Any) -> Iterator[tuple[str, Any]]:
     """The names and values of a JSON object and of all that are inside it."""
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         yield from values.items()
-    for inner in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
+        values = list(values.values())
+    for inner in values if isinstance(values, list) else ():
         yield from _entries(inner)
 
 

@@ -9,6 +9,8 @@ from landscape.errors import ConfigError
 from landscape.problems.libraries.importing import optional
 from landscape.runtime.suggestions import nearest
 
+_READING = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+
 
 def timm_model(
     name: str, input_shape: Sequence[int] | None = None, classes: int | None = None, **arguments: Any
@@ -22,7 +24,8 @@ def timm_model(
         arguments: further ones of `timm.create_model`, which go before those that the data decide.
 
     Raises:
-        ConfigError: timm is not installed, or has no such model.
+        ConfigError: timm is not installed, or has no such model; or an argument has it read weights, which it would do
+            with whatever code they bring along.
     """
     timm = optional("timm", "timm")
     architecture, _, tag = name.partition(".")
@@ -30,10 +33,13 @@ def timm_model(
         raise ConfigError(f"timm has no model {name!r}{nearest(architecture, timm.list_models())}")
     if tag and not timm.is_model_pretrained(name):
         raise ConfigError(f"timm has no model {name!r}{nearest(name, timm.list_pretrained(f'{architecture}.*'))}")
+    for argument in arguments:
+        if argument in _READING:
+            raise ConfigError(f"timm's argument {argument!r} is not taken here; weights are read from a checkpoint.")
     deduced: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if input_shape is not None and len(input_shape) == 3:
         deduced["in_chans"], *sides = input_shape
         settings = timm.get_pretrained_cfg(architecture)
         deduced |= {"img_size": tuple(sides)} if settings is not None and settings.fixed_input_size else {}
-    model: nn.Module = timm.create_model(name, **{**deduced, **arguments, "pretrained": False})
+    model: nn.Module = timm.create_model(name, pretrained=False, **{**deduced, **arguments})
     return model

@@ -85,6 +85,11 @@ def test_the_folder_in_a_name_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert located("hf:runs/bert") == f"hf:{tmp_path}/runs/bert"
     assert located("timm:resnet18") == "timm:resnet18"
+    arguments = {"base": "runs/base", "num_labels": 3}
+    adapters = ProblemSpecification.from_mapping({"model": "hf:a", "data": "digits", "model_args": arguments}, "here")
+    assert adapters.model_args == {"base": f"{tmp_path}/runs/base", "num_labels": 3}
+    other = ProblemSpecification.from_mapping({"model": "mlp", "data": "digits", "model_args": arguments}, "here")
+    assert other.model_args == arguments
 
 
 def test_a_stranger_may_name_a_folder_but_it_is_told(tmp_path, caplog):
