@@ -51,7 +51,7 @@ def find_path(
         a: the end `[P]` at t = 0.
         b: the end `[P]` at t = 1.
         method: how; a curve stands for its `CurveFit`.
-        recipe: SGD's settings.
+        recipe: how it is trained.
         start: a path between the same ends to begin with, of any curve; by default the straight line.
         seed: of all random choices.
         keeping: where the state is kept on the way, so that the fit can be resumed.

@@ -79,7 +79,7 @@ def fit_simplex(
         surface: the height; a network's risk or an analytic potential.
         minima: `[m, P]`, which stay where they are.
         connecting: number of connecting points.
-        recipe: SGD's settings for each of them.
+        recipe: how each of them is trained.
         volume_weight: reward for the mean logarithm of the volume, in units of the loss.
         seed: of places, of the order of examples and of dropout.
         keeping: gives for each connecting point where its state is kept.

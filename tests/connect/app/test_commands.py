@@ -397,19 +397,8 @@ def test_simplices_are_fitted_measured_drawn_and_resumed(ask, minima, rendered, 
 def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, kind, optimiser):
     """Killed at four moments that nobody chose; the state is written at every step."""
     epochs = ["--cycles", "2x6@0.05"] if kind == "autoneb" else ["--epochs", 20 if kind == "neb" else 80]
-    flags = [
-        "--curve",
-        kind,
-        "--optimiser",
-        optimiser,
-        *epochs,
-        "--points",
-        5,
-        "--plane-points",
-        0,
-        "--eval-batch-size",
-        512,
-    ]
+    epochs += ["--optimiser", optimiser]
+    flags = ["--curve", kind, *epochs, "--points", 5, "--plane-points", 0, "--eval-batch-size", 512]
     given = ["fit", "--a", minima[0], "--b", minima[1], *flags, "--save-every", 0, "--json"]
     program = [sys.executable, "-c", "from connect.app.cli import main; main()"]
 
