@@ -104,7 +104,7 @@ class GrowingBand:
     ) -> Path:
         """Let the band slide down, and insert images where it sags.
 
-        Of the recipe, epochs and rates are those of the cycles, momentum is the heavy ball's, and a warm-up begins each.
+        Of the recipe, epochs and rates are those of the cycles, momentum is the heavy ball's, a warm-up begins each.
         """
         if keeping:
             keeping = keeping.bound(growth=asdict(self), recipe=recipe.stated(), seed=seed, **path.provenance)
