@@ -132,13 +132,17 @@ def test_a_quick_run_takes_its_own_values_over_the_others(call, tmp_path):
 STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if "networks" in read_problem_file(path))
 
 
-@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
-def test_every_study_in_the_folder_can_be_planned_and_its_networks_built(file, tmp_path):
-    plan = planned(StudyConfig(study=file, out=tmp_path))
+SHAPES = {"digits": (1, 8, 8), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+RUNS = [(file, quick) for file in STUDIES for quick in (False, True) if not quick or "quick" in read_problem_file(file)]
+
+
+@pytest.mark.parametrize(("file", "quick"), RUNS, ids=[f"{file.stem}{quick * '-quick'}" for file, quick in RUNS])
+def test_every_study_in_the_folder_can_be_planned_and_its_networks_built(file, quick, tmp_path):
+    plan = planned(StudyConfig(study=file, out=tmp_path, quick=quick))
     assert plan.measures
     assert plan.comparisons
     for step in plan.trainings.values():
-        shape = (1, 8, 8) if step.config.problem.data == "digits" else (3, 32, 32)
+        shape = SHAPES[step.config.problem.data]
         with torch.device("meta"):
             network = MODELS[step.config.problem.model](
                 input_shape=shape, classes=10, **(step.config.problem.model_args or {})
@@ -158,6 +162,12 @@ def test_each_study_of_the_paper_has_a_twin_on_the_digits():
     assert {name.removesuffix("_cifar10") for name in names if name.endswith("_cifar10")} == {
         name.removesuffix("_digits") for name in names if name.endswith("_digits")
     }
+
+
+def test_each_study_on_real_images_has_a_quick_run():
+    fashion = [file for file in STUDIES if file.stem.endswith("_fashion")]
+    assert len(fashion) >= 4
+    assert all("quick" in read_problem_file(file) for file in fashion)
 
 
 @pytest.mark.parametrize(
