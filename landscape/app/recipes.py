@@ -1,6 +1,7 @@
 """The recipe of a training that options name: by flags, by the problem's file, or by what is known of the network."""
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,21 @@ class NamedRecipe:
         """What the problem's file says for an optimiser."""
         others = _OF_OPTIMISER if self._of_section not in {None, optimiser} else set()
         return {word: value for word, value in self.section.items() if word not in {*others, "optimiser"}}
+
+    def rate(self, recipe: Recipe, before: Any, checkpoints: Sequence[Checkpoint]) -> float | None:
+        """The peak rate that is known: what options name, else that of a run to go on with, else the checkpoints'.
+
+        Args:
+            recipe: what is settled of it.
+            before: the recipe that a run to go on with states, if there is one.
+            checkpoints: of which the lowest rate counts, by which one was trained by the same optimiser.
+        """
+        if "lr" in {**self.of_section(recipe.optimiser), **self.flags}:
+            return recipe.lr
+        told = [before, *(checkpoint.metadata.get("recipe") for checkpoint in checkpoints)]
+        rates = [_rate_of(each, recipe.optimiser) for each in told]
+        known = [rate for rate in rates if rate is not None]
+        return known[0] if rates[0] is not None else min(known, default=None)
 
     def settled(self, network: nn.Module, checkpoints: Sequence[Checkpoint] = ()) -> Recipe:
         """The recipe for a network.
@@ -145,6 +161,14 @@ def _require_own(optimiser: str | None, words: Mapping[str, Any], prefix: str) -
                     f"{prefix}{name} is for {owner}, and the optimiser is {optimiser}; leave it out, or name the "
                     f"optimiser {owner}."
                 )
+
+
+def _rate_of(recipe: Any, optimiser: str) -> float | None:
+    """The rate that a recipe in a file states for an optimiser; earlier versions knew one."""
+    if not isinstance(recipe, Mapping) or recipe.get("optimiser", "sgd") != optimiser:
+        return None
+    rate = recipe.get("lr")
+    return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None
 
 
 def _carried(checkpoint: Checkpoint) -> str | None:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from landscape.errors import ConfigError
 from landscape.problems.augmentation import named_augmentations
 
-Schedule = Literal["constant", "step", "onecycle", "linear", "cosine"]
+Schedule = Literal["constant", "step", "onecycle", "linear", "cosine", "rising"]
+
+RISING_DECADES = 5
 OptimiserName = Literal["sgd", "adamw"]
 
 _STEPS = (1 / 2, 3 / 4, 11 / 12)
@@ -43,12 +45,18 @@ def cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
+def rising(progress: float) -> float:
+    """Up over five decades, evenly in its logarithm: for a range test (Smith 2017, arXiv 1506.01186)."""
+    return float(10 ** (RISING_DECADES * (progress - 1)))
+
+
 SCHEDULES: Mapping[str, Callable[[float], float]] = {
     "constant": constant,
     "step": step,
     "onecycle": onecycle,
     "linear": linear,
     "cosine": cosine,
+    "rising": rising,
 }
 
 OWN_SETTINGS: Mapping[str, tuple[str, ...]] = {"sgd": ("momentum", "nesterov"), "adamw": ("betas",)}

@@ -1,8 +1,12 @@
 """The path method that options name, and its recipe."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from torch import nn
 
 from connect.app.config import BandOptions, CurveOptions, FitConfig, GraphConfig
 from connect.paths.autoneb import ADAMW_CYCLES, GrowingBand, parse_cycles
@@ -10,12 +14,19 @@ from connect.paths.curves import Bezier, Curve, PolygonalChain
 from connect.paths.finding import PathMethod
 from connect.paths.fitting import PATH_RECIPES, CurveFit
 from connect.paths.neb import Band
+from connect.paths.path import Path
+from connect.paths.rates import STEPS, find_rate
 from connect.paths.sampling import Concentrated
 from landscape.app.config import ProblemOptions, RecipeOptions
 from landscape.app.recipes import NamedRecipe, named_recipe, recipe_section
 from landscape.errors import ConfigError
+from landscape.risk.empirical import EmpiricalRisk
+from landscape.runtime.progress import Reporter
+from landscape.storage.checkpoints import Checkpoint
 from landscape.training.descent import Stratified
 from landscape.training.recipes import Recipe
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,45 @@ def fit_recipe(recipe: RecipeOptions, problem: ProblemOptions) -> NamedRecipe:
         ConfigError: a value is wrong.
     """
     return named_recipe(PATH_RECIPES, recipe, problem, "fit", beside=("cycles",))
+
+
+def settled_recipe(
+    named: NamedRecipe, network: nn.Module, checkpoints: Sequence[Checkpoint], before: Any
+) -> tuple[Recipe, float | None]:
+    """The recipe for a network, and its peak rate as far as anything tells it; see `NamedRecipe`.
+
+    Args:
+        named: what options say.
+        network: whose paths are trained.
+        checkpoints: of it.
+        before: the recipe that a run to go on with states, if there is one.
+    """
+    recipe = named.settled(network, checkpoints)
+    rate = named.rate(recipe, before, checkpoints)
+    return recipe.updated({"lr": rate}), rate
+
+
+def ranged(finder: Finder, risk: EmpiricalRisk, path: Path, seed: int, report: Reporter) -> Finder:
+    """A finder whose rate is found by a range test, which is logged; the rates of a growing band are in its cycles.
+
+    Args:
+        finder: by which the path begins.
+        risk: the loss.
+        path: what it begins with, whose control points but the ends are moved.
+        seed: of all random choices.
+        report: progress reporter.
+    """
+    if isinstance(finder.method, GrowingBand):
+        return finder
+    rate = find_rate(risk, path, finder.method, finder.recipe, seed=seed, report=report)
+    recipe = finder.recipe.updated({"lr": rate})
+    if risk.ranks.first:
+        steps = math.ceil(risk.examples / recipe.batch_size) * recipe.epochs
+        _log.warning(
+            "the peak rate is %g, by a range test of %d steps (one training has %d); --lr names another.",
+            rate, STEPS, steps,
+        )  # fmt: skip
+    return replace(finder, recipe=recipe, settings={**finder.settings, "recipe": recipe.stated()})
 
 
 Built = tuple[PathMethod, Mapping[str, Any]]

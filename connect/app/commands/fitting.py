@@ -1,6 +1,6 @@
 """Fit a path between two checkpoints, measure it and draw it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from connect.app.commands.finding import fit_recipe, path_finder
+from connect.app.commands.finding import Finder, fit_recipe, path_finder, ranged, settled_recipe
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.summaries import FitSummary, told
 from connect.app.config import FitConfig
@@ -102,7 +102,8 @@ class _Fitting:
         require_different(a, b)
         require_same_layout(a, b)
         setting, networks, statistics = self._run.load([a, b])
-        self._finder = path_finder(config, self._named.settled(setting.space.network, [a, b]), config.free_ends)
+        recipe, rate = settled_recipe(self._named, setting.space.network, [a, b], self._before().get("recipe"))
+        self._finder = path_finder(config, recipe, config.free_ends)
         start = path_of(saved, setting.space) if saved else None
         require_joinable(networks.thetas[0], networks.thetas[1], start)
         if config.plane_points and setting.space.dimension < DIMENSIONS:
@@ -115,7 +116,13 @@ class _Fitting:
         path = self._finished(subject, provenance)
         if path is None:
             begun = self._finder.method.begin(networks.thetas[0], networks.thetas[1], start)
-            del networks, a, b, saved, start, named  # from here on the control points alone are held
+            del networks, a, b, saved, named  # from here on the control points alone are held
+            if rate is None:
+                self._finder, begun = self._ranged(subject, begun, start)
+                measuring, provenance = (
+                    {**each, "recipe": self._finder.recipe.stated()} for each in (measuring, provenance)
+                )
+            del start
             path = self._trained(subject, begun, provenance)
             del begun
         if not self._ranks.first:
@@ -132,14 +139,21 @@ class _Fitting:
             "processes": self._ranks.size,
         }
 
+    def _before(self) -> Mapping[str, Any]:
+        """What the run to go on with states, if there is one."""
+        files = (self._folder / name for name in (STATE, PATH))
+        stated = (read_metadata(file).get("provenance", {}) for file in files if self._run.resume and file.exists())
+        return next(stated, {})
+
     def _begun(self) -> FilePath | int:
         """The batch size of the run to go on with, or the result that holds it: what is measured follows from it."""
-        for name in (STATE, PATH):
-            if (self._folder / name).exists():
-                size = read_metadata(self._folder / name).get("provenance", {}).get("eval_batch_size")
-                if isinstance(size, int):
-                    return size
-        return self._folder / PROFILE
+        size = self._before().get("eval_batch_size")
+        return size if isinstance(size, int) else self._folder / PROFILE
+
+    def _ranged(self, subject: Subject, begun: Path, start: Path | None) -> tuple[Finder, Path]:
+        """The finder with a rate that a range test finds, and the path to begin with, which that has moved."""
+        finder = ranged(self._finder, subject.risk, begun, self._config.seed, self._run.report)
+        return finder, finder.method.begin(begun.points[0], begun.points[-1], start)
 
     def _finished(self, subject: Subject, provenance: dict[str, Any]) -> Path | None:
         """The path that a resume finds finished."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.app.commands.finding import fit_recipe, path_finder
+from connect.app.commands.finding import fit_recipe, path_finder, ranged, settled_recipe
 from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
@@ -151,13 +151,18 @@ class _Mapping:
         self._minima = _named(minima, before)
         checkpoints = list(self._minima.values())
         setting, networks, statistics = run.load(checkpoints, bearers=minima, batch_norm="recomputed")
-        finder = path_finder(config, named.settled(setting.space.network, checkpoints))
+        stated = before.provenance.get("recipe") if before else None
+        recipe, rate = settled_recipe(named, setting.space.network, checkpoints, stated)
+        finder = path_finder(config, recipe)
         self._thetas, twins = _apart(self._minima, networks.thetas)
         self._duplicates |= twins
         if config.sharpness:
             setting.require_curvature("all", config.samples, "all")
         subject = run.subject(setting, statistics, begun=self._file)
         self._setting, self._risk = setting, subject.risk
+        if rate is None:
+            begun = finder.method.begin(self._thetas[0], self._thetas[1])
+            finder = ranged(finder, self._risk, begun, config.seed, self._report)
         sharpness = (config.samples or "all examples") if config.sharpness else None
         provenance = subject.provenance({}, **finder.settings, sharpness=sharpness)
         if before:
