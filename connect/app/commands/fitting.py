@@ -21,6 +21,7 @@ from landscape.app.devices import choose_device
 from landscape.app.run import Run, Subject, running
 from landscape.app.setting import Networks
 from landscape.errors import ConfigError, Interrupted
+from landscape.problems.kinds import has_attention
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
 from landscape.runtime.progress import Reporter, silent
@@ -217,6 +218,6 @@ class _Fitting:
             results.append(config.out / PLANE)
         run.outputs.commit()
         pictures = [picture for file in results for picture in draw_result(file)]
-        said = told(measured, verdict)
+        said = told(measured, verdict, attends=has_attention(risk.space.network))
         said["reason"] = f"{said['reason']}{moved}"
         return FitSummary(**said, files=[str(config.out / PATH), *map(str, results), *pictures])  # type: ignore[arg-type]

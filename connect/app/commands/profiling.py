@@ -10,6 +10,7 @@ from connect.measures.planes import measure_plane
 from connect.measures.profiles import path_facts, profile
 from landscape.app.commands.curvatures import curvature_figures, curvature_metrics, curvature_provenance
 from landscape.app.run import running
+from landscape.problems.kinds import has_attention
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.outputs import OutputFiles
 
@@ -56,7 +57,7 @@ def profile_path(config: ProfileConfig, report: Reporter = silent) -> ProfileSum
         written = [out, plane] if config.plane_points else [out]
         run.outputs.commit()
         return ProfileSummary(
-            **told(measured, config.verdict),  # type: ignore[arg-type]
+            **told(measured, config.verdict, attends=has_attention(saved.setting.space.network)),  # type: ignore[arg-type]
             files=[*map(str, written), *(picture for file in written for picture in draw_result(file))],
             **vars(curvature_figures(config.map, curved)),
         )

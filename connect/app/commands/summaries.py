@@ -73,12 +73,18 @@ class ProfileSummary(FitSummary, CurvatureFigures):
         return "\n".join([*self._rows(), self.curvature_text() + wrote(self.files)])
 
 
-def told(result: Result, options: VerdictOptions) -> dict[str, object]:
-    """The figures of a profile and the verdict, as the summaries hold them."""
+def told(result: Result, options: VerdictOptions, *, attends: bool) -> dict[str, object]:
+    """The figures of a profile and the verdict, as the summaries hold them.
+
+    Args:
+        result: the profile.
+        options: what counts as connected.
+        attends: whether the network has attention, for which AdamW is tried where SGD has failed.
+    """
     paths = summarise(result)
     training = Training.from_flat(result.facts.get("training"))
     verdict = judge(paths, Thresholds(options.max_barrier, options.max_error_barrier), training)
-    remedies = flagged(verdict.remedies, result.provenance)
+    remedies = flagged(verdict.remedies, result.provenance, attends=attends)
     return {
         **paths,
         "verdict": verdict.words,
@@ -88,8 +94,12 @@ def told(result: Result, options: VerdictOptions) -> dict[str, object]:
     }
 
 
-def flagged(remedies: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+def flagged(remedies: Mapping[str, Any], provenance: Mapping[str, Any], *, attends: bool) -> dict[str, Any]:
     """What to try next by the words of the flags that a kind of path has; a growing band's rates are in its cycles."""
+    recipe = provenance.get("fitted", provenance).get("recipe")
+    by_sgd = isinstance(recipe, Mapping) and recipe.get("optimiser", "sgd") == "sgd"
+    if attends and by_sgd and "lr" in remedies:
+        return {"optimiser": "adamw", **{name: value for name, value in remedies.items() if name != "lr"}}
     if provenance.get("curve") != "autoneb":
         return dict(remedies)
     cycles = [words for name, words in _OF_CYCLES.items() if name in remedies]

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import linregress
 
 from connect import Bezier, find_path, judge, profile, summarise
+from connect.app.commands.summaries import advice, flagged
 from connect.measures.barriers import Estimate
 from connect.measures.training import Training
 from connect.plots.figures import profile_figure
@@ -147,3 +148,16 @@ def test_the_profile_figure_shows_the_losses_of_the_epochs():
     assert len(profile_figure(profile(replace(path, losses=None), ring, tolerance=0)).axes) == len(panels)
     diverged = {"losses": [1.0, math.nan, math.inf], "rates": [1.0] * 3}
     profile_figure(replace(result, facts={**result.facts, "training": diverged})).savefig(io.BytesIO(), format="png")
+
+
+def test_remedies_by_flags_are_those_that_the_kind_of_path_and_the_network_have():
+    worse = {"lr": 0.02, "epochs": 80}
+    assert flagged(worse, {"curve": "bezier"}, attends=False) == worse
+    assert flagged(worse, {"curve": "bezier", "recipe": {}}, attends=True) == {"optimiser": "adamw", "epochs": 80}
+    by_adamw = {"curve": "path", "fitted": {"recipe": {"optimiser": "adamw"}}}
+    assert flagged(worse, by_adamw, attends=True) == worse
+    assert flagged(worse, {"curve": "autoneb"}, attends=False) == {"cycles": "slower and longer"}
+    settled_too_high = {"control_points": "more", "start": "another"}
+    assert flagged(settled_too_high, {"curve": "autoneb"}, attends=False) == {"most_images": "more", "start": "another"}
+    assert advice(worse) == "what to try: --lr 0.02, --epochs 80"
+    assert advice(settled_too_high) == "what to try: more --control-points, another --start"
