@@ -59,10 +59,10 @@ def find_rate(
         >>> 0.002 < find_rate(valley, method.begin(a, b), method, plain) < 2 / 100 * 4
         True
     """
-    examples = min(surface.examples, STEPS * recipe.batch_size)
-    epochs = math.ceil(STEPS / len(chunks(examples, recipe.batch_size)))
+    an_epoch = 2 ** int(math.log2(min(STEPS, len(chunks(surface.examples, recipe.batch_size)))))  # divides STEPS
+    examples = min(surface.examples, an_epoch * recipe.batch_size)
     highest = _HIGHEST[recipe.optimiser]
-    rising = recipe.updated({"epochs": epochs, "lr": highest, "warmup": 0.0, "schedule": "rising"})
+    rising = recipe.updated({"epochs": STEPS // an_epoch, "lr": highest, "warmup": 0.0, "schedule": "rising"})
     if isinstance(method, CurveFit):
         method = replace(method, sampler=Even(), free_ends=False)
     gradients = 1 if isinstance(method, CurveFit) else len(path.points) - 2
@@ -75,9 +75,8 @@ def find_rate(
             pass
         finally:
             surface.load_buffers(before)
-    steps = epochs * len(chunks(examples, recipe.batch_size))
     place = surface.ranks.agreed(_lowest(watched.losses, gradients), surface.device)
-    rate = highest * 10 ** (RISING_DECADES * (place / steps - 1))
+    rate = highest * 10 ** (RISING_DECADES * (place / STEPS - 1))
     return float(f"{rate / _BELOW:.2g}")
 
 

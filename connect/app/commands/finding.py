@@ -19,7 +19,7 @@ from connect.paths.rates import STEPS, find_rate
 from connect.paths.sampling import Concentrated
 from landscape.app.config import ProblemOptions, RecipeOptions
 from landscape.app.recipes import NamedRecipe, named_recipe, recipe_section
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, Interrupted
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter
 from landscape.storage.checkpoints import Checkpoint
@@ -102,7 +102,10 @@ def ranged(finder: Finder, risk: EmpiricalRisk, path: Path, seed: int, report: R
     """
     if isinstance(finder.method, GrowingBand):
         return finder
-    rate = find_rate(risk, path, finder.method, finder.recipe, seed=seed, report=report)
+    try:
+        rate = find_rate(risk, path, finder.method, finder.recipe, seed=seed, report=report)
+    except Interrupted as error:
+        raise Interrupted("stopped in the range test of the rate, before the training; go on with --resume.") from error
     recipe = finder.recipe.updated({"lr": rate})
     if risk.ranks.first:
         steps = math.ceil(risk.examples / recipe.batch_size) * recipe.epochs

@@ -73,8 +73,8 @@ KINDS = {
     "free ends": ["--free-ends"],
     "in parts": ["--accumulate", 3],
     "bf16": ["--precision", "bf16"],
-    "adamw": ["--optimiser", "adamw", "--precision", "bf16", "--accumulate", 3, "--length-weight", 0.1],
-    "adamw neb": ["--optimiser", "adamw", "--curve", "neb", "--control-points", 5, "--climb", "highest"],
+    "adamw": ["--optimiser", "adamw", "--lr", 0.001, "--precision", "bf16", "--accumulate", 3, "--length-weight", 0.1],
+    "adamw neb": ["--optimiser", "adamw", "--lr", 0.001, "--curve", "neb", "--control-points", 5, "--climb", "highest"],
     "neb": ["--curve", "neb", "--control-points", 5, "--climb", "highest"],
     "springs": ["--curve", "neb", "--control-points", 4, "--spring", 0.1, "--climb", "all"],
     "autoneb": ["--curve", "autoneb", "--cycles", "2x1@0.05", "--sag", 0.05, "--most-images", 7],
@@ -315,7 +315,7 @@ def test_ensembles_are_scored_and_drawn(ask, fitted, rendered, tmp_path, choose)
     flags = ["--members", 4, "--choose", choose, "--candidates", 7, "--out", out, "--eval-batch-size", 512, "--json"]
     code, summary, errors = ask("ensemble", fitted / "path.safetensors", *flags, program=connect_cli)
     assert code == 0, errors
-    assert set(summary) == {"scores", "t", "diversity", "diversity_of_ends", "split", "files"}
+    assert set(summary) == {"scores", "t", "diversity", "diversity_of_ends", "split", "positions", "files"}
     assert list(summary["scores"]) == [
         "end a", "end b", "ensemble of the ends", "weight average of the ends", "weight average of the members",
         "ensemble of 4 members",
@@ -342,7 +342,7 @@ def test_ensembles_are_scored_and_drawn(ask, fitted, rendered, tmp_path, choose)
         (["export", "{path}", "--t", 0.5, "--out", "x.pt"], ".safetensors"),
         (["export", "{path}", "--t", "nan", "--out", "x.safetensors"], "--help"),
         (["simplex", "{minimum}", "--out", "x", "--connecting", 0], "--connecting is 0"),
-        (["simplex", "{minimum}", "{minimum}", "--out", "x"], "the same point"),
+        (["simplex", "{minimum}", "{minimum}", "--out", "x"], "hold the same network"),
         (["simplex", "{path}", "--out", "x"], ""),
         (["plot", "{path}"], ""),
     ],

@@ -47,10 +47,14 @@ def test_a_rate_that_nothing_tells_is_tested_told_and_kept_by_a_resume(call, wor
     assert code == 0, errors
     rate = recipe_in(tmp_path / "whole")["lr"]
     assert f"the peak rate is {rate:g}, by a range test of 64 steps (one training has 24)" in caplog.text
-    with monkeypatch.context() as patched:
-        patched.setattr("landscape.app.commandline.on_stderr", Signalling(64 + 12))
-        code, _, errors = call(*fit(world, tmp_path / "cut"), program=connect_cli)
-    assert code == 75, errors
+    for after, words in ((5, "in the range test"), (64 + 12, "stopped after 12 of 24 steps")):
+        with monkeypatch.context() as patched:
+            patched.setattr("landscape.app.commandline.on_stderr", Signalling(after))
+            resume = [] if after == 5 else ["--resume"]
+            code, _, errors = call(*fit(world, tmp_path / "cut", *resume), program=connect_cli)
+        assert code == 75, errors
+        assert words in errors
+        assert "go on with --resume" in errors
     monkeypatch.setattr(finding, "find_rate", None)
     code, _, errors = call(*fit(world, tmp_path / "cut", "--resume"), program=connect_cli)
     assert code == 0, errors

@@ -101,7 +101,7 @@ def test_fit_finds_a_path_and_tells_how_it_compares(call, minima, rendered, tmp_
     code, stdout, stderr = call(*arguments, program=connect_cli)
     assert code == 0, stderr
     summary = json.loads(stdout)
-    assert set(summary) == {"path", "straight", "verdict", "reason", "files"}
+    assert set(summary) == {"path", "straight", "verdict", "reason", "training", "remedies", "files"}
     told = {"barrier_low", "barrier_high", "excess", "error_barrier", "saddle_loss", "t_max"}
     for way in ("path", "straight"):
         assert told | {"split", "max_loss", "barrier", "min_test_accuracy", "length_ratio"} <= set(summary[way])
@@ -187,7 +187,7 @@ def test_a_foreign_checkpoint_needs_a_problem_and_then_works(call, minima, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("1.weight"), "does not fit .*missing: 1.weight"),
+        (lambda state: state.pop("1.weight"), "do not fit .*missing: 1.weight"),
         (lambda state: state.update({"1.weight": torch.zeros(3, 3)}), r"shapes: 1.weight is \(3, 3\), expected"),
         (lambda state: state["1.weight"].fill_(float("nan")), "1.weight holds NaN"),
     ],
@@ -342,7 +342,7 @@ def test_a_path_cannot_join_checkpoints_that_differ_in_what_stays(call, minima, 
 def test_the_same_checkpoint_twice_is_refused(call, minima, tmp_path):
     code, _, stderr = call("fit", "--a", minima[0], "--b", minima[0], "--out", tmp_path / "x", program=connect_cli)
     assert code == 2
-    assert "the same point" in stderr
+    assert "hold the same network" in stderr
 
 
 USER = """
