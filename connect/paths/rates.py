@@ -19,7 +19,7 @@ from connect.paths.finding import PathMethod
 from connect.paths.fitting import CurveFit
 from connect.paths.path import Path
 from landscape.errors import DivergedError
-from landscape.problems.splits import Index, chunks
+from landscape.problems.splits import Index
 from landscape.risk.surface import Point, Trainable
 from landscape.runtime.progress import Progress, Reporter, silent
 from landscape.runtime.seeds import mixed_seed
@@ -59,8 +59,7 @@ def find_rate(
         >>> 0.002 < find_rate(valley, method.begin(a, b), method, plain) < 2 / 100 * 4
         True
     """
-    an_epoch = 2 ** int(math.log2(min(STEPS, len(chunks(surface.examples, recipe.batch_size)))))  # divides STEPS
-    examples = min(surface.examples, an_epoch * recipe.batch_size)
+    an_epoch = 2 ** int(math.log2(min(STEPS, len(surface.runs(recipe.batch_size)))))  # divides STEPS
     highest = _HIGHEST[recipe.optimiser]
     rising = recipe.updated({"epochs": STEPS // an_epoch, "lr": highest, "warmup": 0.0, "schedule": "rising"})
     if isinstance(method, CurveFit):
@@ -68,7 +67,7 @@ def find_rate(
     gradients = 1 if isinstance(method, CurveFit) else len(path.points) - 2
     before = surface.buffers()
     with report("range test", STEPS * gradients) as progress:
-        watched = _Watched(surface, examples, seed, progress)
+        watched = _Watched(surface, an_epoch, progress)
         try:
             method.train(watched, path, rising, seed=mixed_seed(seed, _OWN))
         except (_Exploded, DivergedError):
@@ -111,15 +110,19 @@ class _Exploded(Exception):
 
 
 class _Watched:
-    """A surface that notes the losses of a training on a fixed random part of its examples, until they explode."""
+    """A surface whose epochs have a few batches only, and that notes their losses until they explode."""
 
-    def __init__(self, surface: Trainable, examples: int, seed: int, progress: Progress) -> None:
-        self._surface, self._progress = surface, progress
+    def __init__(self, surface: Trainable, batches: int, progress: Progress) -> None:
+        self._surface, self._batches, self._progress = surface, batches, progress
         self.dimension, self.device, self.dtype = surface.dimension, surface.device, surface.dtype
-        self.examples, self.ranks = examples, surface.ranks
+        self.ranks = surface.ranks
         self.losses: list[float] = []
-        generator = torch.Generator().manual_seed(mixed_seed(seed, _OWN))
-        self._part = torch.randperm(surface.examples, generator=generator)[:examples].to(surface.device)
+
+    def runs(self, batch_size: int) -> Sequence[slice]:
+        return self._surface.runs(batch_size)[: self._batches]
+
+    def order(self, generator: torch.Generator) -> Tensor | None:
+        return self._surface.order(generator)
 
     def at(self, theta: Tensor) -> AbstractContextManager[Point]:
         return self._surface.at(theta)
@@ -127,8 +130,7 @@ class _Watched:
     def batch_gradient(
         self, theta: Tensor, indices: Sequence[Index], *, augment: str = "", accumulate: int = 1
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        part = [self._part[index] for index in indices]
-        batches = self._surface.batch_gradient(theta, part, augment=augment, accumulate=accumulate)
+        batches = self._surface.batch_gradient(theta, indices, augment=augment, accumulate=accumulate)
         try:
             for loss, gradient in batches:
                 if not math.isfinite(float(loss)):

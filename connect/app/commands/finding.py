@@ -1,7 +1,6 @@
 """The path method that options name, and its recipe."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -108,7 +107,7 @@ def ranged(finder: Finder, risk: EmpiricalRisk, path: Path, seed: int, report: R
         raise Interrupted("stopped in the range test of the rate, before the training; go on with --resume.") from error
     recipe = finder.recipe.updated({"lr": rate})
     if risk.ranks.first:
-        steps = math.ceil(risk.examples / recipe.batch_size) * recipe.epochs
+        steps = len(risk.runs(recipe.batch_size)) * recipe.epochs
         _log.warning(
             "the peak rate is %g, by a range test of %d steps (one training has %d); --lr names another.",
             rate, STEPS, steps,
