@@ -103,7 +103,7 @@ class Setting:
             thetas[index] = self.load(checkpoint)
             statistics[index] = self.space.statistics
             for name, tensor in self.space.fixed(checkpoint.state).items():
-                if not torch.equal(tensor, fixed[name]):
+                if name in fixed and not torch.equal(tensor, fixed[name]):
                     raise LayoutError(
                         f"{name} is not trainable, so nothing here moves it, but it differs in {first.path} and "
                         f"{checkpoint.path}."

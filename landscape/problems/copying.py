@@ -46,9 +46,14 @@ def copied(network: nn.Module, shared: Iterable[nn.Parameter] = ()) -> nn.Module
     return made
 
 
+def is_plain(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is an array of numbers, and not of a kind of its own, such as a quantised one."""
+    return type(parameter) is nn.Parameter and type(parameter.data) is Tensor
+
+
 def _sharing(parameter: nn.Parameter) -> nn.Parameter:
     """A parameter in the same memory; one of a kind of its own, such as a quantised one, stands for itself."""
-    if type(parameter) is not nn.Parameter and not parameter.requires_grad:
+    if not is_plain(parameter) and not parameter.requires_grad:
         return parameter
     return nn.Parameter(parameter.data, requires_grad=False)
 

@@ -9,12 +9,13 @@ and a backward pass leaves the gradient in one `[P]`.
 import fnmatch
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from landscape.errors import LayoutError, NonFiniteError, ProblemError
-from landscape.problems.copying import copied, unwrapped
+from landscape.problems.copying import copied, is_plain, unwrapped
 from landscape.space.buffers import OtherBuffers, RunningStatistics, keeps_statistics
 from landscape.space.placement import Placement
 from landscape.space.segments import distinct_parameters, segments_of
@@ -160,12 +161,14 @@ class ParameterSpace:
                 "checkpoint holds; give both whole, or both with the trainable parameters alone."
             )
         state = self._completed(match)
-        self._require_finite(state, [*self._fixed, *self._running.names])
+        given = {} if match.is_partial else self._fixed
+        self._require_finite(state, [*given, *self._running.names])
         theta = self.flatten(state)
-        self._require_tied(state)
+        self._require_tied(match.tensors)
         self.placement.occupancy.require_free()
         self.placement.forget()
-        self._take_fixed(state)
+        if given:
+            self._take_fixed(state)
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 if name in state and name not in self._fixed:
@@ -175,7 +178,7 @@ class ParameterSpace:
 
     def _require_tied(self, state: Mapping[str, Tensor]) -> None:
         for name, *aliases in self.layout.ties:
-            for alias in aliases:
+            for alias in aliases if name in state else ():
                 if not torch.equal(state[alias], state[name]):
                     raise LayoutError(
                         f"{alias} is tied to {name} in the network, but the checkpoint holds two different tensors; "
@@ -193,13 +196,25 @@ class ParameterSpace:
             self._fixed[name] = parameter, parameter._version
 
     def state_dict(self, theta: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
-        """The full state dictionary at θ `[P]`, as copies on the CPU; by default with the statistics `[S]` of now."""
+        """The state dictionary at θ `[P]`, as copies on the CPU; by default with the statistics `[S]` of now.
+
+        It holds all tensors; but where a fixed one is of a kind that files do not hold, such as a quantised one, it is
+        without the fixed ones, as the file of an adapter.
+        """
         moved = dict(self.unflatten(theta))
         for segment in self.segments:
             moved.update(dict.fromkeys(segment.aliases, moved[segment.name]))
         moved.update(self._running.named(self.statistics if statistics is None else statistics))
-        state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items()}
+        state = {name: moved.get(name, tensor) for name, tensor in self._tensors().items() if self.is_stored(name)}
         return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
+
+    def is_stored(self, name: str) -> bool:
+        """Whether `state_dict` holds the tensor of that name."""
+        return name not in self._fixed or self._stores_fixed
+
+    @cached_property
+    def _stores_fixed(self) -> bool:
+        return all(is_plain(parameter) for parameter, _ in self._fixed.values())
 
     def module(self, theta: Tensor) -> nn.Module:
         """An independent network at θ `[P]`, in evaluation mode, that shares no memory with the space."""
@@ -231,9 +246,9 @@ class ParameterSpace:
         return chosen
 
     def fixed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters of a state dictionary that are no coordinates of the space."""
-        state = self.named(state)
-        return {name: state[name] for name in self._fixed}
+        """The parameters of a state dictionary that are no coordinates of the space, if it holds them."""
+        match = self.layout.match(state)
+        return {} if match.is_partial else {name: match.tensors[name] for name in self._fixed}
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a state dictionary by this network's names; see `Layout.match`.

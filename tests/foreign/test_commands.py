@@ -252,3 +252,41 @@ def test_adapters_are_trained_from_their_base_on(done, tmp_path):
     assert all(torch.equal(state[name], tensor) for name, tensor in fixed.items())
     moved = {name: state[name] for name in origin.trained[0]}
     assert origin.at(moved) < origin.at({name: torch.zeros_like(t) for name, t in moved.items()})
+
+
+@pytest.fixture
+def quantised(tmp_path):
+    """Two adapters on a base of which torchao holds the weights in 8 bits, and the second as PEFT reads it."""
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is installed by make foreign")
+    made.network("llama", transformers).bfloat16().save_pretrained(tmp_path / "whole")
+    eight = transformers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
+    read = transformers.AutoModelForCausalLM.from_pretrained
+    read(tmp_path / "whole", dtype="auto", quantization_config=eight).save_pretrained(tmp_path / "base")
+    torch.manual_seed(0)
+    for letter in "ab":
+        config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        network = peft.get_peft_model(read(tmp_path / "base", dtype="auto"), config)
+        with torch.no_grad():
+            for parameter in filter(lambda p: p.requires_grad, network.parameters()):
+                parameter.copy_(0.3 * torch.randn(parameter.shape))
+        network.save_pretrained(tmp_path / letter)
+    return network.eval(), (tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_base_in_8_bits_is_shared_and_left_out_of_files(quantised, done, tmp_path):
+    network, (a, b) = quantised
+    flags = named("llama", "causal_lm")
+    done("line", "--a", a, "--b", b, "--range", "0:1:3", "--out", tmp_path / "line.h5", *flags)
+    with torch.no_grad():
+        expected = float(each_own("llama")(network, None).double().mean())
+    assert load_result(tmp_path / "line.h5").train_loss[-1] == pytest.approx(expected, rel=0.01)  # bfloat16
+    done("hessian", "--checkpoint", b, *flags)
+    quick = "--epochs", 1, "--points", 3, "--tolerance", 0, "--plane-points", 0
+    done("fit", "--a", a, "--b", b, "--out", tmp_path / "fit", *quick, *flags, program=connect_cli)
+    path, middle = tmp_path / "fit" / "path.safetensors", tmp_path / "middle.safetensors"
+    done("export", path, "--t", 0.5, "--out", middle, *flags, program=connect_cli)
+    assert load_checkpoint(middle).state.keys() == trained(network).keys()
+    done("line", "--a", a, "--b", middle, "--range", "0:1:3", "--out", tmp_path / "again.h5", *flags)
+    sweep = load_result(tmp_path / "fit" / "profile.h5").sweeps["path"]["train_loss"]
+    assert load_result(tmp_path / "again.h5").train_loss[-1] == pytest.approx(sweep[1], rel=1e-3)

@@ -23,7 +23,8 @@ def export(config: ExportConfig, report: Reporter = silent) -> FilesSummary:
         saved = open_path(run, split=None)
         figures = figures_at(saved.risk, saved.path(config.t))
         state = saved.path.module(config.t).state_dict()
-        tensors = {name: tensor for name, tensor in state.items() if hasattr(tensor, "dtype")}
+        stored = saved.setting.space.is_stored
+        tensors = {name: tensor for name, tensor in state.items() if hasattr(tensor, "dtype") and stored(name)}
         carried = {"problem": saved.setting.carried(), "provenance": dict(saved.provenance), "t": config.t}
         save_tensors(run.outputs.at(config.out), tensors, {**carried, **figures})
         return FilesSummary(files=run.finish())
