@@ -5,8 +5,9 @@ A batch may be any nesting of tuples, lists and dictionaries of tensors that sha
 
 import operator
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,7 @@ from landscape.storage.files import fingerprint
 Batch = Any
 Index = slice | Tensor
 _NAMED = 4
+_BYTES_AT_ONCE = 2**24
 
 
 class Split(Protocol):
@@ -56,14 +58,26 @@ class TensorSplit:
     """Examples held as tensors.
 
     Args:
-        tensors: any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`, as one batch.
+        tensors: any nesting of tuples, lists and dictionaries of tensors or arrays `[N, ...]`, as one batch. Those that
+            are mapped from a file, such as `numpy.memmap`, are read batch by batch and never held whole.
 
     Raises:
         ProblemError: there is no tensor, no example, or first dimensions differ.
     """
 
     def __init__(self, tensors: Batch) -> None:
-        self.tensors = map_tensors(torch.as_tensor, tensors)
+        # None before the first batch; what may only be read is copied as if whoever is given batches changed them
+        self._is_changed: bool | None = None
+
+        def tensor_of(leaf: Any) -> Tensor:
+            if not isinstance(leaf, np.ndarray) or leaf.flags.writeable:
+                return torch.as_tensor(leaf)
+            self._is_changed = True
+            with warnings.catch_warnings():  # torch warns of writing to it
+                warnings.simplefilter("ignore", UserWarning)
+                return torch.as_tensor(leaf)
+
+        self.tensors = map_tensors(tensor_of, tensors)
         leaves = list(leaf_tensors(self.tensors))
         sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
         if len(sizes) != 1 or sizes == {None}:
@@ -71,7 +85,6 @@ class TensorSplit:
             more = f" and {len(leaves) - _NAMED} more; a list of examples is no split" if len(leaves) > _NAMED else ""
             raise ProblemError(f"the tensors of a split must share their first dimension; got shapes {shapes}{more}.")
         self._size = leaves[0].shape[0]
-        self._is_changed: bool | None = None  # whether those who are given batches change them; None before the first
         if self._size == 0:
             raise ProblemError("a split has no example.")
 
@@ -103,12 +116,24 @@ class TensorSplit:
         self._is_changed = self._is_changed or changed
 
     def to(self, device: torch.device) -> "TensorSplit":
-        return TensorSplit(map_tensors(lambda tensor: tensor.to(device), self.tensors))
+        moved = TensorSplit(map_tensors(lambda tensor: tensor.to(device), self.tensors))
+        moved._is_changed = self._is_changed or None
+        return moved
 
     def fingerprint(self) -> str:
-        leaves = [leaf.detach().cpu().contiguous() for leaf in leaf_tensors(self.tensors)]
+        leaves = list(leaf_tensors(self.tensors))
         shapes = [f"{leaf.dtype}{tuple(leaf.shape)}".encode() for leaf in leaves]
-        return fingerprint([*shapes, *(leaf.view(torch.uint8).numpy().data for leaf in leaves if leaf.numel())])
+        return fingerprint(chain(shapes, *map(_bytes_of, leaves)))
+
+
+def _bytes_of(tensor: Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor, some rows at a time."""
+    rows = max(1, _BYTES_AT_ONCE * len(tensor) // max(1, tensor.nbytes))
+    for run in chunks(len(tensor), rows) if tensor.numel() else []:
+        part = tensor[run].detach().cpu()
+        is_dense = part.is_contiguous() and part.stride(-1) == 1  # a single number may have any stride
+        dense = part if is_dense else part.clone(memory_format=torch.contiguous_format)
+        yield dense.view(torch.uint8).numpy().data
 
 
 class StreamedSplit:

@@ -45,18 +45,22 @@ class Evaluation:
 
     def losses(self, split: Split, observer: Observer | None = None) -> tuple[Tensor, Tensor | None]:
         """Each example's loss `[N]`, and how right it is `[N]` or None where the loss does not say, both float64."""
-        losses, right = [], []
+        indices = runs(split, self.batch_size)
+        # in two tensors: small ones of each batch would keep the memory of batches on the CPU from being used again
+        losses, right = (torch.empty(len(split), dtype=torch.float64, device=self.space.device) for _ in (0, 1))
+        says_right = False
         with self._running(), watching(self.space.network) as seen:
-            for number, batch in enumerate(split.batches(runs(split, self.batch_size))):
+            for number, (index, batch) in enumerate(zip(indices, split.batches(indices), strict=True)):
                 seen.forget()
                 self.findings.conduct.begin_batch(number, self.space.device)
                 batch_losses, batch_right = per_example(self.loss, self.space.network, batch)
-                losses.append(batch_losses.detach().double())
+                losses[index] = batch_losses.detach()
                 if batch_right is not None:
-                    right.append(batch_right.detach().double())
+                    right[index] = batch_right.detach()
+                    says_right = True
                 if observer:
                     observer.look(seen.only_outputs, batch)
-        return torch.cat(losses), torch.cat(right) if right else None
+        return losses, right if says_right else None
 
     def gradient(self, split: Split) -> Tensor:
         """The gradient of the mean loss, a new `[P]`."""
