@@ -314,7 +314,7 @@ def test_what_a_killed_process_left_is_tidied(tmp_path):
     ("flags", "message"),
     [
         (["surface", "--checkpoint", "@1", "--through", "@2"], "--through takes two checkpoints"),
-        (["surface", "--checkpoint", "@1", "--through", "@2", "@2"], "on one line"),
+        (["surface", "--checkpoint", "@1", "--through", "@2", "@2"], "hold the same network"),
         (["surface", "--checkpoint", "@1", "--axes", "pca"], "need --towards"),
         (["surface", "--checkpoint", "@1", "--towards", "@2"], "need --towards"),
         (["surface", "--checkpoint", "@1", "--axes", "pca", "--towards", "@2"], "at least two"),
