@@ -8,7 +8,7 @@ from landscape.errors import ProblemError
 from landscape.problems.losses import per_example
 from tests.points import measure_at, module_at, predict_at
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", reason="transformers is installed by make foreign")
 pytestmark = pytest.mark.foreign
 
 VOCABULARY, LENGTH = 11, 6
