@@ -78,7 +78,9 @@ class Problem:
 
         Args:
             model: any network.
-            data: the pair (train, test) or a mapping of split names; tensors, arrays or map-style data sets.
+            data: the pair (train, test) or a mapping of split names; each as
+                `landscape.problems.datasets.as_split` takes it: tensors, arrays, data sets, data loaders, functions
+                that yield batches.
             loss: a function `loss(model, batch) -> [B]` or a registry name.
             outputs: where scores lie in what the network returns: "classes_first" for `[B, C, ...]`, "classes_last" for
                 `[B, ..., C]`, or a function that gives the latter; by default what is usual, see

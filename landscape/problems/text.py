@@ -49,6 +49,8 @@ def text(
         ConfigError: an argument is out of range, or a tokenizer cannot be found.
     """
     _require(block, vocabulary, test_share)
+    if not file:
+        raise ConfigError("the text has no name, expected text:FILE or text:FOLDER.")
     files = _files(Path(file).expanduser())
     tokens, vocabulary = (_bytes(files), _BYTES) if tokenizer is None else encoded(files, tokenizer, vocabulary)
     count = len(tokens) // block

@@ -140,6 +140,8 @@ def test_wrong_arguments_are_said(tmp_path, code, arguments, error, message):
 
 
 def test_a_text_that_is_not_there_or_not_utf8_is_said(tmp_path, code):
+    with pytest.raises(ConfigError, match="has no name, expected text:FILE"):
+        text("")
     with pytest.raises(MissingDataError, match="nothing does not exist; name a file"):
         text(str(tmp_path / "nothing"))
     (tmp_path / "empty").write_bytes(b"")
