@@ -37,9 +37,10 @@ class ProblemOptions(Options):
 
     Attributes:
         problem: a YAML file with model, model_args, data, data_args, loss and outputs.
-        model: registry name, package.module:factory or path/file.py:factory.
+        model: registry name, hf:FOLDER, timm:NAME, torchvision:NAME, package.module:factory or path/file.py:factory; by
+            default what a checkpoint that is a folder of save_pretrained describes.
         model_args: the factory's arguments, as JSON or YAML.
-        data: registry name, package.module:factory or path/file.py:factory.
+        data: registry name, text:FILE, package.module:factory or path/file.py:factory.
         data_args: the factory's arguments, as JSON or YAML.
         data_root: folder with the data's files; short for the argument "root".
         download: fetch the data's files if they are missing.

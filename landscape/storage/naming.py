@@ -19,9 +19,7 @@ from torch import Tensor
 from landscape.errors import LayoutError
 from landscape.storage.layouts import first_of, is_bookkeeping, layout_differences, unmarked
 
-_NORMALISED = re.compile(
-    r"\bparametrizations\.(\w+)\.original([01])$"
-)  # new weight normalisation; old: weight_g, weight_v
+_NORMALISED = re.compile(r"\bparametrizations\.(\w+)\.original([01])$")  # of new weight normalisation
 _ADAPTER = re.compile(r"(\.(?:lora_|ia3_)\w+)\.default\b")
 _MOST_PARTS = 256  # of a file that are tried, each in the time that the file is long
 _SAVED_MODULE = re.compile(r"\.modules_to_save\.default\b")

@@ -143,9 +143,14 @@ def test_what_is_given_out_is_nobody_elses(split):
             x.zero_()
 
 
-def test_the_fingerprint_is_that_of_the_examples(split):
-    assert split.fingerprint() == split.to(CPU).fingerprint()
-    assert len(split.fingerprint()) == 64
+@pytest.mark.parametrize("name", SPLITS)
+def test_the_fingerprint_is_that_of_the_examples(name, monkeypatch):
+    one, again = (SPLITS[name]().to(CPU).fingerprint() for _ in range(2))
+    assert one == again
+    for part, changed in (("X", X + 1), ("Y", (Y + 1) % 3)):
+        with monkeypatch.context() as patch:
+            patch.setitem(globals(), part, changed)
+            assert SPLITS[name]().fingerprint() != one
 
 
 def test_a_sample_is_fixed_and_parts_share_nothing(split):
