@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from connect.paths.path import Path
-from landscape.space.pieces import gram
+from landscape.space.pieces import Points, gram, stacked
 from landscape.storage.results import Array
 
 _TRACED = 65
+_HELD = 2**24  # numbers, below which reading them for each path takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,29 @@ class Embedding:
     explained: float
 
 
-def embed(points: Tensor, paths: Iterable[tuple[str, Path]] = ()) -> Embedding:
+@dataclass(frozen=True)
+class _Mean:
+    """The mean `[P]` of points, a `Vector`."""
+
+    points: Points
+
+    def __len__(self) -> int:
+        return len(self.points[0])
+
+    def __getitem__(self, piece: slice, /) -> Tensor:
+        return stacked(self.points, piece).mean(dim=0)
+
+
+def embed(points: Points, paths: Iterable[tuple[str, Path]] = ()) -> Embedding:
     """Project minima and paths on the first two principal components of the minima.
 
     Args:
-        points: the minima `[n, P]`, n ≥ 2.
+        points: the n minima, `[P]` each, n ≥ 2.
         paths: with their names; one at a time is held.
     """
-    mean = points.mean(dim=0)
+    if len(points) * len(points[0]) <= _HELD:
+        points = stacked(points, slice(None))
+    mean = _Mean(points)
     products = gram(points, mean).cpu().numpy()
     values, vectors = np.linalg.eigh(products)
     values = values[::-1].clip(0)

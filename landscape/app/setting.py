@@ -29,6 +29,7 @@ from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks
 from landscape.risk.selection import Selection
 from landscape.space.parameters import ParameterSpace
+from landscape.space.stored import StoredPoint
 from landscape.storage.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
@@ -94,13 +95,12 @@ class Setting:
             NonFiniteError: one holds NaN or infinity.
         """
         first = checkpoints[0]
-        thetas = torch.empty(len(checkpoints), self.space.dimension, device=self.space.device, dtype=self.space.dtype)
-        statistics = torch.empty(len(checkpoints), len(self.space.statistics)).to(thetas)
         self.load(first)
         fixed = self.space.fixed(first.state)
+        statistics = self.space.statistics.new_empty(len(checkpoints), len(self.space.statistics))
         for index, checkpoint in reversed(list(enumerate(checkpoints))):
             self.note_names(checkpoint)
-            thetas[index] = self.load(checkpoint)
+            self.load(checkpoint)
             statistics[index] = self.space.statistics
             for name, tensor in self.space.fixed(checkpoint.state).items():
                 if name in fixed and not torch.equal(tensor, fixed[name]):
@@ -115,10 +115,11 @@ class Setting:
                     f"{name} is a buffer of whole numbers or of truth values, which nothing here moves, but it differs "
                     f"among {', '.join(str(checkpoint.path) for checkpoint in checkpoints)}."
                 )
+        thetas = [StoredPoint(self.space, checkpoint.state) for checkpoint in checkpoints]
         return Networks(thetas, statistics, others)
 
-    def traced(self, checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The points `[k, P]` of a checkpoint or of a path's control points, without taking them into the space.
+    def traced(self, checkpoint: Checkpoint) -> tuple[Sequence[StoredPoint], torch.Tensor | None]:
+        """The points of a checkpoint or of a path's k control points, without taking them into the space.
 
         Returns:
             The points; and the coefficients `[n, k]` of points along a path, None for a checkpoint.
@@ -132,13 +133,16 @@ class Setting:
         with self._naming(checkpoint):
             if coefficients is None:
                 self.space.require_fit(checkpoint.state)
-                return self.space.flatten(checkpoint.state)[None], None
+                return [self._stored(checkpoint.state)], None
             count = len(coefficients[0])
             if any(tensor.shape[:1] != (count,) for tensor in checkpoint.state.values()):
                 raise LayoutError(f"its tensors do not hold {count} control points each, as its coefficients say.")
             states = [{name: tensor[i] for name, tensor in checkpoint.state.items()} for i in range(count)]
-            points = torch.stack([self.space.flatten(state) for state in states])
-            return points, torch.tensor(coefficients, dtype=torch.float64)
+            return [self._stored(state) for state in states], torch.tensor(coefficients, dtype=torch.float64)
+
+    def _stored(self, state: Mapping[str, torch.Tensor]) -> StoredPoint:
+        self.space.require_trainable(state)
+        return StoredPoint(self.space, state)
 
     def policy(self, options: CheckpointOptions, networks: "Networks") -> StatisticsPolicy:
         """The batch-norm policy that options name, or the one that suits the number of networks.
@@ -247,14 +251,24 @@ class Networks:
     """The networks of checkpoints, as places of the space.
 
     Attributes:
-        thetas: `[n, P]`.
+        thetas: their n points, each read when it is asked for.
         statistics: their running statistics `[n, S]`.
         others: further buffers in which they differ, `[n, *shape]` by name.
     """
 
-    thetas: torch.Tensor
+    thetas: Sequence[StoredPoint]
     statistics: torch.Tensor
     others: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def points(self) -> torch.Tensor:
+        """All points `[n, P]`, in memory."""
+        first = self.thetas[0][:]
+        points = first.new_empty(len(self.thetas), len(first))
+        points[0] = first
+        del first
+        for point, theta in zip(points[1:], self.thetas[1:], strict=True):
+            point[:] = theta[:]
+        return points
 
 
 def open_setting(

@@ -18,6 +18,7 @@ from landscape.problems.splits import Index, Split, first_few, runs, shuffled
 from landscape.risk.conduct import Conduct, observed
 from landscape.runtime.hooks import hooked
 from landscape.space.parameters import ParameterSpace
+from landscape.space.pieces import Points, stacked
 
 _COLLINEAR = 1e-6
 
@@ -56,7 +57,7 @@ class Interpolated:
     points a variance may come out negative, and is then taken as 0.
 
     Args:
-        points: known points `[k, P]`, k ≥ 2.
+        points: k known points `[P]`, k ≥ 2.
         statistics: their statistics `[k, S]`.
         others: further buffers that move likewise, such as an input scaler's, `[k, *shape]` by name.
 
@@ -66,10 +67,13 @@ class Interpolated:
 
     name = "interpolated"
 
-    def __init__(self, points: Tensor, statistics: Tensor, others: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, points: Points, statistics: Tensor, others: Mapping[str, Tensor] | None = None) -> None:
         self._others = dict(others or {})
         self.buffers = tuple(self._others)
-        self._origin, self._directions = points[0].clone(), points[1:] - points[0]
+        self._origin = stacked(points[:1], slice(None))[0]
+        self._directions = self._origin.new_empty(len(points) - 1, len(self._origin))
+        for direction, point in zip(self._directions, points[1:], strict=True):
+            torch.sub(point[:], self._origin, out=direction)
         self._base, self._changes = statistics[0].clone(), statistics[1:] - statistics[0]
         directions = self._directions.double()
         self._inverse = torch.linalg.pinv(directions @ directions.T, rtol=_COLLINEAR, hermitian=True)

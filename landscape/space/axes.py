@@ -10,6 +10,7 @@ from torch import Tensor
 from landscape.runtime.seeds import unrelated_seeds
 from landscape.space.directions import Normalisation, normalise, principal_directions, random_direction, require_length
 from landscape.space.parameters import ParameterSpace
+from landscape.space.pieces import Offset, Points
 from landscape.space.slices import Plane
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.storage.results import Array
@@ -76,8 +77,8 @@ class View:
 class Axes(Protocol):
     """A choice of two axes."""
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        """The plane through θ_0 of the networks `[n, P]`.
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
+        """The plane through θ_0 of n networks, `[P]` each.
 
         Raises:
             ConfigError: a direction is zero, two are parallel, or the networks span no plane.
@@ -91,18 +92,19 @@ class Random:
     seed: int = 0
     scaling: Scaling = field(default_factory=Scaling)
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        u, v = (_drawn(thetas[0], space, seed, self.scaling) for seed in unrelated_seeds(self.seed, 2))
-        return View(Plane(thetas[0], u, v), "random", self.scaling, self.seed)
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
+        theta = thetas[0][:]
+        u, v = (_drawn(theta, space, seed, self.scaling) for seed in unrelated_seeds(self.seed, 2))
+        return View(Plane(theta, u, v), "random", self.scaling, self.seed)
 
 
 @dataclass(frozen=True)
 class Through:
     """The orthonormal axes of the plane through three networks; see `Plane.through`."""
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        theta = thetas[0]
-        across, up = (thetas[index] - theta for index in (1, 2))
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
+        theta = thetas[0][:]
+        across, up = (Offset(other, theta)[:] for other in thetas[1:])
         return View(Plane.spanned(theta, across, up), "through", around=_NOTHING)
 
 
@@ -118,9 +120,9 @@ class Towards:
     seed: int = 0
     scaling: Scaling | None = None
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        theta, *others = thetas
-        u, *rest = (_scaled(other - theta, theta, space, self.scaling) for other in others)
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
+        theta = thetas[0][:]
+        u, *rest = (_scaled(Offset(other, theta)[:], theta, space, self.scaling) for other in thetas[1:])
         if rest:
             return View(Plane(theta, u, rest[0]), "difference", self.scaling, around=_NOTHING)
         aside = _drawn(theta, space, unrelated_seeds(self.seed, 1)[0], self.scaling or Scaling())
@@ -134,7 +136,7 @@ class Principal:
 
     scaling: Scaling | None = None
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
         plane, _ = principal_plane(thetas, space, self.scaling)
         return View(plane, "pca", self.scaling, around=_NOTHING, together=True)
 
@@ -148,15 +150,15 @@ class Directions:
     seed: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def view(self, thetas: Tensor, space: ParameterSpace) -> View:
-        return View(Plane(thetas[0], *self.directions), self.name, seed=self.seed, named=False, facts=self.facts)
+    def view(self, thetas: Points, space: ParameterSpace) -> View:
+        return View(Plane(thetas[0][:], *self.directions), self.name, seed=self.seed, named=False, facts=self.facts)
 
 
-def principal_plane(thetas: Tensor, space: ParameterSpace, scaling: Scaling | None = None) -> tuple[Plane, Tensor]:
+def principal_plane(thetas: Points, space: ParameterSpace, scaling: Scaling | None = None) -> tuple[Plane, Tensor]:
     """The plane through θ_0 along the two principal components of the other points' offsets from it.
 
     Args:
-        thetas: at least three points `[n, P]`.
+        thetas: n points `[P]`, at least three.
         space: the space.
         scaling: for the components; by default they stay orthonormal.
 
@@ -166,8 +168,8 @@ def principal_plane(thetas: Tensor, space: ParameterSpace, scaling: Scaling | No
     Raises:
         ConfigError: the points span no plane.
     """
-    theta = thetas[0]
-    directions, shares = principal_directions(thetas[1:] - theta)
+    theta = thetas[0][:]
+    directions, shares = principal_directions([Offset(other, theta) for other in thetas[1:]])
     u, v = (_scaled(direction, theta, space, scaling) for direction in directions)
     return Plane(theta, u, v), shares
 

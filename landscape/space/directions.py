@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.space.parameters import ParameterSpace
-from landscape.space.pieces import PIECE
+from landscape.space.pieces import PIECE, Points, pieces, stacked, total
 
 Normalisation = Literal["filter", "layer", "none"]
 _NEGLIGIBLE, _PART = 1e-12, 2**16
@@ -81,13 +81,13 @@ def require_length(direction: Tensor) -> Tensor:
     return direction
 
 
-def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tensor]:
+def principal_directions(offsets: Points, count: int = 2) -> tuple[Tensor, Tensor]:
     """The orthonormal directions in which offsets from one point spread most, by the small Gram matrix.
 
     The offsets are not centred, so that the plane of the first two goes through the point (Li et al. 2018, section 7).
 
     Args:
-        offsets: `[n, P]`.
+        offsets: n of them, `[P]` each.
         count: how many directions, at most n.
 
     Returns:
@@ -97,22 +97,27 @@ def principal_directions(offsets: Tensor, count: int = 2) -> tuple[Tensor, Tenso
     Raises:
         ConfigError: the offsets span fewer directions.
     """
-    gram = torch.zeros(len(offsets), len(offsets), dtype=torch.float64, device=offsets.device)
-    for part in offsets.split(_PART, dim=1):
-        gram.addmm_(part.double(), part.T.double())
+    parts = list(pieces(len(offsets[0]), _PART))
+    products = (stacked(offsets, piece).double() for piece in parts)
+    gram = total(part @ part.T for part in products)
     squares, vectors = torch.linalg.eigh(gram.cpu())
     squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
-    total = squares.sum()
-    spanned = int((squares > _NEGLIGIBLE * total).sum())
+    every = squares.sum()
+    spanned = int((squares > _NEGLIGIBLE * every).sum())
     if spanned < count:
         raise ConfigError(f"the points span {spanned} of the {count} directions that are asked for; add other points.")
-    weights = (vectors[:, :count] / squares[:count].sqrt()).T.to(offsets.device)
-    directions = torch.cat([(weights @ part.double()).to(offsets.dtype) for part in offsets.split(_PART, dim=1)], dim=1)
-    return _upright(directions, offsets), squares / total
+    weights = (vectors[:, :count] / squares[:count].sqrt()).T.to(gram)
+    first = offsets[0][:0]
+    directions = first.new_empty(count, len(offsets[0]))
+    coordinates = weights.new_zeros(count, len(offsets))
+    for piece in parts:
+        part = stacked(offsets, piece)
+        directions[:, piece] = weights @ part.double()
+        coordinates += directions[:, piece].double() @ part.double().T
+    return directions.mul_(_upright(coordinates)[:, None].to(directions)), squares / every
 
 
-def _upright(directions: Tensor, offsets: Tensor) -> Tensor:
-    """The directions with the sign, left open by eigenvectors, that makes the largest coordinate positive."""
-    coordinates = directions @ offsets.T
+def _upright(coordinates: Tensor) -> Tensor:
+    """The signs `[k]`, left open by eigenvectors, that make the largest coordinate of each row `[k, n]` positive."""
     largest = coordinates.abs().argmax(dim=1, keepdim=True)
-    return directions * torch.where(coordinates.gather(1, largest) < 0, -1.0, 1.0).to(directions)
+    return torch.where(coordinates.gather(1, largest) < 0, -1.0, 1.0)[:, 0]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from landscape.errors import LayoutError, NonFiniteError, ProblemError
 from landscape.problems.copying import copied, is_plain, unwrapped
 from landscape.space.buffers import OtherBuffers, RunningStatistics, keeps_statistics
+from landscape.space.pieces import is_finite
 from landscape.space.placement import Placement
 from landscape.space.segments import distinct_parameters, segments_of
 from landscape.storage.layouts import COUNTER, layout_differences
@@ -121,15 +122,19 @@ class ParameterSpace:
             LayoutError: parameters are missing or shapes differ; the first of each are listed.
             NonFiniteError: a parameter holds NaN or infinity.
         """
-        state = self.named(state)
-        expected = {segment.name: segment.shape for segment in self.segments}
-        self._require(layout_differences(expected, {n: t.shape for n, t in state.items() if n in expected}))
+        state = self.require_trainable(state)
         theta = torch.empty(self.dimension, device=self.device, dtype=self.dtype)
         for segment in self.segments:
             segment.view(theta).copy_(state[segment.name])
-        if not torch.isfinite(theta).all():
-            self._require_finite(state, expected)
         return theta
+
+    def require_trainable(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named tensors by this network's names, if they hold a point; raises as `flatten`."""
+        state = self.named(state)
+        expected = {segment.name: segment.shape for segment in self.segments}
+        self._require(layout_differences(expected, {n: t.shape for n, t in state.items() if n in expected}))
+        self._require_finite(state, expected)
+        return state
 
     def views(self, points: Tensor) -> dict[str, Tensor]:
         """The trainable tensors `[..., *shape]` of points `[..., P]` by name, as views into them."""
@@ -308,7 +313,7 @@ class ParameterSpace:
 
     def _require_finite(self, state: Mapping[str, Tensor], names: Iterable[str]) -> None:
         for name in names:
-            if not torch.isfinite(state[name]).all():
+            if not is_finite(state[name].reshape(-1)):
                 raise NonFiniteError(f"{name} holds NaN or infinity; these weights cannot be used.")
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.space.pieces import pieces
+from landscape.space.pieces import Points, pieces, total
 from landscape.space.slices import Plane
 from landscape.storage.results import Array
 
@@ -26,12 +26,12 @@ class Projection:
     is_curve: bool = False
 
 
-def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) -> Projection:
+def project(plane: Plane, points: Points, coefficients: Tensor | None = None) -> Projection:
     """Project points, or points of a curve that control points span, on a plane.
 
     Args:
         plane: the plane.
-        points: `[k, P]`.
+        points: k of them, `[P]` each.
         coefficients: `[n, k]`, float64, whose rows sum to 1: project the n points coefficients·points, of which none is
             ever held; by default the points themselves.
     """
@@ -39,10 +39,12 @@ def project(plane: Plane, points: Tensor, coefficients: Tensor | None = None) ->
     coordinates = np.array([(x, y) for x, y, _ in places])
     if coefficients is None:
         return Projection(coordinates, np.array([distance for _, _, distance in places]))
-    products = torch.zeros(len(places), len(places), dtype=torch.float64)
-    for piece in pieces(len(points[0])):
-        parts = [point[piece] - plane.part(piece, x, y) for point, (x, y, _) in zip(points, places, strict=True)]
-        rests = torch.stack(parts).double()
-        products += (rests @ rests.T).cpu()
-    squares = torch.einsum("ni,ij,nj->n", coefficients, products, coefficients)
+
+    def products(piece: slice) -> Tensor:
+        rests = [point[piece] - plane.part(piece, x, y) for point, (x, y, _) in zip(points, places, strict=True)]
+        part = torch.stack(rests).double()
+        return part @ part.T
+
+    between = total(products(piece) for piece in pieces(len(points[0]))).cpu()
+    squares = torch.einsum("ni,ij,nj->n", coefficients, between, coefficients)
     return Projection(coefficients.numpy() @ coordinates, squares.clamp_min(0).sqrt().numpy(), is_curve=True)

@@ -54,6 +54,10 @@ class Segment:
             return part.view(*part.shape[:-1], outputs, height, width, inputs).movedim(-1, -3)
         return part.view((*part.shape[:-1], *self.shape))
 
+    def flat(self, tensor: Tensor) -> Tensor:
+        """The elements `[size]` of such a tensor in the order in which they lie in the flat vector."""
+        return (tensor.movedim(-3, -1) if self.channels_last else tensor).reshape(-1)
+
     def filters(self, flat: Tensor) -> Tensor:
         """The filters as a view `[groups, filters, ...]` into a flat vector: all weights that produce one output.
 

@@ -1,13 +1,12 @@
 """Lines and planes through parameter space: from coordinates to θ, and back."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.space.pieces import gram, norm, pieces, total_length
+from landscape.space.pieces import Vector, gram, norm, pieces, total, total_length
 
 _COLLINEAR = 1e-6
 
@@ -40,11 +39,15 @@ class Rays:
     """
 
     def __init__(self, origin: Tensor, direction: Callable[[int], Tensor]) -> None:
-        self._origin = origin
-        self._direction = lru_cache(maxsize=1)(direction)
+        self._origin, self._direction = origin, direction
+        self._held: tuple[int, Tensor] | None = None
 
     def __call__(self, direction: float, t: float) -> Tensor:
-        return self._origin.add(self._direction(int(direction)), alpha=t)
+        index = int(direction)
+        if self._held is None or self._held[0] != index:
+            self._held = None  # before the next is made
+            self._held = index, self._direction(index)
+        return self._origin.add(self._held[1], alpha=t)
 
 
 class Plane:
@@ -93,7 +96,7 @@ class Plane:
             return up[piece].double() - overlap * (across[piece].double() / width)
 
         parts = list(pieces(len(origin)))
-        overlap = _sum([up[piece].double() @ (across[piece].double() / width) for piece in parts])
+        overlap = total(up[piece].double() @ (across[piece].double() / width) for piece in parts)
         height = total_length([rest(piece).norm() for piece in parts])
         if not height > _COLLINEAR * norm(up):
             raise ConfigError("the three points of the plane lie on one line; they span no plane.")
@@ -109,23 +112,19 @@ class Plane:
         """A piece of the point θ(x, y)."""
         return self._origin[piece].add(self._u[piece], alpha=x).add_(self._v[piece], alpha=y)
 
-    def project(self, theta: Tensor) -> tuple[float, float, float]:
+    def project(self, theta: Vector) -> tuple[float, float, float]:
         """The coordinates of the nearest point of the plane, by least squares, and θ's distance from it."""
         parts = list(pieces(len(theta)))
         products = [
             torch.stack([self._offset(theta, piece) @ axis[piece].double() for axis in self.axes]) for piece in parts
         ]
-        coordinates = torch.linalg.solve(self._squares, _sum(products))
+        coordinates = torch.linalg.solve(self._squares, total(products))
         distance = total_length([self._rest(theta, coordinates, piece).norm() for piece in parts])
         x, y = coordinates.tolist()
         return x, y, float(distance)
 
-    def _rest(self, theta: Tensor, coordinates: Tensor, piece: slice) -> Tensor:
+    def _rest(self, theta: Vector, coordinates: Tensor, piece: slice) -> Tensor:
         return self._offset(theta, piece) - coordinates[0] * self._u[piece] - coordinates[1] * self._v[piece]
 
-    def _offset(self, theta: Tensor, piece: slice) -> Tensor:
+    def _offset(self, theta: Vector, piece: slice) -> Tensor:
         return (theta[piece] - self._origin[piece]).double()
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(dim=0)

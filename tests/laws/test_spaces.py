@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from landscape import ParameterSpace, normalise, random_direction
+from landscape.space.stored import StoredPoint
 from tests.oracles import networks
 
 NAMES = sorted(networks())
@@ -22,6 +23,18 @@ def test_a_point_goes_to_the_network_and_back(network):
     space = ParameterSpace(model)
     theta = torch.randn(space.dimension, generator=torch.Generator().manual_seed(3))
     assert torch.equal(space.flatten(space.state_dict(theta)), theta)
+
+
+def test_a_stored_point_is_read_piece_by_piece_as_whole(network):
+    model, _ = network
+    space = ParameterSpace(model)
+    theta = torch.randn(space.dimension, generator=torch.Generator().manual_seed(3))
+    stored = StoredPoint(space, space.state_dict(theta))
+    assert len(stored) == space.dimension
+    assert torch.equal(stored[:], theta)
+    for size in (1, 7, space.dimension - 1):
+        for start in range(0, min(space.dimension, 40 * size), size):
+            assert torch.equal(stored[start : start + size], theta[start : start + size])
 
 
 def test_every_distinct_parameter_is_counted_once(network):

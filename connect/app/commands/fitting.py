@@ -106,7 +106,8 @@ class _Fitting:
         recipe, rate = settled_recipe(self._named, setting.space.network, [a, b], self._before().get("recipe"))
         self._finder = path_finder(config, recipe, config.free_ends)
         start = path_of(saved, setting.space) if saved else None
-        require_joinable(networks.thetas[0], networks.thetas[1], start)
+        ends = [theta[:] for theta in networks.thetas]
+        require_joinable(ends[0], ends[1], start)
         if config.plane_points and setting.space.dimension < DIMENSIONS:
             raise ConfigError("there is no plane in a space of one parameter; leave it out by --plane-points 0.")
         subject = self._run.subject(setting, statistics, begun=self._begun(), ranks=self._ranks)
@@ -116,8 +117,8 @@ class _Fitting:
         provenance = subject.provenance(named, evaluated=self._finder.measures, but=_OF_VERDICT, **settings)
         path = self._finished(subject, provenance)
         if path is None:
-            begun = self._finder.method.begin(networks.thetas[0], networks.thetas[1], start)
-            del networks, a, b, saved, named  # from here on the control points alone are held
+            begun = self._finder.method.begin(ends[0], ends[1], start)
+            del ends, networks, a, b, saved, named  # from here on the control points alone are held
             if rate is None:
                 self._finder, begun = self._ranged(subject, begun, start)
                 measuring, provenance = (

@@ -28,7 +28,8 @@ from landscape.app.run import Run, running
 from landscape.curvature.lanczos import lanczos
 from landscape.errors import ConfigError, ProblemError
 from landscape.runtime.progress import Reporter, silent
-from landscape.space.pieces import gram
+from landscape.space.pieces import equal, gram
+from landscape.space.stored import StoredPoint
 from landscape.storage.checkpoints import Checkpoint, require_same_layout
 from landscape.storage.folders import CHECKPOINT_SUFFIXES, checkpoints_in
 from landscape.storage.outputs import OutputFiles
@@ -161,7 +162,7 @@ class _Mapping:
         subject = run.subject(setting, statistics, begun=self._file)
         self._setting, self._risk = setting, subject.risk
         if rate is None:
-            begun = finder.method.begin(self._thetas[0], self._thetas[1])
+            begun = finder.method.begin(self._thetas[0][:], self._thetas[1][:])
             finder = ranged(finder, self._risk, begun, config.seed, self._report)
         sharpness = (config.samples or "all examples") if config.sharpness else None
         provenance = subject.provenance({}, **finder.settings, sharpness=sharpness)
@@ -258,7 +259,7 @@ class _Mapping:
         risk = self._risk.select(splits=[split], sample=min(_SAMPLE, self._risk.size(split)))
         predictions, numbers = [], share_of_numbers(len(self._thetas))
         for theta in self._thetas:
-            with risk.at(theta) as here:
+            with risk.at(theta[:]) as here:
                 try:
                     predictions.append(here.predict(split, numbers=numbers))
                 except ProblemError:
@@ -267,13 +268,17 @@ class _Mapping:
         return _Votes(split, [each.log_probabilities.cpu() for each in predictions], predictions[0].labels.cpu())
 
     def _theta(self, name: Hashable) -> torch.Tensor:
-        return self._thetas[list(self._minima).index(str(name))]
+        """A minimum's point `[P]`, read anew."""
+        return self._thetas[list(self._minima).index(str(name))][:]
 
     def _join(self, a: Hashable, b: Hashable, upper: float) -> Mapping[str, Any]:
         names = [str(a), str(b)]
         prints = {end: self._minima[name].fingerprint for end, name in zip("ab", names, strict=True)}
         lower = max(self._graph.graph.nodes[name]["loss"] for name in names)
-        return self._passes.join(torch.stack([self._theta(name) for name in names]), prints, lower)
+        ends = torch.empty(len(names), self._risk.dimension, device=self._risk.device, dtype=self._risk.dtype)
+        for end, name in zip(ends, names, strict=True):
+            end[:] = self._theta(name)
+        return self._passes.join(ends, prints, lower)
 
     # ------------------------------------------------------------------ what follows from them
 
@@ -319,7 +324,7 @@ class _Mapping:
             (f"path {place[str(a)]} {place[str(b)]}", load_path(self._config.out / edge["path"], self._setting.space))
             for a, b, edge in self._graph.passes
         )
-        plane = embed(self._thetas[order], paths)
+        plane = embed([self._thetas[index] for index in order], paths)
         self._graph.marks = {"minima": plane.minima, **plane.paths}
         return plane.explained
 
@@ -390,8 +395,8 @@ def _distinct(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict
     return list(minima.values()), duplicates
 
 
-def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.Tensor, dict[str, str]]:
-    """The points `[n, P]` of minima that differ, and which checkpoints hold the same network as another's.
+def _apart(minima: dict[str, Checkpoint], thetas: Sequence[StoredPoint]) -> tuple[list[StoredPoint], dict[str, str]]:
+    """The points of minima that differ, and which checkpoints hold the same network as another's.
 
     Args:
         minima: by name; those that are the same as an earlier one are taken out.
@@ -404,14 +409,14 @@ def _apart(minima: dict[str, Checkpoint], thetas: torch.Tensor) -> tuple[torch.T
     twins: dict[str, str] = {}
     names = list(minima)
     for index, name in enumerate(names):
-        same = next((i for i in kept if torch.equal(thetas[i], thetas[index])), None)
+        same = next((i for i in kept if equal(thetas[i], thetas[index])), None)
         if same is None:
             kept.append(index)
         else:
             twins[str(minima.pop(name).path)] = str(minima[names[same]].path)
     if len(kept) < 2:
         raise ConfigError("a graph needs two different minima at least.")
-    return (thetas if len(kept) == len(names) else thetas[kept]), twins
+    return [thetas[index] for index in kept], twins
 
 
 def _named(checkpoints: Sequence[Checkpoint], graph: MinimaGraph | None) -> dict[str, Checkpoint]:

@@ -15,7 +15,7 @@ from connect.paths.simplices import SimplicialComplex, fit_simplex, require_span
 from landscape.app.checkpoints import load_network, require_different
 from landscape.app.commands.summaries import wrote
 from landscape.app.run import Run, Subject, running
-from landscape.app.setting import Networks, Setting
+from landscape.app.setting import Setting
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter, silent
 from landscape.storage.checkpoints import load_checkpoint, require_same_layout, save_tensors
@@ -87,14 +87,15 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         policy = config.checkpoints.batch_norm or "recomputed"
         setting, networks, statistics = run.load(checkpoints, batch_norm=policy)
         recipe = named_by_options.settled(setting.space.network, checkpoints)
-        require_spanning(networks.thetas, config.connecting)
+        points = networks.points()
+        require_spanning(points, config.connecting)
         subject = run.subject(setting, statistics, begun=folder / _MEASURED)
         named = {f"minimum {i + 1}": checkpoint for i, checkpoint in enumerate(checkpoints)}
         provenance = subject.provenance(named, evaluated=False, but=("samples",), recipe=recipe.stated())
         simplices = _finished(run, folder / _SIMPLEX, subject.setting, provenance)
         if simplices is None:
             keepings = [Keeping(folder / s, provenance, resume=run.resume, seconds=config.save_every) for s in states]
-            simplices = _trained(run, subject, networks, recipe, keepings)
+            simplices = _trained(run, subject, points, recipe, keepings)
             _save(folder / _SIMPLEX, simplices, subject.setting, provenance)
             for keeping in keepings:
                 keeping.discard()
@@ -119,12 +120,12 @@ def _finished(run: Run, file: FilePath, setting: Setting, provenance: dict[str, 
 
 
 def _trained(
-    run: Run, subject: Subject, networks: Networks, recipe: Recipe, keepings: Sequence[Keeping]
+    run: Run, subject: Subject, points: torch.Tensor, recipe: Recipe, keepings: Sequence[Keeping]
 ) -> SimplicialComplex:
     config: SimplexConfig = run.config
     return fit_simplex(
         subject.risk,
-        networks.thetas,
+        points,
         config.connecting,
         recipe,
         volume_weight=config.volume_weight,

@@ -79,7 +79,7 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         metrics = curvature_metrics(config.map, config.curvature, subject.risk, config.direction.seed)
         writer = subject.writer("line", provenance, {"names": {name: label(file) for name, file in files.items()}})
         ends = zip(files, networks.thetas, strict=True)
-        writer.note({f"at_{name}": at_point(subject.risk, theta) for name, theta in ends})
+        writer.note({f"at_{name}": at_point(subject.risk, theta[:]) for name, theta in ends})
         axes = {} if config.b else {"direction": np.arange(float(config.directions))}
         axes["t"] = parse_axis(extent, "--range")
         measured = sweep(subject.risk, line_or_rays, axes, metrics=metrics, writer=writer, report=report)
@@ -98,11 +98,11 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
 def _slice(config: LineConfig, setting: Setting, networks: Networks) -> tuple[Slice, str | None]:
     """The line or the bundle of lines, and how its directions are normalised."""
     if config.b:
-        a, b = networks.thetas
-        if (a == b).all():
+        a, b = (theta[:] for theta in networks.thetas)
+        if torch.equal(a, b):
             raise ConfigError(f"{config.a} and {config.b} hold the same weights; no line leads from one to the other.")
         return Line(a, b), None
-    theta, how = networks.thetas[0], config.direction.normalise or "filter"
+    theta, how = networks.thetas[0][:], config.direction.normalise or "filter"
     seeds = unrelated_seeds(config.direction.seed, config.directions)
 
     def direction(index: int) -> torch.Tensor:

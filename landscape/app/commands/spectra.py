@@ -97,7 +97,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
         restriction = Restriction(setting.space.select(config.curvature.parameters))
         risk = sampled(config.curvature.samples, subject.risk)
         writer = subject.writer("spectrum", subject.provenance({"checkpoint": checkpoint}))
-        stages = _Stages(config, risk, networks.thetas[0], restriction, writer, report)
+        stages = _Stages(config, risk, networks.thetas[0][:], restriction, writer, report)
         stages.measure(checkpoint)
         facts = writer.result.facts
         ends, trace = facts["ends"], facts.get("trace", {})

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from landscape.app.checkpoints import load_as, load_network, require_different
 from landscape.app.commands.curvatures import (
@@ -30,8 +29,10 @@ from landscape.runtime.progress import Reporter, silent
 from landscape.space.axes import Axes, Directions, Principal, Random, Scaling, Through, Towards, View
 from landscape.space.direction_files import read_directions, write_directions
 from landscape.space.parameters import ParameterSpace
+from landscape.space.pieces import Points
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
+from landscape.space.stored import StoredPoint
 from landscape.storage.outputs import OutputFiles
 from landscape.storage.results import Array, Sweep, interpolated
 from landscape.storage.store import ResultWriter
@@ -105,7 +106,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         writer = subject.writer("surface", subject.provenance(named, **settings), facts, marks)
         if config.save_axes:
             _save_axes(run.outputs.at(config.save_axes), config, setting, view.plane)
-        writer.note({"at_a": at_point(subject.risk, networks.thetas[0])})
+        writer.note({"at_a": at_point(subject.risk, networks.thetas[0][:])})
         sweeps, error = _measured(config, subject.risk, views, projections, writer, report)
         low, high = loss_range(sweeps)
         return SurfaceSummary(
@@ -125,7 +126,8 @@ def _views(config: SurfaceConfig, setting: Setting, networks: Networks) -> dict[
     if config.axes in EIGENVECTOR_AXES:
         return {}
     seeds = range(config.direction.seed, config.direction.seed + config.draws)
-    views = [_axes(config, setting.space, seed).view(networks.thetas, setting.space) for seed in seeds]
+    thetas: Points = [networks.thetas[0][:], *networks.thetas[1:]]  # the origin is read once, for all draws
+    views = [_axes(config, setting.space, seed).view(thetas, setting.space) for seed in seeds]
     return {f"seed {view.seed}" if config.draws > 1 else "": view for view in views}
 
 
@@ -179,11 +181,11 @@ def _axes(config: SurfaceConfig, space: ParameterSpace, seed: int) -> Axes:
     return Directions(read_directions(Path(config.axes), space))
 
 
-def _eigenvectors(config: SurfaceConfig, risk: EmpiricalRisk, thetas: Tensor) -> View:
+def _eigenvectors(config: SurfaceConfig, risk: EmpiricalRisk, thetas: Sequence[StoredPoint]) -> View:
     """The plane along eigenvectors that the flags name."""
     axes = eigenvector_axes(
         sampled(config.curvature.samples, risk),
-        thetas[0],
+        thetas[0][:],
         risk.space.select(config.curvature.parameters),
         top=EIGENVECTOR_AXES[config.axes],
         tolerance=config.curvature.tolerance,
@@ -213,11 +215,11 @@ def _minima(projections: Mapping[str, Projection]) -> Array:
 
 
 def _projections(
-    config: SurfaceConfig, view: View, networks: Networks, traced: Sequence[tuple[Tensor, Tensor | None]]
+    config: SurfaceConfig, view: View, networks: Networks, traced: Sequence[tuple[Points, torch.Tensor | None]]
 ) -> dict[str, Projection]:
     """Where the networks of the plane, and whatever else is to be marked, lie on it."""
     own = [config.checkpoint, *(() if view.together else (*config.through, *config.towards))]
-    projections = [project(view.plane, theta[None]) for theta in networks.thetas[: len(own)]]
+    projections = [project(view.plane, [theta]) for theta in networks.thetas[: len(own)]]
     projections += [project(view.plane, *each) for each in traced]
     files = [*own, *config.project]
     if view.together:

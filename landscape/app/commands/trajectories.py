@@ -77,7 +77,8 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         plane, shares = principal_plane(networks.thetas, setting.space)
         subject = run.subject(setting, statistics, config.split)
         projection = project(plane, networks.thetas)
-        longest = max(float(torch.dist(theta, networks.thetas[0])) for theta in networks.thetas)
+        centre = networks.thetas[0][:]
+        longest = max(float(torch.dist(theta[:], centre)) for theta in networks.thetas)
         marks, distances = (
             _by_trajectory(groups, order, each) for each in (projection.coordinates, projection.distances)
         )
