@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd import profiler
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would say that there is no GPU
 
 
 def most_allocated(action: Callable[[], Any]) -> int:
-    """The most bytes that tensors which are made while an action runs hold at once; mapped files do not count."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
+    """The most bytes that tensors which are made while an action runs hold at once; a file that is mapped counts with its size."""
+    with profiler.profile(profile_memory=True) as recorded:  # `torch.profiler` takes ten times as long to end
         action()
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

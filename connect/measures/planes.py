@@ -7,6 +7,7 @@ are put among those of the grid, and what lies between is interpolated on a fine
 import math
 import pathlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,11 @@ def plane_of(path: Path, risk: NetworkSurface) -> Plane:
     """
     a, b = path.points[0], path.points[-1]
     third = path.points[1] if len(path.points) == 3 else path(0.5)
-    try:
+    with suppress(ConfigError):
         return Plane.through(a, b, third)
-    except ConfigError:
-        aside = random_direction(risk.space, seed=0)
-        return Plane.through(a, b, a + aside * ((b - a).norm() / aside.norm()))
+    across, aside = b - a, random_direction(risk.space, seed=0)
+    aside.mul_(across.norm() / aside.norm()).add_(a).sub_(a)  # as if the plane went through a third point there
+    return Plane.spanned(a, across, aside)
 
 
 def frame(points: Array, count: int) -> dict[str, Array]:

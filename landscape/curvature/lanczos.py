@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.curvature.restriction import Product
 from landscape.errors import NonFiniteError
+from landscape.space.pieces import norm
 
 _CHUNK = 4
 _PART = 2**16
@@ -132,6 +133,7 @@ def lanczos(
             kept = _outermost(count, max(wanted, most_vectors // 2), top, bottom)
             basis.rotate(vectors[:, kept])
             projected = torch.diag(values[kept])
+    del block, rests, product  # which may keep vectors of their own
     beside = [place for place in (count - 1 - top, bottom) if 0 <= place < count and place not in best]
     ends = values[best], basis.combine(vectors[:, best]), residuals[best]
     (tops, bottoms), (top_vectors, bottom_vectors), (top_residuals, bottom_residuals) = (
@@ -162,7 +164,7 @@ def tridiagonal(product: Product, start: Tensor, steps: int) -> Tensor:
     It takes as many products as k, which is `steps` unless the space is exhausted before.
     """
     basis = _Basis(start)
-    basis.append(start / torch.linalg.vector_norm(start, dtype=torch.float64).to(start.dtype))
+    basis.append(start / norm(start).to(start.dtype))
     projected = torch.zeros(steps, steps, dtype=torch.float64)
     for step in range(steps):
         rest = product(basis[step]).clone()  # which may be the vector itself
@@ -234,7 +236,7 @@ def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -
     """
     orthonormal: list[Tensor] = []
     couplings = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    sizes = [float(torch.linalg.vector_norm(vector, dtype=torch.float64)) for vector in vectors]
+    sizes = [float(norm(vector)) for vector in vectors]
     for column, vector in enumerate(vectors):
         rest = vector.clone()
         for _ in range(2):  # twice is enough (Parlett 1998, section 6.9)
@@ -243,7 +245,7 @@ def _orthonormal(vectors: Sequence[Tensor], basis: _Basis, scale: float = 0.0) -
                 overlap = torch.dot(other, rest)
                 couplings[row, column] += float(overlap)
                 rest.sub_(other, alpha=float(overlap))
-        size = float(torch.linalg.vector_norm(rest, dtype=torch.float64))
+        size = float(norm(rest))
         if size > max(_DEPENDENT * max(sizes), _ROUNDING * torch.finfo(rest.dtype).eps * scale):
             couplings[len(orthonormal), column] = size
             orthonormal.append(rest.div_(size))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ProblemError
 from landscape.risk.products import Products
+from landscape.space.pieces import dot, is_finite
 
 _UNSYMMETRIC, _WRONG, _UNDECIDED = 0.01, 0.1, 0.3
 _STEPS = {torch.float64: 1e-6}
@@ -35,16 +36,17 @@ def require_consistent(
     Raises:
         ProblemError: the products are wrong.
     """
-    mask = torch.ones_like(theta) if chosen is None else chosen.to(theta)
-    u = torch.randn(len(theta), generator=torch.Generator().manual_seed(0)).to(theta) * mask
+    u = torch.randn(len(theta), generator=torch.Generator().manual_seed(0)).to(theta)
+    if chosen is not None:
+        u *= chosen
     u /= u.norm()
     first = product(u)
     size = float(first.norm())
     v = first / size if size > 0 else u
     second = product(v)
-    if not (first.isfinite().all() and second.isfinite().all()):
+    if not (is_finite(first) and is_finite(second)):
         return  # there is nothing to compare; whoever uses the products says so
-    one, other = float(torch.dot(u.double(), second.double())), float(torch.dot(v.double(), first.double()))
+    one, other = float(dot(u, second)), float(dot(v, first))
     rounding = 100 * torch.finfo(theta.dtype).eps * float(second.norm())
     if abs(one - other) > _UNSYMMETRIC * size + rounding:
         raise ProblemError(
@@ -52,17 +54,26 @@ def require_consistent(
             f"of the network has a wrong second derivative{_suspects(product)}. Replace it for curvature."
         )
     if gradient is not None:
-        _require_differences(product, second, v, theta, mask, gradient)
+        del u, first
+        _require_differences(product, second, v, theta, chosen, gradient)
 
 
 def _require_differences(
-    product: Products, expected: Tensor, v: Tensor, theta: Tensor, mask: Tensor, gradient: Callable[[Tensor], Tensor]
+    product: Products,
+    expected: Tensor,
+    v: Tensor,
+    theta: Tensor,
+    chosen: Tensor | None,
+    gradient: Callable[[Tensor], Tensor],
 ) -> None:
     step = _STEPS.get(theta.dtype, _STEP) * max(float(theta.norm()), 1e-3)
     differences: list[Tensor] = []
     for size in (step, step / 8, step * 8):
-        slope = (gradient(theta + size * v) - gradient(theta - size * v)).mul_(mask / (2 * size))
-        if not slope.isfinite().all() or float((slope - expected).norm()) <= _WRONG * float(slope.norm()):
+        slope = gradient(torch.add(theta, v, alpha=size))
+        slope.sub_(gradient(torch.sub(theta, v, alpha=size))).div_(2 * size)
+        if chosen is not None:
+            slope *= chosen
+        if not is_finite(slope) or float((slope - expected).norm()) <= _WRONG * float(slope.norm()):
             return
         differences.append(slope)
     first, *others = differences

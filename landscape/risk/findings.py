@@ -53,7 +53,7 @@ class Findings:
         """Compare products on a few examples with each other and with differences of gradients; each matrix once."""
         if matrix in self._consistent:
             return
-        space, others, theta = self._space, self._space.others.noted(), self._space.theta.clone()
+        space, others = self._space, self._space.others.noted()
 
         def few() -> Iterator[tuple[Batch, float]]:
             space.others.restore(others)
@@ -68,7 +68,7 @@ class Findings:
                 add_gradient(space, self._loss, batch, share)
             return total.clone()
 
-        with space.placement.excursion():
+        with space.placement.excursion() as theta:
             product = PRODUCTS[matrix](space, self._loss, few, chosen)
             require_consistent(product, theta, chosen, gradient if matrix == "hessian" else None)
         self._consistent.add(matrix)

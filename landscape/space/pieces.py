@@ -40,8 +40,9 @@ Points = Sequence[Vector] | Tensor
 """Several vectors `[P]`, or the rows of a tensor `[k, P]`."""
 
 
-def pieces(length: int, size: int = PIECE) -> Iterator[slice]:
+def pieces(length: int, size: int | None = None) -> Iterator[slice]:
     """Consecutive slices, of a size at most, that cover so many coordinates."""
+    size = size or PIECE
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
 

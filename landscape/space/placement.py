@@ -104,11 +104,15 @@ class Placement:
         self._others.restore(self._belonging[2] if self._belonging else noted)
 
     @contextmanager
-    def excursion(self) -> Iterator[None]:
-        """Let the network go elsewhere meanwhile, and bring it back with the buffers that belong to its point."""
+    def excursion(self) -> Iterator[Tensor]:
+        """Let the network go elsewhere meanwhile, and bring it back with the buffers that belong to its point `[P]`.
+
+        Returns:
+            That point, a copy.
+        """
         belonging, theta = self._belonging, self._theta.clone()
         try:
-            yield
+            yield theta
         finally:
             self.move_to(theta)
             self._belonging = belonging
