@@ -10,7 +10,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would say that there is no 
 
 
 def most_allocated(action: Callable[[], Any]) -> int:
-    """The most bytes that tensors which are made while an action runs hold at once; a file that is mapped counts with its size."""
+    """The most bytes that tensors made while an action runs hold at once; a mapped file counts with its size."""
     with profiler.profile(profile_memory=True) as recorded:  # `torch.profiler` takes ten times as long to end
         action()
     events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]

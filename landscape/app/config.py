@@ -230,9 +230,17 @@ class CurvatureOptions(Options):
         Raises:
             ConfigError: they do not.
         """
-        least = 4 * top + 4
+        least = self._least(top)
         if self.vectors is not None and self.vectors < least:
             raise ConfigError(f"--vectors is {self.vectors}, expected at least {least} for {top} at either end.")
+
+    def held(self, top: int = 1) -> int:
+        """The vectors that a search holds at once; where no number is named, at least."""
+        return self._least(top) if self.vectors is None else self.vectors
+
+    @staticmethod
+    def _least(top: int) -> int:
+        return 4 * top + 4
 
 
 @dataclass(frozen=True, kw_only=True)

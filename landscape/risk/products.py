@@ -6,7 +6,6 @@ from one product to the next, for as many batches as memory allows: a product th
 
 import copy
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from landscape.problems.losses import Loss, differentiable, per_example
 from landscape.problems.splits import Batch
 from landscape.risk.convolutions import OPERATIONS, TwiceDifferentiable
 from landscape.runtime.hooks import hooked
+from landscape.runtime.memory import available_bytes
 from landscape.space.parameters import ParameterSpace
 
 Shares = Callable[[], Iterable[tuple[Batch, float]]]
@@ -120,7 +120,7 @@ class Products:
         self._kept: dict[int, BatchMap] = {}
         self._checked, self._counts = False, True
         self.custom_operations: set[str] = set()
-        self._room: float = _free_bytes(space.device) // _SHARE_OF_MEMORY
+        self._room: float = available_bytes(space.device) // _SHARE_OF_MEMORY
 
     def __call__(self, vector: Tensor) -> Tensor:
         """The product with a vector `[P]`, a new `[P]`."""
@@ -313,10 +313,3 @@ def _counting_bytes() -> Iterator[_Count]:
     count = _Count()
     with torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
         yield count
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -17,12 +17,14 @@ from connect.paths.path import Path
 from connect.paths.rates import STEPS, find_rate
 from connect.paths.sampling import Concentrated
 from landscape.app.config import ProblemOptions, RecipeOptions
+from landscape.app.memory import Need, fit_need
 from landscape.app.recipes import NamedRecipe, named_recipe, recipe_section
 from landscape.errors import ConfigError, Interrupted
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.runtime.progress import Reporter
 from landscape.storage.checkpoints import Checkpoint
 from landscape.training.descent import Stratified
+from landscape.training.optimisers import optimiser_of
 from landscape.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
@@ -113,6 +115,14 @@ def ranged(finder: Finder, risk: EmpiricalRisk, path: Path, seed: int, report: R
             rate, STEPS, steps,
         )  # fmt: skip
     return replace(finder, recipe=recipe, settings={**finder.settings, "recipe": recipe.stated()})
+
+
+def memory_need(finder: Finder, free_ends: bool = False) -> Need:
+    """What the training of a path holds at most."""
+    method = finder.method
+    points = method.most_images if isinstance(method, GrowingBand) else finder.settings["control_points"]
+    free = points if free_ends else points - 2
+    return fit_need(points, free, len(optimiser_of(finder.recipe).state))
 
 
 Built = tuple[PathMethod, Mapping[str, Any]]

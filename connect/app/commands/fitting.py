@@ -7,8 +7,9 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from connect.app.commands.finding import Finder, fit_recipe, path_finder, ranged, settled_recipe
+from connect.app.commands.finding import fit_recipe, memory_need, path_finder, ranged, settled_recipe
 from connect.app.commands.pictures import draw_result
 from connect.app.commands.summaries import FitSummary, told
 from connect.app.config import FitConfig
@@ -106,6 +107,7 @@ class _Fitting:
         recipe, rate = settled_recipe(self._named, setting.space.network, [a, b], self._before().get("recipe"))
         self._finder = path_finder(config, recipe, config.free_ends)
         start = path_of(saved, setting.space) if saved else None
+        memory_need(self._finder, config.free_ends).require(setting.space)
         ends = [theta[:] for theta in networks.thetas]
         require_joinable(ends[0], ends[1], start)
         if config.plane_points and setting.space.dimension < DIMENSIONS:
@@ -120,7 +122,10 @@ class _Fitting:
             begun = self._finder.method.begin(ends[0], ends[1], start)
             del ends, networks, a, b, saved, named  # from here on the control points alone are held
             if rate is None:
-                self._finder, begun = self._ranged(subject, begun, start)
+                ends = self._ranged(subject, begun)
+                del begun
+                begun = self._finder.method.begin(ends[0], ends[1], start)
+                del ends
                 measuring, provenance = (
                     {**each, "recipe": self._finder.recipe.stated()} for each in (measuring, provenance)
                 )
@@ -152,10 +157,10 @@ class _Fitting:
         size = self._before().get("eval_batch_size")
         return size if isinstance(size, int) else self._folder / PROFILE
 
-    def _ranged(self, subject: Subject, begun: Path, start: Path | None) -> tuple[Finder, Path]:
-        """The finder with a rate that a range test finds, and the path to begin with, which that has moved."""
-        finder = ranged(self._finder, subject.risk, begun, self._config.seed, self._run.report)
-        return finder, finder.method.begin(begun.points[0], begun.points[-1], start)
+    def _ranged(self, subject: Subject, begun: Path) -> list[Tensor]:
+        """Have the finder take the rate that a range test finds, which moves the path; returns the path's ends."""
+        self._finder = ranged(self._finder, subject.risk, begun, self._config.seed, self._run.report)
+        return [begun.points[0].clone(), begun.points[-1].clone()]
 
     def _finished(self, subject: Subject, provenance: dict[str, Any]) -> Path | None:
         """The path that a resume finds finished."""

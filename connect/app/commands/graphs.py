@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.app.commands.finding import fit_recipe, path_finder, ranged, settled_recipe
+from connect.app.commands.finding import fit_recipe, memory_need, path_finder, ranged, settled_recipe
 from connect.app.commands.passes import OWN_FILES, PASSES, Passes, whole
 from connect.app.commands.pictures import draw_result
 from connect.app.config import GraphConfig
@@ -23,6 +23,8 @@ from connect.paths.path import load_path
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.summaries import label, wrote
+from landscape.app.config import CurvatureOptions
+from landscape.app.memory import curvature_need, graph_need
 from landscape.app.options import files_in
 from landscape.app.run import Run, running
 from landscape.curvature.lanczos import lanczos
@@ -159,6 +161,8 @@ class _Mapping:
         self._duplicates |= twins
         if config.sharpness:
             setting.require_curvature("all", config.samples, "all")
+        need = graph_need(memory_need(finder))
+        (curvature_need(need, CurvatureOptions().held()) if config.sharpness else need).require(setting.space)
         subject = run.subject(setting, statistics, begun=self._file)
         self._setting, self._risk = setting, subject.risk
         if rate is None:

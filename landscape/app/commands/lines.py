@@ -17,6 +17,7 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, label, loss_range, wrote
 from landscape.app.config import LineConfig
+from landscape.app.memory import curvature_need, line_need
 from landscape.app.run import running
 from landscape.app.setting import Networks, Setting
 from landscape.errors import ConfigError
@@ -65,6 +66,8 @@ def line(config: LineConfig, report: Reporter = silent) -> LineSummary:
         checkpoints = {name: load_network(config.checkpoints, file) for name, file in files.items()}
         require_different(*checkpoints.values())
         setting, networks, statistics = run.load(list(checkpoints.values()))
+        need = line_need()
+        (curvature_need(need, config.curvature.held()) if config.map.curvature else need).require(setting.space)
         line_or_rays, normalisation = _slice(config, setting, networks)
         require_found(config.map, config.curvature, setting, config.split)
         subject = run.subject(setting, statistics, config.split)

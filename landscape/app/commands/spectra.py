@@ -16,6 +16,7 @@ from landscape.app.commands.curvatures import sampled
 from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import wrote
 from landscape.app.config import HessianConfig
+from landscape.app.memory import hessian_need
 from landscape.app.run import running
 from landscape.curvature.density import spectral_density
 from landscape.curvature.lanczos import lanczos
@@ -92,6 +93,7 @@ def hessian(config: HessianConfig, report: Reporter = silent) -> HessianSummary:
     with running(config, report, *places) as run:
         checkpoint = load_network(config.checkpoints, config.checkpoint)
         setting, networks, statistics = run.load([checkpoint])
+        hessian_need(config.curvature.held(config.top)).require(setting.space)
         setting.require_curvature(config.curvature.parameters, config.curvature.samples, config.split)
         subject = run.subject(setting, statistics, config.split)
         restriction = Restriction(setting.space.select(config.curvature.parameters))

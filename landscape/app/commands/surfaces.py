@@ -19,6 +19,7 @@ from landscape.app.commands.curvatures import (
 from landscape.app.commands.pictures import draw_result
 from landscape.app.commands.summaries import at_point, distinct_names, loss_range, wrote
 from landscape.app.config import EIGENVECTOR_AXES, SurfaceConfig
+from landscape.app.memory import Need, curvature_need, surface_need
 from landscape.app.options import files_in
 from landscape.app.run import running
 from landscape.app.setting import Networks, Setting
@@ -86,6 +87,7 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
         if config.through:
             require_different(centre, *rest)
         setting, networks, statistics = run.load([centre, *rest], bearers=[centre])
+        _need(config).require(setting.space)
         traced = [setting.traced(checkpoint) for checkpoint in marked]
         views = _views(config, setting, networks)
         require_found(config.map, config.curvature, setting, config.split, for_axes=not views)
@@ -119,6 +121,12 @@ def surface(config: SurfaceConfig, report: Reporter = silent) -> SurfaceSummary:
             error=error,
             **vars(curvature_figures(config.map, sweeps)),
         )
+
+
+def _need(config: SurfaceConfig) -> Need:
+    need = surface_need(config.draws)
+    searches = config.map.curvature or config.axes in EIGENVECTOR_AXES
+    return curvature_need(need, config.curvature.held()) if searches else need
 
 
 def _views(config: SurfaceConfig, setting: Setting, networks: Networks) -> dict[str, View]:

@@ -1,5 +1,7 @@
 """The memory of commands against their formulas, in vectors of P numbers that are held at once."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -111,3 +113,29 @@ def test_a_graph_holds_two_of_its_minima(vectors):
     minima = [f"{name}.safetensors" for name in "abcd"]
     found = vectors("graph", *minima, *_FIT, "--tolerance", "1e-9", "--out", "g", program=connect_cli)
     assert found <= graph_need(fit_need(3, 1, 1)).vectors + _SLACK
+
+
+_REFUSED = [
+    (["surface", "--checkpoint", "a.safetensors", "--out", "s.h5"], "the surface needs about .* Fewer --draws"),
+    (["line", *_ENDS, "--out", "l.h5"], "the line needs about .* --trainable"),
+    (["hessian", "--checkpoint", "a.safetensors"], "the search for eigenvalues needs about .* --vectors"),
+    (["fit", *_ENDS, "--out", "f"], "the path needs about .* Fewer --control-points"),
+    (["graph", "a.safetensors", "b.safetensors", "--out", "g"], "the graph needs about .* Fewer --control-points"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), _REFUSED, ids=[arguments[0] for arguments, _ in _REFUSED])
+def test_what_cannot_fit_is_refused_before_the_network_runs(deep, call, monkeypatch, arguments, message):
+    flags, size = deep
+    monkeypatch.setattr("landscape.app.memory.available_bytes", lambda device: 2.5 * 4 * size)
+    monkeypatch.setattr("torch.nn.Linear.forward", lambda *_: pytest.fail("the network ran"))
+    options = {"program": connect_cli} if arguments[0] in {"fit", "graph"} else {}
+    code, _, errors = call(*arguments, *flags, **options)
+    assert code == 2
+    assert re.search(message, errors.replace("\n", " ")), errors
+
+
+def test_what_fits_is_not_refused(deep, call, monkeypatch):
+    flags, size = deep
+    monkeypatch.setattr("landscape.app.memory.available_bytes", lambda device: 4 * 4 * size)
+    assert call(*_SURFACE, *flags)[0] == 0

@@ -220,7 +220,7 @@ def test_products_do_not_depend_on_the_batch_size_or_on_what_is_kept(monkeypatch
     theta, vector = space.theta.clone(), torch.randn(space.dimension, dtype=torch.float64)
     products = []
     for batch_size, room in ((11, 10**9), (4, 10**9), (4, 0), (1, 50_000)):
-        monkeypatch.setattr("landscape.risk.products._free_bytes", lambda device, room=room: room)
+        monkeypatch.setattr("landscape.risk.products.available_bytes", lambda device, room=room: room)
         with EmpiricalRisk(space, problem, batch_size=batch_size).at(theta) as here:
             product = here.hessian()
             product(torch.randn_like(vector))

@@ -138,7 +138,7 @@ def test_two_risks_on_one_space_each_keep_their_own_buffers():
 
 
 def test_products_that_are_not_kept_begin_with_the_same_buffers(monkeypatch):
-    monkeypatch.setattr("landscape.risk.products._free_bytes", lambda device: 0)
+    monkeypatch.setattr("landscape.risk.products.available_bytes", lambda device: 0)
     risk = risk_of(unusual.Counting())
     theta, v = risk.space.theta.clone(), torch.linspace(-1, 1, risk.dimension)
     expected = product_at(risk, theta, v)
