@@ -1,9 +1,10 @@
 """A peak rate for the training of a path, by a short range test on the path that it begins with.
 
 A few dozen steps are taken at rates that grow evenly in their logarithm (Smith 2017, arXiv 1506.01186). The loss falls,
-then rises or explodes; a rate well below the one at which it is lowest is taken. What differs from a minimum's test is
-that along a path the loss varies more with t than with the rate, so t takes the values of a low-discrepancy sequence
-(van der Corput 1935), of which any few that follow each other cover [0, 1] evenly, and their mean is comparable.
+then rises or explodes; a rate well below the one at which it is lowest is taken, and a lower one that does nearly as
+well where there is one. Where the loss falls fastest, as is often taken, hangs on the noise of so few steps. Along a
+path the loss varies more with t than with the rate, so t takes the values of a low-discrepancy sequence (van der Corput
+1935), of which any few that follow each other cover [0, 1] evenly, and their mean is comparable.
 """
 
 import math
@@ -27,15 +28,16 @@ from landscape.training.recipes import RISING_DECADES, Recipe
 
 STEPS = 64
 _HIGHEST: Mapping[str, float] = {"sgd": 10.0, "adamw": 1.0}
-_WINDOW = 8  # steps whose mean loss is compared
+_WINDOW = 16  # steps whose mean loss is compared
 _BELOW = 3  # times lower than the rate at which the loss is lowest
+_NEARLY = 0.1  # of the whole fall is missing where the loss is nearly lowest
 _OWN = 0x7A7E  # sets the order of the examples apart from the fit's
 
 
 def find_rate(
     surface: Trainable, path: Path, method: PathMethod, recipe: Recipe, *, seed: int = 0, report: Reporter = silent
 ) -> float:
-    """The peak rate for a path, a third of that at which the loss is lowest in a range test of `STEPS` steps.
+    """The peak rate for a path, at most a third of that at which the loss is lowest in a range test of `STEPS` steps.
 
     Beside the activations it takes the memory of the fit itself, since the control points are moved where they lie.
 
@@ -74,19 +76,26 @@ def find_rate(
             pass
         finally:
             surface.load_buffers(before)
-    place = surface.ranks.agreed(_lowest(watched.losses, gradients), surface.device)
-    rate = highest * 10 ** (RISING_DECADES * (place / STEPS - 1))
-    return float(f"{rate / _BELOW:.2g}")
+    places = (surface.ranks.agreed(place, surface.device) for place in _low(watched.losses, gradients))
+    lowest, nearly = (highest * 10 ** (RISING_DECADES * (place / STEPS - 1)) for place in places)
+    return float(f"{min(lowest / _BELOW, nearly):.2g}")
 
 
-def _lowest(losses: Sequence[float], gradients: int) -> int:
-    """The step about which the mean loss of a few is lowest; the first where there are too few."""
+def _low(losses: Sequence[float], gradients: int) -> tuple[int, int]:
+    """The steps about which the mean loss of a few is lowest, and first nearly so; the first where there are too few.
+
+    Args:
+        losses: of all gradients, in their order.
+        gradients: of a step.
+    """
     whole = len(losses) // gradients
     each = np.array(losses[: whole * gradients]).reshape(whole, gradients).mean(axis=1)
     if whole < _WINDOW:
-        return 0
+        return 0, 0
     means = np.convolve(each, np.full(_WINDOW, 1 / _WINDOW), "valid")
-    return int(np.argmin(means)) + _WINDOW // 2
+    lowest = int(np.argmin(means))
+    nearly = int(np.argmax(means <= means[lowest] + _NEARLY * (means[0] - means[lowest])))
+    return lowest + _WINDOW // 2, nearly + _WINDOW // 2
 
 
 @dataclass(frozen=True)

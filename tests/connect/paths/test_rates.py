@@ -37,7 +37,7 @@ def test_the_rate_is_below_where_steps_are_unstable_and_not_needlessly_so(stiffn
 
 def test_a_steeper_loss_lowers_sgds_rate_by_as_much_and_leaves_adamws():
     ratio = rate_of(valley(1.0), A, B, PLAIN) / rate_of(valley(100.0), A, B, PLAIN)
-    assert 25 < ratio < 400
+    assert 10 < ratio < 1000
     adamw = Recipe.adamw(weight_decay=0.0, clip=0.0)
     assert rate_of(valley(1.0), A, B, adamw) == pytest.approx(rate_of(valley(100.0), A, B, adamw), rel=0.1)
 
