@@ -9,15 +9,17 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from landscape.errors import ProblemError
-from landscape.problems.losses import Loss, differentiable, per_example
+from landscape.problems.losses import ClassScores, Loss, differentiable, per_example
 from landscape.problems.splits import Batch
 from landscape.risk.convolutions import OPERATIONS, TwiceDifferentiable
+from landscape.risk.softmax import SoftmaxCurvature, owned
 from landscape.runtime.hooks import hooked
 from landscape.runtime.memory import available_bytes
 from landscape.space.parameters import ParameterSpace
@@ -32,6 +34,9 @@ class BatchMap(Protocol):
     def __call__(self, vector: Sequence[Tensor], *, again: bool) -> None: ...
 
 
+Linearised = tuple[BatchMap, Sequence[Tensor]]
+"""A batch's map, and the tensors that it keeps beside those in its graph."""
+
 Matrix = Literal["hessian", "gauss_newton"]
 
 _SHARE_OF_MEMORY = 4
@@ -45,7 +50,7 @@ def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, chosen: 
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> Linearised:
         mean = share * differentiable(per_example(loss, space.network, batch)[0]).mean()
         gradients = torch.autograd.grad(mean, parameters, create_graph=True, materialize_grads=True)
         if own is not None:
@@ -54,7 +59,7 @@ def hessian_products(space: ParameterSpace, loss: Loss, shares: Shares, chosen: 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
             _backward(gradients, vector, parameters, again=again)
 
-        return add
+        return add, ()
 
     return Products(space, shares, linearise, chosen)
 
@@ -66,30 +71,25 @@ def gauss_newton_products(
 
     J is the Jacobian of the network's outputs and B the Hessian of the loss in them. For the cross-entropy this is the
     Fisher matrix, and it has no negative eigenvalue wherever the loss is convex in the outputs. The loss must call the
-    network once, and depend on the parameters through its outputs alone.
+    network once, and depend on the parameters through its outputs alone. Of a loss that says which cross entropies of
+    scores its mean is (`ClassScores`), the scores count as the outputs, and beside them it takes as much memory again.
 
     Raises:
         ProblemError: the loss is not of that kind, or cannot be differentiated twice; also raised by the products.
     """
     parameters = _chosen_parameters(space, chosen)
 
-    def linearise(batch: Batch, share: float, own: set[str] | None) -> BatchMap:
-        with _cut_outputs(space.network) as (outputs, leaves):
-            losses = differentiable(per_example(loss, space.network, batch)[0])
+    def linearise(batch: Batch, share: float, own: set[str] | None) -> Linearised:
+        head = _head(space.network, loss, batch, share, None if own is None else parameters)
+        pulled = torch.autograd.grad(head.outputs, parameters, head.weights, create_graph=True, materialize_grads=True)
         if own is not None:
-            _require_outputs_alone(losses, parameters)
-        slopes = torch.autograd.grad(share * losses.mean(), leaves, create_graph=True, materialize_grads=True)
-        weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-        pulled = torch.autograd.grad(outputs, parameters, weights, create_graph=True, materialize_grads=True)
-        if own is not None:
-            own |= _require_second_derivative([*slopes, *pulled])
+            own |= _require_second_derivative([*head.slopes, *pulled])
 
         def add(vector: Sequence[Tensor], *, again: bool) -> None:
-            pushed = _pulled_back(pulled, vector, weights)
-            curved = _pulled_back(slopes, pushed, leaves)
-            _backward(outputs, curved, parameters, again=again)
+            pushed = _pulled_back(pulled, vector, head.weights)
+            _backward(head.outputs, head.curved(pushed, vector), parameters, again=again)
 
-        return add
+        return add, head.kept
 
     return Products(space, shares, linearise, chosen)
 
@@ -112,7 +112,7 @@ class Products:
         self,
         space: ParameterSpace,
         shares: Shares,
-        linearise: Callable[[Batch, float, set[str] | None], BatchMap],
+        linearise: Callable[[Batch, float, set[str] | None], Linearised],
         chosen: Tensor | None = None,
     ) -> None:
         self._space, self._shares, self._linearise = space, shares, linearise
@@ -148,14 +148,16 @@ class Products:
             if self._counts:
                 try:
                     with _counting_bytes() as count:
-                        add = self._linearise(batch, share, own)
+                        add, kept = self._linearise(batch, share, own)
+                    for tensor in kept:
+                        count.add(tensor)
                     self._checked = True
                     return add, count.bytes
                 except ProblemError as error:
                     if "saved tensor hooks" not in str(error):
                         raise
                     self._counts = False
-            add = self._linearise(batch, share, own)
+            add, _ = self._linearise(batch, share, own)
             self._checked = True
             return add, math.inf
 
@@ -206,18 +208,88 @@ def _pulled_back(functions: Sequence[Tensor], vector: Sequence[Tensor], inputs: 
     return torch.autograd.grad(outputs, inputs, vectors, retain_graph=True, materialize_grads=True)
 
 
+class _Head(Protocol):
+    """What follows the network's outputs in one batch.
+
+    Attributes:
+        outputs: of the network, differentiable.
+        weights: zeros like them, by which the outputs' gradients are pulled back and their derivatives pushed forward.
+        slopes: whose graphs lead from the outputs to the loss.
+        kept: tensors beside those in the graphs.
+    """
+
+    outputs: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    slopes: Sequence[Tensor]
+    kept: Sequence[Tensor]
+
+    def curved(self, pushed: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The Hessian of the loss in the outputs times the change of them `pushed` that a vector causes."""
+
+
+class _SoftmaxHead:
+    """Scores of classes, whose loss needs no graph."""
+
+    slopes: Sequence[Tensor] = ()
+
+    def __init__(self, scores: Tensor, weights: Tensor) -> None:
+        self.outputs = [scores]
+        self.weights = [scores.new_zeros(()).expand(scores.shape).requires_grad_()]  # of one number's memory
+        self.kept = [scores, weights]
+        self._curvature = SoftmaxCurvature(scores, weights)
+
+    def curved(self, pushed: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [self._curvature(owned(pushed[0], vector))]
+
+
+class _LossHead:
+    """Outputs whose loss is differentiated twice."""
+
+    kept: Sequence[Tensor] = ()
+
+    def __init__(self, call: "_Call", mean: Tensor) -> None:
+        self.outputs, self._leaves = call.outputs, call.leaves
+        self.weights = [torch.zeros_like(output, requires_grad=True) for output in call.outputs]
+        self.slopes = torch.autograd.grad(mean, call.leaves, create_graph=True, materialize_grads=True)
+
+    def curved(self, pushed: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor]:
+        return _pulled_back(self.slopes, pushed, self._leaves)
+
+
+def _head(
+    network: torch.nn.Module, loss: Loss, batch: Batch, share: float, parameters: Sequence[Tensor] | None
+) -> _Head:
+    """Run a loss, and check that it depends on parameters through the outputs alone, where these are given."""
+    with _cut_outputs(network) as call:
+        losses = differentiable(per_example(loss, network, batch)[0])
+    if parameters is not None:
+        _require_outputs_alone(losses, parameters)
+    named: object = loss
+    rows = named.scores_and_labels(call.result, batch) if isinstance(named, ClassScores) else None
+    if rows is None or rows.weights is None or not rows.scores.requires_grad:
+        return _LossHead(call, share * losses.mean())
+    return _SoftmaxHead(rows.scores, share * rows.weights)
+
+
+@dataclass
+class _Call:
+    """The network's one call: its result, the differentiable tensors in it, and leaves that the loss got for them."""
+
+    result: Any = None
+    outputs: list[Tensor] = field(default_factory=list)
+    leaves: list[Tensor] = field(default_factory=list)
+
+
 @contextmanager
-def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+def _cut_outputs(network: torch.nn.Module) -> Iterator[_Call]:
     """Have the network's one call give out leaves in the place of its differentiable outputs; gathers both."""
-    outputs: list[Tensor] = []
-    leaves: list[Tensor] = []
-    calls = 0
+    call, calls = _Call(), 0
 
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor) and value.requires_grad:
-            outputs.append(value)
-            leaves.append(value.detach().requires_grad_())
-            return leaves[-1]
+            call.outputs.append(value)
+            call.leaves.append(value.detach().requires_grad_())
+            return call.leaves[-1]
         if isinstance(value, MutableMapping):
             value = copy.copy(value)
             for key in value:
@@ -228,12 +300,12 @@ def _cut_outputs(network: torch.nn.Module) -> Iterator[tuple[list[Tensor], list[
 
     def replace(module: Any, inputs: Any, named: Any, result: Any) -> Any:
         nonlocal calls
-        calls += 1
+        calls, call.result = calls + 1, result
         return cut(result)
 
     with hooked([network], after=replace):
-        yield outputs, leaves
-    if calls != 1 or not outputs:
+        yield call
+    if calls != 1 or not call.outputs:
         reason = (
             "its outputs hold no differentiable tensor" if calls == 1 else f"the loss calls it {calls} times a batch"
         )
