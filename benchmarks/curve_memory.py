@@ -4,17 +4,11 @@ Target: at most 2·free + fixed + 3 by SGD, momentum included: the control point
 network's own parameters and the gradient; 3·free + fixed + 3 by AdamW, which keeps two means for each.
 
 A deep network of narrow layers, so that activations and the gradient of one layer are small; each case has a process of
-its own, whose peak is that of its resident memory. The allocator is told to give back every larger block, or else the
-peak would hold what was freed long ago.
+its own.
 """
 
-import multiprocessing
-import os
-import pathlib
-import resource
-import threading
-
 import torch
+from peaks import apart, held, peak_while
 from torch import nn
 
 from connect import Bezier, CurveFit, Path
@@ -30,43 +24,18 @@ def network():
     return nn.Sequential(*layers, nn.Linear(WIDTH, 2))
 
 
-def resident():
-    """Resident memory now, in bytes."""
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak_while(action):
-    """The largest resident memory while an action runs, in bytes."""
-    highest, done = [resident()], threading.Event()
-
-    def watch():
-        while not done.wait(0.001):
-            highest[0] = max(highest[0], resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    action()
-    done.set()
-    watcher.join()
-    return highest[0]
-
-
-def fit(optimiser, control_points, connection):
-    """Fit a curve of a large network, and send the peak in units of P."""
+def fit(optimiser, control_points):
+    """The peak of a fit of a curve of a large network, in units of P."""
     data = (torch.randn(EXAMPLES, WIDTH), torch.randint(2, (EXAMPLES,)))
     small = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2))
     descend(small, data, optimiser, control_points)  # what is loaded and reserved once
-    before = resident()
-    held = {}
-
-    def run():
-        held["P"] = descend(network(), data, optimiser, control_points)
-
-    connection.send((peak_while(run) - before) / (4 * held["P"]))
+    before, size = held(), sum(parameter.numel() for parameter in network().parameters())
+    peak = peak_while(lambda: descend(network(), data, optimiser, control_points))
+    return (peak - before) / (4 * size)
 
 
 def descend(model, data, optimiser, control_points):
-    """A few steps; returns P."""
+    """A few steps."""
     space = ParameterSpace(model)
     risk = EmpiricalRisk(space, Problem.of(model, {"train": data}), batch_size=EXAMPLES)
     del model
@@ -77,22 +46,14 @@ def descend(model, data, optimiser, control_points):
     recipe = Recipe.adamw() if optimiser == "adamw" else Recipe()
     recipe = recipe.updated({"epochs": 3, "lr": 1e-3, "batch_size": EXAMPLES})
     CurveFit(curve).train(risk, Path(points, curve), recipe)
-    return space.dimension
 
 
 def main():
     print(f"peak memory of a fit of a curve, {DEPTH} layers of {WIDTH}×{WIDTH}, in units of P")
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
-    context = multiprocessing.get_context("spawn")
     for optimiser, of_each in (("sgd", 2), ("adamw", 3)):
         for control_points in (3, 5, 9):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=fit, args=(optimiser, control_points, theirs))
-            process.start()
-            theirs.close()
             formula = of_each * (control_points - 2) + 2 + 3
-            print(f"  {optimiser}, {control_points} control points: {ours.recv():5.2f} of {formula}")
-            process.join()
+            print(f"  {optimiser}, {control_points} control points: {apart(fit, optimiser, control_points):5.2f} of {formula}")
 
 
 if __name__ == "__main__":

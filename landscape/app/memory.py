@@ -10,8 +10,8 @@ from landscape.errors import ConfigError
 from landscape.runtime.memory import available_bytes
 from landscape.space.parameters import ParameterSpace
 
-_BUILT = 3  # a network as it is built, the space's copy of it, and θ
 _WALK = 4  # eigenvectors of the neighbouring point: of both ends, and of the next beside them
+_FEWER = "--trainable with fewer parameters"
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,14 @@ class Need:
             )
 
 
-_FEWER = "--trainable with fewer parameters needs less."
-
-
 def surface_need(draws: int = 1) -> Need:
     """Of a surface: two axes for each draw, the origin, the point and θ."""
-    return Need("the surface", 2 * draws + 3, "2 axes for each draw, and 3", f"Fewer --draws, or {_FEWER}")
+    return Need("the surface", 2 * draws + 3, "2 axes for each draw, and 3", f"Fewer --draws, or {_FEWER}, needs less.")
 
 
 def line_need() -> Need:
     """Of a line or rays: both ends, or the origin and a direction, the point and θ."""
-    return Need("the line", 4, "both ends, the point and the network's own", _FEWER[0].upper() + _FEWER[1:])
+    return Need("the line", 4, "both ends, the point and the network's own", f"{_FEWER} needs less.")
 
 
 def hessian_need(vectors: int) -> Need:
@@ -65,7 +62,7 @@ def hessian_need(vectors: int) -> Need:
         "the search for eigenvalues",
         vectors + 12,
         f"{vectors} of the search, and 12",
-        f"Fewer --vectors, --parameters or {_FEWER}",
+        f"Fewer --vectors, --parameters or {_FEWER}, needs less.",
     )
 
 
@@ -82,7 +79,7 @@ def fit_need(points: int, free: int, averages: int) -> Need:
         "the path",
         points + averages * free + 3,
         f"{points} points, {averages} for each of {free} that are free, and 3",
-        f"Fewer --control-points, --optimiser sgd or {_FEWER}",
+        f"Fewer --control-points, --optimiser sgd or {_FEWER}, needs less.",
     )
 
 

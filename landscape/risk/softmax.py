@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 18  # scores
+_CHUNK = 1 << 17  # scores
 
 
 class SoftmaxCurvature:
