@@ -53,7 +53,8 @@ def main():
     for optimiser, of_each in (("sgd", 2), ("adamw", 3)):
         for control_points in (3, 5, 9):
             formula = of_each * (control_points - 2) + 2 + 3
-            print(f"  {optimiser}, {control_points} control points: {apart(fit, optimiser, control_points):5.2f} of {formula}")
+            peak = apart(fit, optimiser, control_points)
+            print(f"  {optimiser}, {control_points} control points: {peak:5.2f} of {formula}")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def main():
         for seed, checkpoint in enumerate("abc"):
             save_tensors(folder / f"{checkpoint}.safetensors", network(seed).state_dict(), {})
         print(f"peak memory, P = {size // 4:,}, in units of P; {EXAMPLES} blocks of {BLOCK} tokens a batch")
-        activations = {kind: math.nan for kind in ("forward", "backward", "product")}
+        activations = dict.fromkeys(("forward", "backward", "product"), math.nan)
         for kind in activations:
             activations[kind] = apart(of_activations, kind) / size
         for command in names:

@@ -19,6 +19,7 @@ from landscape.errors import ConfigError
 from landscape.risk.network import NetworkSurface
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.directions import random_direction
+from landscape.space.pieces import norm
 from landscape.space.projections import Projection, project
 from landscape.space.slices import Plane
 from landscape.storage.results import Array, Result, Sweep, interpolated
@@ -105,7 +106,7 @@ def plane_of(path: Path, risk: NetworkSurface) -> Plane:
     with suppress(ConfigError):
         return Plane.through(a, b, third)
     across, aside = b - a, random_direction(risk.space, seed=0)
-    aside.mul_(across.norm() / aside.norm()).add_(a).sub_(a)  # as if the plane went through a third point there
+    aside.mul_(norm(across) / norm(aside)).add_(a).sub_(a)  # as if the plane went through a third point there
     return Plane.spanned(a, across, aside)
 
 

@@ -16,6 +16,7 @@ from connect.paths.curves import Bezier, Curve, conversion
 from connect.paths.path import Path, builder
 from landscape.errors import ConfigError, LayoutError
 from landscape.risk.surface import Trainable
+from landscape.space.pieces import Offset, norm
 from landscape.training.descent import Combination, DescentOptions, Family, Sampler, Stratified, descend
 from landscape.training.recipes import Recipe
 
@@ -88,7 +89,7 @@ class CurveFit:
         Beside the activations of a batch this holds (2·free + fixed + 3)·P floats, the control points included; a
         penalty on length adds free·P.
         """
-        distance = float((path.points[-1] - path.points[0]).norm())
+        distance = float(norm(Offset(path.points[-1], path.points[0])))
         penalty = Shortness(self.length_weight, distance) if self.length_weight else None
         family = Combination(_Freed(path.curve, self.free_ends), self.sampler, penalty)
         return train_path(surface, path, family, recipe, **options)

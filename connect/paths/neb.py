@@ -21,6 +21,7 @@ from connect.paths.fitting import DEFAULT_RECIPE, begin, train_path
 from connect.paths.path import Path
 from landscape.errors import ConfigError
 from landscape.risk.surface import Surface, Trainable
+from landscape.space.pieces import Offset, norm
 from landscape.storage.checkpoints import fingerprint_tensors
 from landscape.training.descent import DescentOptions, Epoch, Moves, Slope
 from landscape.training.optimisers import Own, Stride
@@ -210,7 +211,7 @@ def band_tangent(
     three images coincide it is zero. The images `[P]` and their energies are given in the band's order.
     """
     ahead, behind = after - here, here - before
-    distances = ahead.norm(), behind.norm()
+    distances = norm(ahead), norm(behind)
     if high > height > low:
         tangent = ahead
     elif high < height < low:
@@ -221,7 +222,7 @@ def band_tangent(
         if up == down:  # flat, or as high on both sides
             up = down = 1.0
         tangent = ahead.mul_(up).add_(behind, alpha=down)
-    return tangent / tangent.norm().clamp_min(torch.finfo(tangent.dtype).tiny), *distances
+    return tangent / norm(tangent).clamp_min(torch.finfo(tangent.dtype).tiny), *distances
 
 
 def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
@@ -250,5 +251,5 @@ def redistribute(points: Tensor, shares: Tensor, held: list[int]) -> None:
 
 def _lengths(points: Tensor) -> Tensor:
     """The length `[n]` of a band up to each image, float64."""
-    gaps = torch.stack([(after - before).norm() for before, after in pairwise(points)]).double()
+    gaps = torch.stack([norm(Offset(after, before)) for before, after in pairwise(points)])
     return torch.cat([torch.zeros(1, dtype=torch.float64), gaps.cumsum(0).cpu()])

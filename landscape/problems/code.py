@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = tuple(Path(__file__).resolve().parents[2] / name for name in ("landscape", "connect"))
 
 
+@cache
 def is_users(file: str | Path) -> bool:
     """Whether code in a file is the user's: neither Python's, nor that of an installed package, nor ours."""
     path = Path(file).resolve()

@@ -233,9 +233,9 @@ class _SoftmaxHead:
     slopes: Sequence[Tensor] = ()
 
     def __init__(self, scores: Tensor, weights: Tensor) -> None:
-        self.outputs = [scores]
-        self.weights = [scores.new_zeros(()).expand(scores.shape).requires_grad_()]  # of one number's memory
-        self.kept = [scores, weights]
+        self.outputs: Sequence[Tensor] = [scores]
+        self.weights: Sequence[Tensor] = [scores.new_zeros(()).expand(scores.shape).requires_grad_()]  # one number
+        self.kept: Sequence[Tensor] = [scores, weights]
         self._curvature = SoftmaxCurvature(scores, weights)
 
     def curved(self, pushed: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -248,9 +248,12 @@ class _LossHead:
     kept: Sequence[Tensor] = ()
 
     def __init__(self, call: "_Call", mean: Tensor) -> None:
-        self.outputs, self._leaves = call.outputs, call.leaves
-        self.weights = [torch.zeros_like(output, requires_grad=True) for output in call.outputs]
-        self.slopes = torch.autograd.grad(mean, call.leaves, create_graph=True, materialize_grads=True)
+        self.outputs: Sequence[Tensor] = call.outputs
+        self._leaves = call.leaves
+        self.weights: Sequence[Tensor] = [torch.zeros_like(output, requires_grad=True) for output in call.outputs]
+        self.slopes: Sequence[Tensor] = torch.autograd.grad(
+            mean, call.leaves, create_graph=True, materialize_grads=True
+        )
 
     def curved(self, pushed: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor]:
         return _pulled_back(self.slopes, pushed, self._leaves)

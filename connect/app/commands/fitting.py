@@ -26,6 +26,7 @@ from landscape.problems.kinds import has_attention
 from landscape.risk.empirical import EmpiricalRisk
 from landscape.risk.ranks import Ranks, joined
 from landscape.runtime.progress import Reporter, silent
+from landscape.space.pieces import Offset, norm
 from landscape.storage.checkpoints import load_checkpoint, read_metadata, require_same_layout
 from landscape.storage.outputs import OutputFiles, following
 from landscape.storage.results import Result
@@ -191,7 +192,7 @@ class _Fitting:
         files = (self._config.a, self._config.b)
         states = [load_network(self._config.checkpoints, file).state for file in files]
         thetas = [subject.setting.space.flatten(state) for state in states]
-        lengths_moved = [float((theta - path.points[i]).norm()) for theta, i in zip(thetas, (0, -1), strict=True)]
+        lengths_moved = [float(norm(Offset(theta, path.points[i]))) for theta, i in zip(thetas, (0, -1), strict=True)]
         return (
             f"; the free ends moved by {lengths_moved[0]:.3g} and {lengths_moved[1]:.3g}, and lie "
             f"{path.distance():.3g} apart: the figures are theirs, not those of the checkpoints"

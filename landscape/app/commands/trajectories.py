@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from landscape.app.checkpoints import load_network
 from landscape.app.commands.pictures import draw_result
@@ -17,6 +16,7 @@ from landscape.app.run import running
 from landscape.errors import ConfigError
 from landscape.runtime.progress import Reporter, silent
 from landscape.space.axes import grid_around, principal_plane
+from landscape.space.pieces import Offset, norm
 from landscape.space.projections import project
 from landscape.storage.folders import checkpoints_in, is_checkpoint_folder
 from landscape.storage.outputs import OutputFiles
@@ -78,7 +78,7 @@ def trajectory(config: TrajectoryConfig, report: Reporter = silent) -> Trajector
         subject = run.subject(setting, statistics, config.split)
         projection = project(plane, networks.thetas)
         centre = networks.thetas[0][:]
-        longest = max(float(torch.dist(theta[:], centre)) for theta in networks.thetas)
+        longest = max(float(norm(Offset(theta, centre))) for theta in networks.thetas)
         marks, distances = (
             _by_trajectory(groups, order, each) for each in (projection.coordinates, projection.distances)
         )
