@@ -16,8 +16,9 @@ the mean of a nonnegative variable) for means. Draws are the same for all t and 
 `benchmarks/interval_coverage.py` measures what the intervals cover.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -225,16 +226,31 @@ def resampled(examples: Array, seed: int = 0, replicates: int = _REPLICATES) -> 
     count = examples.shape[1]
     if count == 1:
         return SecondSamples(examples, np.full((replicates, len(examples)), np.nan), np.full(replicates, np.nan))
-    random = np.random.default_rng(seed)
     columns = np.ascontiguousarray(examples.T, dtype=np.float64)
-    some = max(1, min(replicates, _AT_ONCE // count))
     totals, unseen = [], []
-    for first in range(0, replicates, some):
-        runs = np.stack([_dealt(count, random) for _ in range(min(some, replicates - first))])
+    for runs in _draws(count, seed, replicates):
         with np.errstate(invalid="ignore"):  # no draws of an infinite loss
             totals.append(runs[:, :count] @ columns / count)
         unseen.append(runs[:, count] / count)
     return SecondSamples(examples, np.concatenate(totals), np.concatenate(unseen))
+
+
+def _draws(count: int, seed: int, replicates: int) -> Iterable[Array]:
+    """All draws `[r, N + 1]`, some at once; the last that fit at once are kept, for the other ways of a profile."""
+    fit_at_once = replicates * count <= _AT_ONCE
+    return [_drawn(count, seed, replicates)] if fit_at_once else _blocks(count, seed, replicates)
+
+
+@lru_cache(maxsize=1)
+def _drawn(count: int, seed: int, replicates: int) -> Array:
+    return np.concatenate(list(_blocks(count, seed, replicates)))
+
+
+def _blocks(count: int, seed: int, replicates: int) -> Iterator[Array]:
+    random = np.random.default_rng(seed)
+    some = max(1, _AT_ONCE // count)
+    for first in range(0, replicates, some):
+        yield np.stack([_dealt(count, random) for _ in range(min(some, replicates - first))])
 
 
 def _dealt(count: int, random: np.random.Generator) -> Array:
