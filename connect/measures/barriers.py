@@ -236,12 +236,12 @@ def resampled(examples: Array, seed: int = 0, replicates: int = _REPLICATES) -> 
 
 
 def _draws(count: int, seed: int, replicates: int) -> Iterable[Array]:
-    """All draws `[r, N + 1]`, some at once; the last that fit at once are kept, for the other ways of a profile."""
+    """All draws `[r, N + 1]`, some at once; where all fit they are kept, as a profile has both ways on two splits."""
     fit_at_once = replicates * count <= _AT_ONCE
     return [_drawn(count, seed, replicates)] if fit_at_once else _blocks(count, seed, replicates)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _drawn(count: int, seed: int, replicates: int) -> Array:
     return np.concatenate(list(_blocks(count, seed, replicates)))
 
