@@ -5,6 +5,8 @@ The activations are those of a plain loop with the same batch, and are told apar
 checkpoints are mapped, and do not count. About 12 GB and half an hour on two cores.
 """
 
+import contextlib
+import io
 import math
 import os
 import pathlib
@@ -21,14 +23,13 @@ from landscape.app.memory import fit_need, graph_need, hessian_need, line_need, 
 from landscape.problems.models import gpt
 from landscape.storage.checkpoints import save_tensors
 
-SIZE = {"layers": 12, "heads": 12, "width": 768}
+SIZES = {"large": {"layers": 12, "heads": 12, "width": 768}, "small": {"layers": 1, "heads": 1, "width": 8}}
 VOCABULARY, BLOCK, EXAMPLES, VECTORS = 50257, 64, 2, 8
 ENCODE = f"def encode(text):\n    return [17 * byte for byte in text.encode()]\n\n\nencode.vocabulary = {VOCABULARY}\n"
 PROBLEM = [
-    *("--model", "gpt", "--model-args", str(SIZE), "--data", "text:text.txt", "--loss", "causal_lm"),
-    *("--data-args", f"{{block: {BLOCK}, tokenizer: 'encode.py:encode'}}"),
+    *("--data", "text:text.txt", "--data-args", f"{{block: {BLOCK}, tokenizer: 'encode.py:encode'}}"),
+    *("--loss", "causal_lm", "--eval-batch-size", str(EXAMPLES), "--device", "cpu", "--overwrite"),
 ]
-BATCH = ["--eval-batch-size", str(EXAMPLES)]
 ENDS = ["--a", "a.safetensors", "--b", "b.safetensors"]
 TRAINING = ["--epochs", "2", "--batch-size", str(EXAMPLES), "--lr", "1e-4", "--points", "3", "--plane-points", "2"]
 CHECKPOINT = ["--checkpoint", "a.safetensors"]
@@ -58,26 +59,38 @@ COMMANDS = {
 }
 
 
-def network(seed):
-    """GPT-2 with random weights."""
+def network(seed, size="large"):
+    """GPT-2 with random weights, or a small network of its kind."""
     torch.manual_seed(seed)
-    return gpt((BLOCK,), VOCABULARY, **SIZE)
+    return gpt((BLOCK,), VOCABULARY, **SIZES[size])
+
+
+def make(folder, size):
+    """What the commands read: three checkpoints, and a text with its tokenizer."""
+    folder.mkdir()
+    (folder / "encode.py").write_text(ENCODE)
+    (folder / "text.txt").write_text("".join(chr(97 + (i * i) % 25) for i in range(4 * EXAMPLES * BLOCK)))
+    for seed, checkpoint in enumerate("abc"):
+        save_tensors(folder / f"{checkpoint}.safetensors", network(seed, size).state_dict(), {})
 
 
 def of_command(main, arguments, folder):
-    """The peak of a command, less what its program holds before it begins."""
-    os.chdir(folder)
-    sys.argv = ["program", *arguments, *PROBLEM, *BATCH, "--device", "cpu", "--overwrite"]
-    before = held()
+    """The peak of a command on the large network, less what its program holds after one on the small."""
 
-    def run():
+    def run(size):
+        os.chdir(folder / size)
+        sys.argv = ["program", *arguments, "--model", "gpt", "--model-args", str(SIZES[size]), *PROBLEM]
+        printed = io.StringIO()
         try:
-            main()
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                main()
         except SystemExit as left:
             if left.code:
-                raise RuntimeError(f"{arguments[0]} ended with {left.code}") from left
+                raise RuntimeError(printed.getvalue()) from left
 
-    return peak_while(run) - before
+    run("small")
+    before = held()
+    return peak_while(lambda: run("large")) - before
 
 
 def of_activations(kind):
@@ -110,10 +123,8 @@ def main():
     names = sys.argv[1:] or list(COMMANDS)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "encode.py").write_text(ENCODE)
-        (folder / "text.txt").write_text("".join(chr(97 + (i * i) % 25) for i in range(4 * EXAMPLES * BLOCK)))
-        for seed, checkpoint in enumerate("abc"):
-            save_tensors(folder / f"{checkpoint}.safetensors", network(seed).state_dict(), {})
+        for kind in SIZES:
+            make(folder / kind, kind)
         print(f"peak memory, P = {size // 4:,}, in units of P; {EXAMPLES} blocks of {BLOCK} tokens a batch")
         activations = dict.fromkeys(("forward", "backward", "product"), math.nan)
         for kind in activations:

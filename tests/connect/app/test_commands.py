@@ -20,7 +20,7 @@ from landscape.app.commandline import run
 from tests.oracles import Signalling
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [16], "batch_norm": true}', "--data", "digits"]
-CONVOLUTIONS = ["--model", "resnet8", "--model-args", '{"width": 4}', "--data", "digits"]
+CONVOLUTIONS = ["--model", "resnet8", "--model-args", "{width: 4}", "--data", "digits", "--data-args", "{examples: 99}"]
 QUICK = ["--epochs", 2, "--points", 5, "--plane-points", 0, "--eval-batch-size", 512]
 FIGURES = {
     "split", "max_loss", "barrier", "barrier_low", "barrier_high", "excess", "excess_low", "excess_high",

@@ -43,8 +43,8 @@ NETWORKS = {
     ),
     "perceptron": ({"model": "mlp", "model_args": {"widths": [32]}, "data": "digits"}, {"epochs": 12, "lr": 0.1}),
     "convolutions with batch norm": (
-        {"model": "cnn", "model_args": {"channels": [4, 4]}, "data": "digits"},
-        {"epochs": 6, "lr": 0.1, "batch_size": 64},
+        {"model": "cnn", "model_args": {"channels": [4, 4]}, "data": "digits", "data_args": {"examples": 500}},
+        {"epochs": 24, "lr": 0.1, "batch_size": 64},
     ),
 }
 RECORDED = Path(__file__).parents[2] / "recorded"
