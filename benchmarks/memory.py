@@ -24,7 +24,7 @@ from landscape.problems.models import gpt
 from landscape.storage.checkpoints import save_tensors
 
 SIZES = {"large": {"layers": 12, "heads": 12, "width": 768}, "small": {"layers": 1, "heads": 1, "width": 8}}
-VOCABULARY, BLOCK, EXAMPLES, VECTORS = 50257, 64, 2, 8
+VOCABULARY, BLOCK, EXAMPLES, VECTORS = 50257, 16, 2, 8
 ENCODE = f"def encode(text):\n    return [17 * byte for byte in text.encode()]\n\n\nencode.vocabulary = {VOCABULARY}\n"
 PROBLEM = [
     *("--data", "text:text.txt", "--data-args", f"{{block: {BLOCK}, tokenizer: 'encode.py:encode'}}"),

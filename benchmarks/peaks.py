@@ -39,6 +39,6 @@ def apart(measure: Callable[..., Any], *arguments: Any) -> Any:
 
     Its allocator gives back every larger block, or else the peak would hold what was freed long ago.
     """
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(measure, arguments)

@@ -74,8 +74,8 @@ class Path:
 
 
 def straight_line(path: Path) -> Path:
-    """The straight line between a path's ends."""
-    return Path(torch.stack([path.points[0], path.points[-1]]), PolygonalChain(2), build=path.build)
+    """The straight line between a path's ends, in the same memory."""
+    return Path(path.points[:: len(path.points) - 1], PolygonalChain(2), build=path.build)
 
 
 def builder(surface: Surface) -> Callable[[Tensor], nn.Module] | None:

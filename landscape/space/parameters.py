@@ -96,6 +96,12 @@ class ParameterSpace:
         self._bind_gradient(self._gradient)
         return self._gradient
 
+    def drop_gradient(self) -> None:
+        """Give the gradient's memory back, until it is used again."""
+        self._gradient = None
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def move_to(self, theta: Tensor) -> None:
         """Take the network to the point θ `[P]`; statistics and all else stay.
 

@@ -133,6 +133,7 @@ class _Fitting:
             del start
             path = self._trained(subject, begun, provenance)
             del begun
+            setting.space.drop_gradient()
         if not self._ranks.first:
             raise SystemExit(0)
         moved = self._moved(subject, path) if config.free_ends else ""
