@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+ON_ALL_CORES := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo graph gallery test faults foreign lint bench clean
+.PHONY: help venv demo graph gallery test proofs faults foreign lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
@@ -36,14 +38,17 @@ gallery: venv  ## train and draw networks of several depths, with and without sh
 	$(BIN)/python -m pytest -m gallery
 
 test: venv  ## run the tests, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not fault and not gallery' -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m 'not proof and not fault and not gallery' $(ON_ALL_CORES)
+
+proofs: venv  ## run the commands on every kind of network, and the searches on landscapes whose passes are known
+	$(PYTEST) -m proof $(ON_ALL_CORES)
 
 faults: venv  ## kill, fill the disk and interrupt, over and over
 	$(BIN)/python -m pytest -m fault
 
 foreign: venv  ## install the libraries that other people's checkpoints come from, and test with them
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[foreign]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m foreign -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m foreign $(ON_ALL_CORES)
 
 lint: venv  ## check style and types
 	$(BIN)/ruff check .

@@ -196,6 +196,7 @@ def _undrawn(monkeypatch):
 
 
 pytestmark = [
+    pytest.mark.proof,
     pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
     pytest.mark.filterwarnings("ignore:dropout option adds dropout:UserWarning"),

@@ -108,6 +108,7 @@ def test_a_graph_tells_what_joins_the_minima(ask, minima, tmp_path):
     assert ask("plot", out / first["profile"], "--colour", "seed", program=connect_cli)[0] == 2
 
 
+@pytest.mark.proof
 def test_pruning_saves_fits_and_keeps_the_matrix_within_the_tolerance(ask, minima, tmp_path):
     found = {}
     for strategy in ("nearest", "lowest", "all"):

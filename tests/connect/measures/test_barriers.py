@@ -164,6 +164,7 @@ def coverage(case, count=200, trials=30, ways=("ours",)):
     return interval_coverage.coverage(name, draw, count, trials, seconds=300, population=60_000, ways=chosen)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("spread", "count"), [*((spread, 200) for spread in interval_coverage.SPREADS), ("2 hard of 100", 1500)]
 )

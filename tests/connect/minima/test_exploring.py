@@ -174,6 +174,7 @@ SURFACES = {
 }
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", SURFACES)
 def test_bands_between_all_minima_find_the_passes_of_a_flood(name):
     """Minimax saddles and merge heights agree to a thousandth."""

@@ -130,6 +130,7 @@ def test_the_lowest_band_passes_the_bottleneck():
         assert tops == sorted(tops, reverse=True)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["three holes", "bent well"])
 def test_images_come_to_lie_on_the_way_of_steepest_descent(name):
     """Tangents towards one neighbour are those of the way up to their distance: thrice as many, a third as far."""
@@ -265,6 +266,7 @@ def grown(name, growth, over=None):
     return find_path(Potential(known.function, len(a)), a, b, growth, plain(), start=start)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("name", "cycles", "over", "saddle"),
     [
