@@ -2,7 +2,7 @@
 
 The activations are those of a plain loop with the same batch, and are told apart: what is left is to be at most what
 `landscape.app.memory` says, by which a command is refused that cannot fit. Each command has a process of its own; the
-checkpoints are mapped, and do not count. About 12 GB and half an hour on two cores.
+checkpoints are mapped, and do not count. It takes minutes a command, and the Hessian 20 P, about 10 GB.
 """
 
 import contextlib

@@ -26,10 +26,14 @@ _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = tuple(Path(__file__).resolve().parents[2] / name for name in ("landscape", "connect"))
 
 
-@cache
 def is_users(file: str | Path) -> bool:
     """Whether code in a file is the user's: neither Python's, nor that of an installed package, nor ours."""
-    path = Path(file).resolve()
+    return _is_users(Path(file).absolute())
+
+
+@cache
+def _is_users(file: Path) -> bool:
+    path = file.resolve()
     return not _INSTALLED & set(path.parts) and not any(path.is_relative_to(place) for place in (*_LIBRARIES, *_OURS))
 
 

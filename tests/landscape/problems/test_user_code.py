@@ -197,3 +197,10 @@ def test_what_cannot_be_loaded_leaves_nothing_behind(tmp_path):
     assert [entry for entry in sys.path if entry != str(tmp_path)] == [e for e in entries if e != str(tmp_path)]
     with pytest.raises(ConfigError, match="there is no file"):
         load(str(tmp_path / "nowhere.py"))
+
+
+def test_whose_a_relative_name_is_follows_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(pytest.__file__).parents[1])
+    assert not is_users("somewhere.py")
+    monkeypatch.chdir(tmp_path)
+    assert is_users("somewhere.py")
