@@ -44,7 +44,7 @@ proofs: venv  ## run the commands on every kind of network, and the searches on 
 	$(PYTEST) -m proof $(ON_ALL_CORES)
 
 faults: venv  ## kill, fill the disk and interrupt, over and over
-	$(BIN)/python -m pytest -m fault
+	$(PYTEST) -m fault $(ON_ALL_CORES)
 
 foreign: venv  ## install the libraries that other people's checkpoints come from, and test with them
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[foreign]'

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from landscape.app import cli as landscape_cli
 from landscape.app.commandline import run
+from tests.processes import Starter
 
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
@@ -44,6 +45,12 @@ def quick():
 def rendered(monkeypatch):
     """Figures are rendered, for tests of the pixels."""
     monkeypatch.setattr(Figure, "savefig", _RENDERED)
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """Starts programs in processes of their own."""
+    return Starter(tmp_path_factory.mktemp("printed"))
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """Kills, full disks and signals, over and over, against a run that nothing disturbed."""
 
-import json
-import multiprocessing
-import os
 import resource
 import signal
 import subprocess
@@ -13,38 +10,15 @@ import numpy as np
 import pytest
 
 from landscape import load_result
-from landscape.app.cli import _COMMANDS
-from landscape.app.commandline import run
 
 PROBLEM = ["--model", "mlp", "--model-args", '{"widths": [32], "batch_norm": true}', "--data", "digits"]
 PROGRAM = [sys.executable, "-c", "from landscape.app.cli import main; main()"]
 
 
-def call(arguments):
-    """Run a command in this process."""
-    import torch
-
-    torch.set_num_threads(1)
-    raise SystemExit(run("landscape", "", _COMMANDS, arguments))
-
-
 @pytest.fixture(scope="module")
-def processes():
-    """Processes that start with everything imported, so that a kill meets work and not an import."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["torch", "landscape.app.commands.surfaces", "landscape.plots.figures", "tests.test_faults"]
-    )
-    return context
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory, processes):
+def checkpoint(tmp_path_factory, start):
     out = tmp_path_factory.mktemp("minimum") / "a.safetensors"
-    process = processes.Process(target=call, args=(["train", *PROBLEM, "--epochs", "2", "--out", str(out)],))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    start.finish("landscape", "train", *PROBLEM, "--epochs", 2, "--out", out)
     return out
 
 
@@ -57,43 +31,34 @@ def surface(checkpoint, out, *flags):
 @pytest.mark.parametrize(
     ("count", "flags"),
     [
-        (100, ["--points", 61]),
+        (60, ["--points", 41]),
         (30, ["--points", 121, "--adaptive", 0.0005]),
-        (20, ["--points", 13, "--curvature", "--samples", 200]),
+        (15, ["--points", 9, "--curvature", "--samples", 100]),
     ],
     ids=["dense", "adaptive", "curvature"],
 )
-def test_kills_at_any_time_lose_nothing(checkpoint, tmp_path, processes, count, flags):
-    whole = processes.Process(target=call, args=(surface(checkpoint, tmp_path / "whole.h5", *flags),))
+def test_kills_at_any_time_lose_nothing(checkpoint, tmp_path, start, count, flags):
     began = time.monotonic()
-    whole.start()
-    whole.join()
-    assert whole.exitcode == 0
+    start.finish("landscape", *surface(checkpoint, tmp_path / "whole.h5", *flags))
     length = time.monotonic() - began
     expected = load_result(tmp_path / "whole.h5")
     out, random = tmp_path / "s.h5", np.random.default_rng(0)
     kills = 0
     known = None
     while kills < count:
-        process = processes.Process(target=call, args=(surface(checkpoint, out, "--resume", *flags),))
-        process.start()
-        process.join(random.uniform(0, 0.7 * length))
-        if process.exitcode is None:
-            process.kill()
-            kills += 1
-        process.join()
+        program = start("landscape", *surface(checkpoint, out, "--resume", *flags))
+        program.wait(random.uniform(0, 0.7 * length))
+        kills += program.kill()
         if out.exists():
             now = load_result(out)
             require_part_of(now, expected)
             assert known is None or (now.sweep.done >= known.sweep.done).all(), "an acknowledged point was lost"
             known = now
-        if process.exitcode == 0:
+        if program.process.exitcode == 0:
             require_same(load_result(out), expected)
             out.unlink()
             known = None
-    last = processes.Process(target=call, args=(surface(checkpoint, out, "--resume", *flags),))
-    last.start()
-    last.join()
+    start.finish("landscape", *surface(checkpoint, out, "--resume", *flags))
     require_same(load_result(out), expected)
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".s.h5")]
 
@@ -119,19 +84,19 @@ def limited(size):
 
 @pytest.mark.fault
 @pytest.mark.parametrize("size", [100, 4096])
-def test_a_full_disk_is_a_clear_error_and_the_old_file_is_whole(checkpoint, tmp_path, size):
+def test_a_full_disk_is_a_clear_error_and_the_old_file_is_whole(checkpoint, tmp_path, start, size):
     out = tmp_path / "s.h5"
-    assert subprocess.run([*PROGRAM, *surface(checkpoint, out, "--points", 5)], check=False).returncode == 0
+    start.finish("landscape", *surface(checkpoint, out, "--points", 5))
     before = out.read_bytes()
-    given = [*PROGRAM, *surface(checkpoint, out, "--points", 31, "--overwrite")]
-    full = subprocess.run(given, preexec_fn=limited(size), capture_output=True, text=True, check=False)
+    given = surface(checkpoint, out, "--points", 31, "--overwrite")
+    full = subprocess.run([*PROGRAM, *given], preexec_fn=limited(size), capture_output=True, text=True, check=False)
     assert full.returncode == 2
     assert full.stdout == ""
     assert "cannot write" in full.stderr
     assert "File too large" in full.stderr
     assert out.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.h5", "s_3d.png", "s_filled.png"]
-    assert subprocess.run(given, capture_output=True, check=False).returncode == 0
+    start.finish("landscape", *given)
     assert load_result(out).train_loss.shape == (31, 31)
 
 
@@ -169,51 +134,34 @@ def test_a_signal_flushes_and_ends_within_ten_seconds(checkpoint, tmp_path, numb
 
 
 @pytest.mark.fault
-def test_two_processes_on_one_output(checkpoint, tmp_path):
+def test_two_processes_on_one_output(checkpoint, tmp_path, start):
     out = tmp_path / "s.h5"
-    first = subprocess.Popen([*PROGRAM, *surface(checkpoint, out, "--points", 401)], stderr=subprocess.DEVNULL)
+    given = surface(checkpoint, out, "--points", 401)
+    first = start("landscape", *given)
     while not out.exists():
         time.sleep(0.05)
-    second = subprocess.run(
-        [*PROGRAM, *surface(checkpoint, out, "--points", 401, "--resume")], capture_output=True, text=True, check=False
-    )
-    assert second.returncode == 2
-    assert f"process {first.pid} is writing" in second.stderr
+    code, _, errors = start("landscape", *given, "--resume").finish()
+    assert code == 2
+    assert f"process {first.process.pid} is writing" in errors
     first.kill()
-    first.wait()
     done = load_result(out).sweep.done.sum()
-    third = subprocess.Popen(
-        [*PROGRAM, *surface(checkpoint, out, "--points", 401, "--resume")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    third = start("landscape", *given, "--resume")
     while load_result(out).sweep.done.sum() <= done:
-        assert third.poll() is None, third.stderr.read()
+        assert third.alive
         time.sleep(0.05)
-    os.kill(third.pid, signal.SIGTERM)
-    assert third.wait(timeout=10) == 75
-    third.stdout.close()
-    third.stderr.close()
+    third.process.terminate()
+    assert third.finish(timeout=10)[0] == 75
 
 
 @pytest.mark.fault
-def test_a_bundle_of_lines_survives_kills_too(checkpoint, tmp_path, processes):
-    given = ["line", "--a", str(checkpoint), "--directions", "40", "--range", "-1:1:61", "--eval-batch-size", "1024"]
-    expected = run_to_the_end(processes, [*given, "--out", str(tmp_path / "whole.h5")])
+def test_a_bundle_of_lines_survives_kills_too(checkpoint, tmp_path, start):
+    given = ["landscape", "line", "--a", checkpoint, "--directions", 40, "--range", "-1:1:61",
+             "--eval-batch-size", 1024, "--out"]  # fmt: skip
+    start.finish(*given, tmp_path / "whole.h5")
     random, out = np.random.default_rng(1), tmp_path / "l.h5"
     for _ in range(10):
-        process = processes.Process(target=call, args=([*given, "--out", str(out), "--resume"],))
-        process.start()
-        process.join(random.uniform(0.1, 1.0))
-        process.kill()
-        process.join()
-    found = run_to_the_end(processes, [*given, "--out", str(out), "--resume"])
-    require_same(found, expected)
-
-
-def run_to_the_end(processes, arguments):
-    process = processes.Process(target=call, args=(arguments,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0, json.dumps(arguments)
-    return load_result(arguments[arguments.index("--out") + 1])
+        program = start(*given, out, "--resume")
+        program.wait(random.uniform(0.1, 1.0))
+        program.kill()
+    start.finish(*given, out, "--resume")
+    require_same(load_result(out), load_result(tmp_path / "whole.h5"))

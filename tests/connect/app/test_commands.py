@@ -1,8 +1,6 @@
 """The commands as a user runs them: what they write and print, what they refuse, and how they go on."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path as FilePath
 
@@ -394,34 +392,24 @@ def test_simplices_are_fitted_measured_drawn_and_resumed(ask, minima, rendered, 
     ("kind", "optimiser"),
     [("bezier", "sgd"), ("neb", "sgd"), ("autoneb", "sgd"), ("bezier", "adamw"), ("neb", "adamw")],
 )
-def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, kind, optimiser):
+def test_a_killed_fit_goes_on_to_the_same_path(minima, tmp_path, start, kind, optimiser):
     """Killed at four moments that nobody chose; the state is written at every step."""
     epochs = ["--cycles", "2x6@0.05"] if kind == "autoneb" else ["--epochs", 20 if kind == "neb" else 80]
-    epochs += ["--optimiser", optimiser]
-    flags = ["--curve", kind, *epochs, "--points", 5, "--plane-points", 0, "--eval-batch-size", 512]
-    given = ["fit", "--a", minima[0], "--b", minima[1], *flags, "--save-every", 0, "--json"]
-    program = [sys.executable, "-c", "from connect.app.cli import main; main()"]
-
-    def start(out, *more):
-        command = [*program, *map(str, given), "--out", str(out), *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    whole, errors = (process := start(tmp_path / "whole")).communicate(timeout=300)
-    assert process.returncode == 0, errors
+    given = ["connect", "fit", "--a", minima[0], "--b", minima[1], "--curve", kind, *epochs, "--optimiser", optimiser,
+             "--points", 5, "--plane-points", 0, "--eval-batch-size", 512, "--save-every", 0, "--json",
+             "--out"]  # fmt: skip
+    whole = start.finish(*given, tmp_path / "whole")
     killed = 0
     state = tmp_path / "cut" / "fit.state.safetensors"
     for pause in (0.0, 0.1, 0.3, 0.7):
         before = state.stat().st_ino if state.exists() else None
-        process = start(tmp_path / "cut", "--resume")
-        while process.poll() is None and (not state.exists() or state.stat().st_ino == before):
+        program = start(*given, tmp_path / "cut", "--resume")
+        while program.alive and (not state.exists() or state.stat().st_ino == before):
             time.sleep(0.01)
-        time.sleep(pause)
-        killed += process.poll() is None
-        process.kill()
-        process.communicate()
+        program.wait(pause)
+        killed += program.kill()
     assert killed >= 2
-    resumed, errors = (process := start(tmp_path / "cut", "--resume")).communicate(timeout=300)
-    assert process.returncode == 0, errors
+    resumed = start.finish(*given, tmp_path / "cut", "--resume")
     assert held(tmp_path / "cut" / "path.safetensors") == held(tmp_path / "whole" / "path.safetensors")
     assert json.loads(resumed)["path"] == json.loads(whole)["path"]
 

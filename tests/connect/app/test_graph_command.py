@@ -1,8 +1,6 @@
 """The command `connect graph`: what it prints and writes, refuses, prunes, adds, and how it goes on after any stop."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path as FilePath
 
@@ -265,18 +263,11 @@ def test_a_graph_that_is_there_is_kept_unless_told_otherwise(call, minima, tmp_p
 
 
 @pytest.mark.fault
-def test_a_killed_graph_keeps_every_finished_pass(minima, tmp_path):
+def test_a_killed_graph_keeps_every_finished_pass(minima, tmp_path, start):
     """Killed at moments that nobody chose, in fits and between them."""
-    given = ["graph", *map(str, minima[:4]), "--epochs", "30", "--points", "5", "--eval-batch-size", "512",
-             "--tolerance", "0.0001", "--save-every", "0", "--json"]  # fmt: skip
-    program = [sys.executable, "-c", "from connect.app.cli import main; main()"]
-
-    def start(out):
-        command = [*program, *given, "--out", str(out), "--resume"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    printed, errors = (process := start(tmp_path / "whole")).communicate(timeout=300)
-    assert process.returncode == 0, errors
+    given = ["connect", "graph", *minima[:4], "--epochs", 30, "--points", 5, "--eval-batch-size", 512,
+             "--tolerance", 0.0001, "--save-every", 0, "--json", "--resume", "--out"]  # fmt: skip
+    printed = start.finish(*given, tmp_path / "whole")
     cut, kept, killed = tmp_path / "cut", {}, 0
 
     def passes():
@@ -285,20 +276,17 @@ def test_a_killed_graph_keeps_every_finished_pass(minima, tmp_path):
         return {frozenset((a, b)): attributes for a, b, attributes in load_graph(cut / "graph.h5").passes}
 
     for pause in (0.0, 0.3, 0.1):
-        process = start(cut)
-        while process.poll() is None and len(passes()) <= len(kept):
+        program = start(*given, cut)
+        while program.alive and len(passes()) <= len(kept):
             time.sleep(0.01)
-        time.sleep(pause)
-        killed += process.poll() is None
-        process.kill()
-        process.communicate()
+        program.wait(pause)
+        killed += program.kill()
         now = passes()
         assert len(now) > len(kept)
         assert kept.items() <= now.items()
         kept = now
     assert killed >= 2
-    resumed, errors = (process := start(cut)).communicate(timeout=300)
-    assert process.returncode == 0, errors
+    resumed = start.finish(*given, cut)
     assert {**json.loads(resumed), "files": 0} == {**json.loads(printed), "files": 0}
     assert held(cut) == held(tmp_path / "whole")
 

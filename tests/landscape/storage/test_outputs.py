@@ -3,8 +3,6 @@
 import contextlib
 import os
 import re
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -395,30 +393,27 @@ def test_a_study_is_replaced_as_a_whole(call, tmp_path, monkeypatch):
 
 
 @pytest.mark.fault
-def test_a_killed_successor_is_gone_on_with_and_not_mistaken_for_the_old_run(minima, tmp_path):
+def test_a_killed_successor_is_gone_on_with_and_not_mistaken_for_the_old_run(minima, tmp_path, start):
     """The same settings twice; the second run is killed at many moments, its commit among them."""
     out = tmp_path / "f"
-    given = ["fit", "--a", minima[0], "--b", minima[1], "--epochs", 3, "--points", 3, "--plane-points", 2,
+    given = ["connect", "fit", "--a", minima[0], "--b", minima[1], "--epochs", 3, "--points", 3, "--plane-points", 2,
              "--eval-batch-size", 2048, "--save-every", 0, "--out", out]  # fmt: skip
-    program = [sys.executable, "-c", "from connect.app.cli import main; main()", *map(str, given)]
     began = time.monotonic()
-    subprocess.run(program, check=True, capture_output=True)
+    start.finish(*given)
     length = time.monotonic() - began
     names = {file.name for file in out.iterdir()}
     old = {name: (out / name).stat().st_mtime_ns for name in names}
     random, flags, code = np.random.default_rng(0), "--overwrite", -1
     for _ in range(12):
-        process = subprocess.Popen([*program, flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=random.uniform(0.5, 1.0) * length)
-        process.kill()
-        process.communicate()
+        program = start(*given, flags)
+        program.wait(random.uniform(0.5, 1.0) * length)
+        program.kill()
         flags = "--resume" if list(out.glob(".path.safetensors.*")) else flags
         for name in ("path.safetensors", "profile.h5", "plane.h5"):
             (load_checkpoint if name.endswith("tensors") else load_result)(out / name)
-        if (code := process.returncode) == 0:
+        if (code := program.process.exitcode) == 0:
             break
     if code:
-        subprocess.run([*program, flags], check=True, capture_output=True)
+        start.finish(*given, flags)
     assert {file.name for file in out.iterdir()} == names
     assert all((out / name).stat().st_mtime_ns > old[name] for name in names)
