@@ -7,7 +7,7 @@ DEMO := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 ON_ALL_CORES := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo graph gallery test proofs faults foreign lint bench clean
+.PHONY: help venv demo graph gallery runs/gallery runs/curvature test proofs faults foreign lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
@@ -33,9 +33,14 @@ graph: venv  ## train eight minima (four seeds, two batch sizes) and map the pas
 	$(BIN)/connect graph runs/minima --out runs/graph --resume
 
 gallery: venv  ## train and draw networks of several depths, with and without shortcuts, and map their curvature
-	$(BIN)/landscape study configs/depth_and_shortcuts_digits.yaml --out runs/gallery --resume
-	$(BIN)/landscape study configs/curvature_digits.yaml --out runs/curvature --resume
-	$(BIN)/python -m pytest -m gallery
+	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 runs/gallery runs/curvature
+	$(PYTEST) -m gallery $(ON_ALL_CORES)
+
+runs/gallery:
+	$(BIN)/landscape study configs/depth_and_shortcuts_digits.yaml --out $@ --resume
+
+runs/curvature:
+	$(BIN)/landscape study configs/curvature_digits.yaml --out $@ --resume
 
 test: venv  ## run the tests, on all cores
 	$(PYTEST) -m 'not proof and not fault and not gallery' $(ON_ALL_CORES)

@@ -74,4 +74,4 @@ def _model(problem: Mapping[str, Any]) -> str:
     arguments = {k: v for k, v in problem.get("model_args", {}).items() if k not in {"input_shape", "classes"}}
     changed = ", ".join(f"{name} {value}" for name, value in arguments.items())
     name = str(problem.get("model", "")).rpartition("/")[2]
-    return name + (f" ({changed})" if changed else "")
+    return f"{name} ({changed})" if name and changed else name or changed

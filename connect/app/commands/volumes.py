@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connect.app.commands.finding import fit_recipe
+from connect.app.commands.finding import fit_recipe, settled_recipe
 from connect.app.commands.pictures import draw_result
 from connect.app.config import SimplexConfig
 from connect.paths.simplices import SimplicialComplex, fit_simplex, require_spanning
@@ -86,7 +86,7 @@ def simplex(config: SimplexConfig, report: Reporter = silent) -> SimplexSummary:
         folder = run.outputs.at(config.out)
         policy = config.checkpoints.batch_norm or "recomputed"
         setting, networks, statistics = run.load(checkpoints, batch_norm=policy)
-        recipe = named_by_options.settled(setting.space.network, checkpoints)
+        recipe, _ = settled_recipe(named_by_options, setting.space.network, checkpoints, before=None)
         points = networks.points()
         require_spanning(points, config.connecting)
         subject = run.subject(setting, statistics, begun=folder / _MEASURED)

@@ -84,6 +84,17 @@ def test_a_rate_that_is_named_or_carried_is_taken(call, world, tmp_path, unteste
         assert recipe_in(tmp_path / name)["lr"] == rate, name
 
 
+def test_a_simplex_takes_the_rate_that_its_minima_carry(call, world, tmp_path):
+    carrying(world, "fast", "a", lr=0.3)
+    carrying(world, "slow", "b", lr=0.02)
+    files = [world.folder / f"{name}.safetensors" for name in ("fast", "slow")]
+    arguments = ["simplex", *files, "--epochs", 1, "--connecting", 1, "--samples", 2, "--out", tmp_path / "s"]
+    code, _, errors = call(*arguments, program=connect_cli)
+    assert code == 0, errors
+    stated = load_checkpoint(tmp_path / "s" / "simplex.safetensors").metadata["provenance"]["recipe"]
+    assert stated["lr"] == 0.02
+
+
 def test_the_rate_of_another_optimiser_is_not_taken(call, world, tmp_path, caplog):
     carrying(world, "fast", "a", lr=0.3)
     code, _, errors = call(*fit(world, tmp_path / "x", "--optimiser", "adamw", a="fast"), program=connect_cli)
