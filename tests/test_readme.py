@@ -1,4 +1,4 @@
-"""The README's commands, as they stand there: each is one that the programs take, and no two write the same file."""
+"""The commands in the README and the docs, as they stand there: the programs take them, and no two write one file."""
 
 import re
 import shlex
@@ -10,17 +10,22 @@ from connect.app import cli as connect_cli
 from landscape.app import cli as landscape_cli
 from landscape.app.options import flags
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
 PROGRAMS = {"landscape": landscape_cli._COMMANDS, "connect": connect_cli._COMMANDS}
 DEFAULT_OUTPUTS = {"profile": "_profile.h5", "ensemble": "_ensemble.h5"}
-COMMANDS = [
-    shlex.split(found[0], comments=True)
-    for found in re.finditer(r"(?<![\w/.])(landscape|connect) (?:[a-z]+) [^`\n]*--?[^`\n]*", README)
-]
+
+
+def commands(page):
+    found = re.finditer(r"(?<![\w/.])(landscape|connect) (?:[a-z]+) [^`\n]*--?[^`\n]*", page.read_text())
+    return [shlex.split(command[0], comments=True) for command in found]
+
+
+PAGES = {page.name: commands(page) for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+COMMANDS = [command for page in PAGES.values() for command in page]
 
 
 def test_there_are_commands_to_look_at():
-    assert len(COMMANDS) > 25
+    assert len(PAGES["README.md"]) > 25
     assert {command[0] for command in COMMANDS} == set(PROGRAMS)
 
 
@@ -33,16 +38,25 @@ def test_every_command_and_flag_is_known(command):
         assert flag.removeprefix("--").replace("-", "_").partition("=")[0] in known, flag
 
 
-def test_no_two_commands_write_the_same_file():
+@pytest.mark.parametrize("page", PAGES)
+def test_no_two_commands_of_a_page_write_the_same_file(page):
     outputs = []
-    for _, name, *arguments in COMMANDS:
+    for _, name, *arguments in PAGES[page]:
         if "--out" in arguments:
             outputs.append(arguments[arguments.index("--out") + 1])
         elif name in DEFAULT_OUTPUTS:
             path = PurePosixPath(arguments[0])
             outputs.append(str(path.with_name(path.stem + DEFAULT_OUTPUTS[name])))
-    assert len(outputs) > 20
+    assert len(outputs) > 5
     assert sorted(outputs) == sorted(set(outputs))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_of_a_page_is_there(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (folder / page).read_text())
+    assert pictures
+    assert not [picture for picture in pictures if not (folder / picture).exists()]
 
 
 def test_what_is_asked_of_a_surface_is_in_one():

@@ -209,6 +209,18 @@ def test_errors_are_bounded_as_counts_of_rare_events_are(errors, count):
     assert found.low <= errors / count
 
 
+def test_an_error_of_exactly_the_bound_is_within_it():
+    """20 errors more than the mean of 162 and 162 among 1,000 examples, which 64-bit numbers take for a little more."""
+    right = np.ones((5, 1000), dtype=bool)
+    for row, errors in zip(right, (162, 170, 182, 170, 162), strict=True):
+        row[:errors] = False
+    losses = np.full((5, 1000), 0.1)
+    values = {"test_loss": losses.mean(axis=1), "test_losses": losses, "test_accuracy": right.mean(axis=1)}
+    found = summarise_path(Sweep({"t": T}, {**values, "test_right": right}, np.ones(5, dtype=bool)), 1.0)
+    assert found.error_barrier.value > 0.02
+    assert judge({"path": found, "straight": found}).words == "connected linearly"
+
+
 def test_a_sample_without_errors_is_not_certain():
     """Of 100 examples a second sample may have 5 errors, of 500 no more than 1 %."""
     verdicts = {}
