@@ -44,9 +44,9 @@ COMMANDS = {
     ),
     "fit, sgd": (connect_cli, ["fit", *ENDS, *TRAINING, "--optimiser", "sgd"], fit_need(3, 1, 1), "backward"),
     "fit, adamw": (connect_cli, ["fit", *ENDS, *TRAINING, "--optimiser", "adamw"], fit_need(3, 1, 2), "backward"),
-    "hessian": (
+    "hessian": (  # of one batch, whose graph is kept between products; of several that fit, so would theirs be
         landscape_cli,
-        ["hessian", *CHECKPOINT, "--vectors", str(VECTORS), "--tolerance", "0.3"],
+        ["hessian", *CHECKPOINT, "--vectors", str(VECTORS), "--tolerance", "0.3", "--samples", str(EXAMPLES)],
         hessian_need(VECTORS),
         "product",
     ),
