@@ -1,3 +1,4 @@
+from .app.commands.aligning import align_checkpoint as align_checkpoint
 from .app.commands.ensembles import ensemble as ensemble
 from .app.commands.exporting import export as export
 from .app.commands.fitting import fit as fit
@@ -5,6 +6,7 @@ from .app.commands.graphs import graph as graph
 from .app.commands.pictures import plot as plot
 from .app.commands.profiling import profile_path as profile_path
 from .app.commands.volumes import simplex as simplex
+from .app.config import AlignConfig as AlignConfig
 from .app.config import EnsembleConfig as EnsembleConfig
 from .app.config import ExportConfig as ExportConfig
 from .app.config import FitConfig as FitConfig
@@ -47,3 +49,7 @@ from .paths.path import straight_line as straight_line
 from .paths.sampling import Concentrated as Concentrated
 from .paths.simplices import SimplicialComplex as SimplicialComplex
 from .paths.simplices import fit_simplex as fit_simplex
+from .symmetry.aligning import Alignment as Alignment
+from .symmetry.aligning import align as align
+from .symmetry.symmetries import Symmetries as Symmetries
+from .symmetry.symmetries import find_symmetries as find_symmetries

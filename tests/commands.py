@@ -33,8 +33,9 @@ ARGUMENTS: dict[tuple[str, str], list[str]] = {
     ("connect", "simplex"): ["a", "b", "--connecting", "1", "--samples", "2", "--epochs", "1"],
     ("connect", "graph"): ["a", "b", "c", *_FIT, "--members", "2", "--tolerance", "0.5"],
     ("connect", "export"): ["path", "--t", "0.5"],
+    ("connect", "align"): ["--a", "a", "--b", "b"],
 }
-OUTPUTS = {("landscape", "train"): "out.safetensors", ("connect", "export"): "out.safetensors",
+OUTPUTS = {**dict.fromkeys([("landscape", "train"), ("connect", "export"), ("connect", "align")], "out.safetensors"),
            **dict.fromkeys([("connect", "fit"), ("connect", "simplex"), ("connect", "graph")], "out")}  # fmt: skip
 
 

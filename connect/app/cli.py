@@ -3,6 +3,7 @@
 import sys
 
 from connect.app.config import (
+    AlignConfig,
     EnsembleConfig,
     ExportConfig,
     FitConfig,
@@ -19,6 +20,7 @@ _COMMANDS = {
     "ensemble": Command(EnsembleConfig, "connect.app.commands.ensembles:ensemble", positional="path"),
     "simplex": Command(SimplexConfig, "connect.app.commands.volumes:simplex", positional="minima"),
     "graph": Command(GraphConfig, "connect.app.commands.graphs:graph", positional="checkpoints"),
+    "align": Command(AlignConfig, "connect.app.commands.aligning:align_checkpoint"),
     "export": Command(ExportConfig, "connect.app.commands.exporting:export", positional="path"),
     "plot": Command(PlotConfig, "connect.app.commands.pictures:plot", positional="result"),
 }

@@ -206,6 +206,41 @@ class ProfileConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
+class AlignConfig(Options):
+    """Bring one network's hidden units in the order of another's, which leaves what it computes as it is.
+
+    Attributes:
+        a: the checkpoint whose order is taken.
+        b: the checkpoint that is brought into it; only --explain goes without.
+        out: the aligned checkpoint to write, .safetensors.
+        method: what units are compared by: their weights.
+        explain: say which units may change places, how that was proven, and what keeps its place and why.
+        restarts: how often the matching begins, in other orders; the best is taken.
+        seed: of orders, and of the permutations by which groups are proven.
+    """
+
+    a: Path
+    b: Path | None = None
+    out: Annotated[Path | None, suffix(".safetensors")] = None
+    method: Literal["weights"] = "weights"
+    explain: bool = option(False, harmless=True)
+    restarts: Annotated[int, at_least(1)] = 1
+    seed: Seed = 0
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def __post_init__(self) -> None:
+        if self.b is None and not self.explain:
+            raise ConfigError("--b is missing: the checkpoint that is brought into the order of --a.")
+        if self.out is None and not self.explain:
+            raise ConfigError("--out is missing: the aligned checkpoint to write; --explain goes without.")
+        if self.out is not None and self.b is None:
+            raise ConfigError("--out is given, but no --b to align.")
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
 class ExportConfig(Options):
     """Write a network on a path as an ordinary checkpoint, with batch-norm statistics recomputed there.
 
