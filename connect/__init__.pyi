@@ -3,6 +3,7 @@ from .app.commands.ensembles import ensemble as ensemble
 from .app.commands.exporting import export as export
 from .app.commands.fitting import fit as fit
 from .app.commands.graphs import graph as graph
+from .app.commands.merging import merge as merge
 from .app.commands.pictures import plot as plot
 from .app.commands.profiling import profile_path as profile_path
 from .app.commands.volumes import simplex as simplex
@@ -11,6 +12,7 @@ from .app.config import EnsembleConfig as EnsembleConfig
 from .app.config import ExportConfig as ExportConfig
 from .app.config import FitConfig as FitConfig
 from .app.config import GraphConfig as GraphConfig
+from .app.config import MergeConfig as MergeConfig
 from .app.config import PlotConfig as PlotConfig
 from .app.config import ProfileConfig as ProfileConfig
 from .app.config import SimplexConfig as SimplexConfig

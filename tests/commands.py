@@ -34,9 +34,13 @@ ARGUMENTS: dict[tuple[str, str], list[str]] = {
     ("connect", "graph"): ["a", "b", "c", *_FIT, "--members", "2", "--tolerance", "0.5"],
     ("connect", "export"): ["path", "--t", "0.5"],
     ("connect", "align"): ["--a", "a", "--b", "b"],
+    ("connect", "merge"): ["--a", "a", "--b", "b"],
 }
-OUTPUTS = {**dict.fromkeys([("landscape", "train"), ("connect", "export"), ("connect", "align")], "out.safetensors"),
-           **dict.fromkeys([("connect", "fit"), ("connect", "simplex"), ("connect", "graph")], "out")}  # fmt: skip
+_WRITTEN = {
+    "out.safetensors": [("landscape", "train"), ("connect", "export"), ("connect", "align"), ("connect", "merge")],
+    "out": [("connect", "fit"), ("connect", "simplex"), ("connect", "graph")],
+}
+OUTPUTS = {key: out for out, keys in _WRITTEN.items() for key in keys}
 
 
 @dataclass(frozen=True)

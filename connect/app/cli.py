@@ -8,6 +8,7 @@ from connect.app.config import (
     ExportConfig,
     FitConfig,
     GraphConfig,
+    MergeConfig,
     PlotConfig,
     ProfileConfig,
     SimplexConfig,
@@ -21,6 +22,7 @@ _COMMANDS = {
     "simplex": Command(SimplexConfig, "connect.app.commands.volumes:simplex", positional="minima"),
     "graph": Command(GraphConfig, "connect.app.commands.graphs:graph", positional="checkpoints"),
     "align": Command(AlignConfig, "connect.app.commands.aligning:align_checkpoint"),
+    "merge": Command(MergeConfig, "connect.app.commands.merging:merge"),
     "export": Command(ExportConfig, "connect.app.commands.exporting:export", positional="path"),
     "plot": Command(PlotConfig, "connect.app.commands.pictures:plot", positional="result"),
 }

@@ -241,6 +241,34 @@ class AlignConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
+class MergeConfig(Options):
+    """Average two networks into an ordinary checkpoint, with batch-norm statistics recomputed, and measure it.
+
+    Attributes:
+        a: one checkpoint.
+        b: the other.
+        out: the checkpoint to write, .safetensors.
+        t: the share of b, in [0, 1].
+        align: bring b's hidden units in the order of a's before, by what they are compared by; see connect align.
+        seed: of the alignment.
+    """
+
+    a: Path
+    b: Path
+    out: TensorFile
+    t: Annotated[float, expected("a number in [0, 1]", lambda t: 0 <= t <= 1)] = 0.5
+    align: Literal["weights"] | None = None
+    seed: Seed = 0
+    problem: ProblemOptions
+    checkpoints: CheckpointOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def __post_init__(self) -> None:
+        self.checkpoints.require_recomputed("but an average has statistics of its own")
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
 class ExportConfig(Options):
     """Write a network on a path as an ordinary checkpoint, with batch-norm statistics recomputed there.
 

@@ -9,7 +9,7 @@ import torch
 from landscape import load_result, save_tensors
 from tests.commands import MEASURING, PROGRAMS, build_world
 
-DRAWN = [key for key in MEASURING if key[1] not in {"train", "export", "align"}]
+DRAWN = [key for key in MEASURING if key[1] not in {"train", "export", "align", "merge"}]
 NAMING = [("landscape", "line"), ("landscape", "hessian"), ("connect", "profile")]
 
 

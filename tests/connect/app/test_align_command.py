@@ -86,6 +86,33 @@ def test_the_aligned_network_computes_what_it_did_and_is_nearer(ask, files, tmp_
     assert code == 0, errors
 
 
+def test_a_merged_network_is_the_average_with_statistics_of_its_own(ask, call, files, tmp_path):
+    out = tmp_path / "m.safetensors"
+    given = ["merge", "--a", files[0], "--b", files[1], "--t", 0.25, "--out", out, "--json"]
+    code, summary, errors = ask(*given, program=connect_cli)
+    assert code == 0, errors
+    a, b, found = network(0).state_dict(), network(1).state_dict(), load_checkpoint(out)
+    for name, tensor in found.state.items():
+        if "running" not in name and "num" not in name:
+            torch.testing.assert_close(tensor, 0.75 * a[name] + 0.25 * b[name])
+    assert not any(torch.equal(t, a[name]) for name, t in found.state.items() if "running_var" in name)
+    assert found.metadata["test_loss"] == summary["merged"]["test_loss"]
+    moved = tmp_path / "moved.safetensors"
+    assert call("align", "--a", files[0], "--b", files[1], "--out", moved, program=connect_cli)[0] == 0
+    code, aligned, errors = ask(*given[:-3], "--out", tmp_path / "n.safetensors", "--align", "weights", "--json",
+                                program=connect_cli)  # fmt: skip
+    assert code == 0, errors
+    assert aligned["distance"] < summary["distance"]
+    assert aligned["b"] == pytest.approx(summary["b"], rel=1e-4)
+    there = load_checkpoint(moved).state
+    for name, tensor in load_checkpoint(tmp_path / "n.safetensors").state.items():
+        if "running" not in name and "num" not in name:
+            torch.testing.assert_close(tensor, 0.75 * a[name] + 0.25 * there[name])
+    code, printed, errors = call(*given[:-1], "--overwrite", program=connect_cli)
+    assert code == 0, errors
+    assert "merged at t = 0.25" in printed
+
+
 def test_groups_are_explained_without_a_second_network(call, files):
     code, printed, errors = call("align", "--a", files[0], "--explain", program=connect_cli)
     assert code == 0, errors

@@ -35,7 +35,7 @@ def test_every_configuration_takes_text_for_its_paths(config):
     assert issubclass(config, Options)
     known = flags(config)
     given = {word: "t.safetensors" for word, flag in known.items() if flag.default is MISSING}
-    named = {"ExportConfig": "o.safetensors", "TrainConfig": "o.safetensors", "AlignConfig": "o.safetensors"}
+    named = dict.fromkeys(["ExportConfig", "TrainConfig", "AlignConfig", "MergeConfig"], "o.safetensors")
     given |= {"out": {**named, "CompareConfig": "o.png"}.get(config.__name__, "o.h5")}
     given |= {"t": 0.5} if config.__name__ == "ExportConfig" else {}
     given |= {"b": "b.safetensors"} if "b" in known else {}
@@ -80,7 +80,7 @@ def test_going_on_and_replacing_exclude_each_other(call, program, name, command)
         return
     required = [word for word, flag in flags(command.config).items() if flag.default is MISSING]
     given = [f"--{field}=0.5" for field in required if field not in {command.positional, "out"}]
-    out = "--out=x.safetensors" if name in {"train", "export", "align"} else "--out=x.h5"
+    out = "--out=x.safetensors" if name in {"train", "export", "align", "merge"} else "--out=x.h5"
     arguments = [name, *(["a.pt"] if command.positional else []), *given, out, "--resume", "--overwrite"]
     code, _, stderr = call(*arguments, program=program)
     assert code == 2
