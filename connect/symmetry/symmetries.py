@@ -116,7 +116,8 @@ def find_symmetries(
         >>> [group.components for group in symmetries.groups]
         [8]
     """
-    network = copied(module).float().eval()
+    doubled = any(parameter.dtype == torch.float64 for parameter in module.parameters())
+    network = copied(module).to(torch.float64 if doubled else torch.float32).eval()
     run = run or _scores
     moving = _moving(network, names)
     _require_steady(network, example, run)

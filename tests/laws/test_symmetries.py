@@ -76,3 +76,10 @@ def test_matching_is_never_worse_than_moving_nothing(name):
     assert objective == pytest.approx(matching.objective, rel=1e-4)
     assert matching.objective >= matching.before
     np.testing.assert_allclose(matching.before, sum(float((own[each] * other[each]).sum()) for each in weights), 1e-4)
+
+
+def test_a_network_in_double_precision_is_proven_in_it():
+    module, example = network("mlp")
+    symmetries = find_symmetries(module.double(), example.double())
+    assert {group.components for group in symmetries.groups} == {12, 7}
+    assert symmetries.deviation < 1e-12
